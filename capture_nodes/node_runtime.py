@@ -1,0 +1,256 @@
+"""What every node of the package does alike: parameters, counted publishers, state, start and end.
+
+A node's `main` is ``run_node(MyNode)``. `MyNode` derives from `CaptureNode`, checks its parameters
+in its constructor (raising `CaptureError` or `RetargetingError`) and calls `publish_state` when it
+is ready.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any, TypeVar
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.callback_groups import CallbackGroup
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+
+from capture_nodes.errors import CaptureError
+from capture_nodes.topics import DIAGNOSTICS, latched_qos, stream_qos
+from retargeting.errors import InvalidConfiguration, RetargetingError
+
+Parameters = TypeVar("Parameters")
+
+EXIT_BAD_CONFIGURATION = 2
+_DIAGNOSTICS_PERIOD_S = 1.0
+_ACKNOWLEDGE_TIMEOUT_S = 1.0
+
+
+class CountingPublisher:
+    """A publisher that knows how many messages it has sent: the truth that loss is measured against."""
+
+    def __init__(self, node: Node, message_type: type, topic: str, qos: QoSProfile) -> None:
+        self._publisher = node.create_publisher(message_type, topic, qos)
+        self.topic = self._publisher.topic_name
+        self.count = 0
+        name, namespace = node.get_name(), node.get_namespace()
+        # An endpoint knows its own gid only through the graph.
+        self._find_gid = lambda: next(
+            (
+                bytes(info.endpoint_gid).hex()
+                for info in node.get_publishers_info_by_topic(self.topic)
+                if info.node_name == name and info.node_namespace == namespace
+            ),
+            "",
+        )
+        self._gid = ""
+
+    @property
+    def gid(self) -> str:
+        """The publisher's 16-byte DDS identity in hex, empty until the graph knows it."""
+        if not self._gid:
+            self._gid = self._find_gid()
+        return self._gid
+
+    def publish(self, message: Any) -> None:
+        """Send a message object or its serialized CDR bytes."""
+        self._publisher.publish(message)
+        self.count += 1
+
+    def wait_acknowledged(self, timeout_s: float) -> None:
+        self._publisher.wait_for_all_acked(Duration(seconds=max(0.0, timeout_s)))
+
+
+class DrainedGroup(CallbackGroup):
+    """Callback group of subscriptions that the executor leaves alone.
+
+    A thread of the node takes their messages itself (`drain`): an executor callback costs ten times
+    as much.
+    """
+
+    def can_execute(self, entity: object) -> bool:
+        return False
+
+    def beginning_execution(self, entity: object) -> bool:
+        return False
+
+    def ending_execution(self, entity: object) -> None:
+        pass
+
+
+def drain(subscription: Any, message_type: type) -> Any:
+    """The newest message that waits in a subscription of a `DrainedGroup`, None without one."""
+    newest = None
+    while (taken := subscription.handle.take_message(message_type, False)) is not None:
+        newest = taken[0]
+    return newest
+
+
+class CaptureNode(Node):
+    """A node with parameters from a frozen dataclass, counted publishers and a latched `~/state`."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        if self.get_parameter("use_sim_time").value:
+            raise CaptureError("use_sim_time:=true is refused: everything here is stamped in the station's clock")
+        self._counting: list[CountingPublisher] = []
+        self._state_publisher = self.create_publisher(DiagnosticStatus, "~/state", latched_qos())
+        self._diagnostics = self.create_publisher(DiagnosticArray, DIAGNOSTICS, stream_qos(100))
+        self._diagnostics_timer = self.create_timer(
+            _DIAGNOSTICS_PERIOD_S, lambda: self.report_counts(final=False)
+        )
+        self.stop_requested = False
+        self.exit_code = 0
+
+    def declare_from(self, parameters_type: type[Parameters]) -> Parameters:
+        """Declare one ROS parameter per field of a frozen dataclass and return it filled.
+
+        Raises `CaptureError` with every value of a wrong type; the dataclass's own `__post_init__`
+        checks the values.
+        """
+        values: dict[str, Any] = {}
+        problems = []
+        for field in dataclasses.fields(parameters_type):  # type: ignore[arg-type]
+            default = field.default
+            overrides = self._parameter_overrides
+            given = overrides[field.name].value if field.name in overrides else default
+            if isinstance(default, float) and isinstance(given, int) and not isinstance(given, bool):
+                given = float(given)
+            if isinstance(default, str) and not isinstance(given, str):
+                given = str(given)
+            if isinstance(default, tuple) and not isinstance(given, str):
+                given = tuple(given)
+            if type(given) is not type(default):
+                expected = type(default).__name__
+                problems.append(f"parameter {field.name}: {given!r} is given, a {expected} is expected")
+                continue
+            # The override is applied by us, so that an int is accepted where a float is meant.
+            self.declare_parameter(
+                field.name, list(given) if isinstance(given, tuple) else given, ignore_override=True
+            )
+            values[field.name] = given
+        known = {field.name for field in dataclasses.fields(parameters_type)} | {  # type: ignore[arg-type]
+            "use_sim_time",
+            "start_type_description_service",
+        }
+        for name in self._parameter_overrides:
+            if name not in known and not name.startswith("qos_overrides."):
+                problems.append(f"unknown parameter {name!r}; known: {', '.join(sorted(known))}")
+        if problems:
+            raise CaptureError("\n".join(problems))
+        return parameters_type(**values)
+
+    def counting_publisher(self, message_type: type, topic: str, qos: QoSProfile) -> CountingPublisher:
+        publisher = CountingPublisher(self, message_type, topic, qos)
+        self._counting.append(publisher)
+        return publisher
+
+    def publish_state(
+        self, word: str, values: Mapping[str, object] | None = None, level: bytes = DiagnosticStatus.OK
+    ) -> None:
+        """Latch the node's state on `~/state`; the first call says that the node is ready."""
+        self._state_publisher.publish(
+            DiagnosticStatus(
+                level=level,
+                name=self.get_fully_qualified_name(),
+                message=word,
+                values=_key_values(values or {}),
+            )
+        )
+
+    def diagnostics(self) -> Mapping[str, object]:
+        """Numbers of this node for `/diagnostics`, asked for once a second; override."""
+        return {}
+
+    def report_counts(self, *, final: bool) -> None:
+        """Publish on `/diagnostics` how much was published per topic, and the node's own numbers."""
+        name = self.get_fully_qualified_name()
+        array = DiagnosticArray()
+        array.header.stamp = self.get_clock().now().to_msg()
+        counts = {p.topic: f"{p.count} {p.gid}" for p in self._counting}
+        array.status = [
+            DiagnosticStatus(
+                level=DiagnosticStatus.OK,
+                name=f"{name}: published",
+                message="messages published since start, and the publisher's gid",
+                hardware_id="final" if final else "running",
+                values=_key_values(counts),
+            )
+        ]
+        numbers = self.diagnostics()
+        if numbers:
+            array.status.append(
+                DiagnosticStatus(level=DiagnosticStatus.OK, name=name, values=_key_values(numbers))
+            )
+        self._diagnostics.publish(array)
+
+    def stop(self) -> None:
+        """Called once when the node ends, before the final counts: end threads and files; override."""
+
+    def finish(self) -> None:
+        """Stop, report the final counts and wait until readers have everything."""
+        self.stop()
+        self.report_counts(final=True)
+        deadline = time.monotonic() + _ACKNOWLEDGE_TIMEOUT_S
+        for publisher in self._counting:
+            publisher.wait_acknowledged(deadline - time.monotonic())
+        self._diagnostics.wait_for_all_acked(Duration(seconds=max(0.05, deadline - time.monotonic())))
+
+
+def _key_values(values: Mapping[str, object]) -> list[KeyValue]:
+    return [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+
+
+def _complain(name: str, error: Exception) -> None:
+    lines = [str(p) for p in error.problems] if isinstance(error, InvalidConfiguration) else str(error).splitlines()
+    for line in lines:
+        print(f"{name}: error: {line}", file=sys.stderr)
+
+
+def run_node(factory: Callable[[], CaptureNode]) -> None:
+    """Run one node until SIGINT or SIGTERM and leave the process with its exit code.
+
+    0 after a clean end, 2 where the configuration cannot be used (each problem on a line of
+    stderr), 1 where the node gave up later.
+    """
+    name = sys.argv[0].rsplit("/", 1)[-1].removesuffix(".py")
+    stopping = False
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+
+    rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
+    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGTERM, on_signal)
+    try:
+        node = factory()
+    except (CaptureError, RetargetingError) as error:
+        _complain(name, error)
+        rclpy.shutdown()
+        sys.exit(EXIT_BAD_CONFIGURATION)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while not stopping and not node.stop_requested:
+            executor.spin_once(timeout_sec=0.1)
+    except ExternalShutdownException:
+        pass
+    except (CaptureError, RetargetingError) as error:
+        _complain(name, error)
+        node.exit_code = 1
+    finally:
+        node.finish()
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    sys.exit(node.exit_code)

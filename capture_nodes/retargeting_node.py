@@ -1,0 +1,246 @@
+"""Node `retargeting`: trainer motion and measured joints in, joint commands out, in every tick."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion, WrenchStamped
+from rclpy.time import Time
+from sensor_msgs.msg import JointState, Joy, MultiDOFJointState, TimeReference
+from std_msgs.msg import Bool
+from std_srvs.srv import SetBool, Trigger
+
+from capture_nodes import topics
+from capture_nodes.node_runtime import CaptureNode, DrainedGroup, drain, run_node
+from capture_nodes.resources import robot_description_file
+from capture_nodes.schedule import Schedule
+from retargeting.errors import InvalidMotion, RetargetingError
+from retargeting.motion_frame import Controls, MotionFrame
+from retargeting.retargeter import AppliedCommand, Retargeter, RetargeterParameters, State
+from retargeting.robot_model import load_robot
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """robot: name or path of a robot.yaml; rate_hz of commands; stale_s: motion older than this holds;
+    auto_engage: engage as soon as it is possible, once."""
+
+    robot: str = "kestrel"
+    rate_hz: float = 200.0
+    stale_s: float = 0.1
+    auto_engage: bool = False
+
+
+class RetargetingNode(CaptureNode):
+    def __init__(self) -> None:
+        super().__init__("retargeting")
+        self._parameters = self.declare_from(Parameters)
+        self._model = load_robot(robot_description_file(self._parameters.robot))
+        settings = RetargeterParameters(rate_hz=self._parameters.rate_hz, stale_s=self._parameters.stale_s)
+        self._retargeter = Retargeter(self._model, settings)
+        self._warm_up()
+        self._lock = threading.Lock()
+        self._controls = Controls()
+        self._published_state: tuple[State, str] | None = None
+        self._tick_times_s: list[float] = []
+        self._latencies_s: list[float] = []
+        self._rejected_frames = 0
+
+        rate = self._parameters.rate_hz
+        self._commands = self.counting_publisher(JointState, topics.JOINT_COMMANDS, topics.stream_qos(rate))
+        self._causes = self.counting_publisher(TimeReference, topics.COMMAND_CAUSE, topics.stream_qos(rate))
+        sites = [f"{side}_wrist" for side in ("left", "right") if self._model.description.chains[f"{side}_arm"]]
+        if self._model.description.chains["head"]:
+            sites.append("head")
+        self._targets = {
+            site: self.counting_publisher(PoseStamped, f"target/{site}", topics.stream_qos(rate)) for site in sites
+        }
+        self._stop_publisher = self.create_publisher(Bool, topics.EMERGENCY_STOP, topics.latched_qos())
+        group = DrainedGroup()
+        newest = topics.newest_qos()
+        self._motion = self._drained(MultiDOFJointState, topics.MOTION, newest, group)
+        self._buttons = self._drained(Joy, topics.BUTTONS, newest, group)
+        self._joint_states = self._drained(JointState, topics.JOINT_STATES, newest, group)
+        self._emergency = self._drained(Bool, topics.EMERGENCY_STOP, topics.latched_qos(), group)
+        self._wrenches = {
+            name: self._drained(WrenchStamped, f"wrench/{name}", newest, group)
+            for name in self._model.description.wrenches
+        }
+        self.create_service(Trigger, "~/engage", self._on_engage)
+        self.create_service(Trigger, "~/release", self._on_release)
+        self.create_service(SetBool, "~/set_emergency_stop", self._on_emergency_stop)
+        self._schedule = Schedule(1.0 / rate)
+        self._thread = threading.Thread(target=self._run, name="tick", daemon=True)
+        self._thread.start()
+
+    def _drained(self, message_type: type, topic: str, qos: Any, group: DrainedGroup) -> Any:
+        return message_type, self.create_subscription(
+            message_type, topic, lambda _message: None, qos, callback_group=group
+        )
+
+    def _warm_up(self) -> None:
+        """Compile (or load from the cache) what a tick runs, before anybody depends on its timing."""
+        self.get_logger().info("preparing the solver (compiled on the first start, up to a minute)")
+        poses = {
+            "head": np.array([0.0, 0.0, 1.7, 0.0, 0.0, 0.0, 1.0]),
+            "left_wrist": np.array([0.3, 0.2, 1.2, 0.0, 0.0, 0.0, 1.0]),
+            "right_wrist": np.array([0.3, -0.2, 1.2, 0.0, 0.0, 0.0, 1.0]),
+        }
+        trial = Retargeter(self._model, RetargeterParameters(size_frames=1))
+        trial.observe_joints(self._model.neutral_positions())
+        trial.observe_motion(MotionFrame(1, poses), 0.0)
+        trial.engage(0.0)
+        for k in range(3):
+            trial.tick(1 + k * 5_000_000, k * 0.005)
+        trial.release()
+        trial.tick(20_000_001, 0.02)
+
+    # ---- services (executor thread)
+
+    def _on_engage(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        with self._lock:
+            try:
+                self._retargeter.engage(time.monotonic())
+                response.success = True
+            except RetargetingError as error:
+                response.success = False
+                response.message = str(error)
+        return response
+
+    def _on_release(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        with self._lock:
+            self._retargeter.release()
+        response.success = True
+        return response
+
+    def _on_emergency_stop(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        with self._lock:
+            self._retargeter.set_emergency_stop(request.data)
+        self._stop_publisher.publish(Bool(data=request.data))
+        response.success = True
+        return response
+
+    # ---- the tick (own thread)
+
+    def _run(self) -> None:
+        for _ in self._schedule:
+            started_s = time.monotonic()
+            with self._lock:
+                self._take_inputs(started_s)
+                if self._parameters.auto_engage and self._retargeter.state is State.IDLE:
+                    if self._retargeter.refusal(started_s) is None:
+                        self._retargeter.engage(started_s)
+                stamp = self.get_clock().now()
+                command = self._retargeter.tick(stamp.nanoseconds, started_s)
+                state = (self._retargeter.state, self._retargeter.reason)
+            if command is not None:
+                self._publish(stamp, command)
+            if state != self._published_state:
+                self._publish_change(state)
+            self._tick_times_s.append(time.monotonic() - started_s)
+
+    def _take_inputs(self, now_s: float) -> None:
+        if (stop := drain(self._emergency[1], Bool)) is not None:
+            self._retargeter.set_emergency_stop(stop.data)
+        try:
+            if (joy := drain(self._buttons[1], Joy)) is not None:
+                self._controls = Controls(tuple(joy.axes), tuple(joy.buttons))
+            if (motion := drain(self._motion[1], MultiDOFJointState)) is not None:
+                self._retargeter.observe_motion(motion_frame(motion, self._controls), now_s)
+            if (joints := drain(self._joint_states[1], JointState)) is not None:
+                self._retargeter.observe_joints(dict(zip(joints.name, joints.position, strict=False)))
+        except (InvalidMotion, RetargetingError) as error:
+            # Bad input from outside never stops the tick: without good input the arms hold.
+            self._rejected_frames += 1
+            self.get_logger().warning(f"input refused: {error}", throttle_duration_sec=1.0)
+        for name, (message_type, subscription) in self._wrenches.items():
+            if (wrench := drain(subscription, message_type)) is not None:
+                force = wrench.wrench.force
+                norm = (force.x * force.x + force.y * force.y + force.z * force.z) ** 0.5
+                self._retargeter.observe_wrench(name, norm)
+
+    def _publish(self, stamp: Time, command: AppliedCommand) -> None:
+        message = JointState()
+        message.header.stamp = stamp.to_msg()
+        message.name = list(command.joint_names)
+        message.position = command.positions.tolist()
+        message.velocity = command.velocities.tolist()
+        self._commands.publish(message)
+        if command.cause_stamp_ns is not None:
+            cause = TimeReference(source="/trainer/motion")
+            cause.header.stamp = message.header.stamp
+            cause.time_ref = Time(nanoseconds=command.cause_stamp_ns).to_msg()
+            self._causes.publish(cause)
+            self._latencies_s.append((command.stamp_ns - command.cause_stamp_ns) * 1e-9)
+        for site, pose in command.targets.items():
+            x, y, z, qx, qy, qz, qw = pose.tolist()
+            target = PoseStamped(
+                pose=Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
+            )
+            target.header.stamp = message.header.stamp
+            target.header.frame_id = f"{self._model.name}/{self._model.urdf.root}"
+            self._targets[site].publish(target)
+
+    def _publish_change(self, state: tuple[State, str]) -> None:
+        self._published_state = state
+        word, reason = state
+        values: dict[str, object] = {"reason": reason, "robot": self._model.name}
+        transform = self._retargeter.transform_trainer_to_robot
+        if transform is not None:
+            values["transform_trainer_to_base"] = " ".join(repr(float(v)) for v in transform)
+        mapping = self._retargeter.mapping
+        if mapping is not None:
+            values |= {f"{side}_scale": f"{scale:.4f}" for side, scale in mapping.scale.items()}
+        level = DiagnosticStatus.OK if word in (State.IDLE, State.ENGAGING, State.TRACKING) else DiagnosticStatus.WARN
+        self.publish_state(word.value, values, level)
+        self.get_logger().info(f"{word.value}: {reason}")
+
+    # ---- health
+
+    def diagnostics(self) -> Mapping[str, object]:
+        ticks, self._tick_times_s = self._tick_times_s, []
+        latencies, self._latencies_s = self._latencies_s, []
+        numbers: dict[str, object] = {
+            "state": self._retargeter.state.value,
+            "late_ticks": self._retargeter.late_ticks,
+            "missed_ticks": self._schedule.missed,
+            "forced_exceptions": self._retargeter.forced_exceptions,
+            "rejected_inputs": self._rejected_frames,
+        }
+        for name, samples in (("tick", ticks), ("motion_to_command", latencies)):
+            if samples:
+                median, high = np.percentile(samples, [50, 99]) * 1e3
+                numbers |= {f"{name}_p50_ms": f"{median:.3f}", f"{name}_p99_ms": f"{high:.3f}"}
+        return numbers
+
+    def stop(self) -> None:
+        self._schedule.stop()
+        self._thread.join(timeout=1.0)
+
+
+def motion_frame(message: MultiDOFJointState, controls: Controls) -> MotionFrame:
+    """A `/trainer/motion` message as a motion frame. Raises `InvalidMotion` on a bad one."""
+    if len(message.joint_names) != len(message.transforms):
+        raise InvalidMotion(
+            f"/trainer/motion has {len(message.joint_names)} names for {len(message.transforms)} poses"
+        )
+    poses = {}
+    for name, transform in zip(message.joint_names, message.transforms, strict=True):
+        t, r = transform.translation, transform.rotation
+        poses[name] = np.array([t.x, t.y, t.z, r.x, r.y, r.z, r.w])
+    stamp = message.header.stamp
+    return MotionFrame(stamp.sec * 1_000_000_000 + stamp.nanosec, poses, controls)
+
+
+def main() -> None:
+    run_node(RetargetingNode)
+
+
+if __name__ == "__main__":
+    main()

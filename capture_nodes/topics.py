@@ -1,0 +1,52 @@
+"""Topic names and quality of service, one place for publishers and subscribers."""
+
+from __future__ import annotations
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+TRAINER_NAMESPACE = "/trainer"
+MOTION = "/trainer/motion"
+BUTTONS = "/trainer/buttons"
+FEEDBACK = "/trainer/feedback"
+DIAGNOSTICS = "/diagnostics"
+
+# Relative to the robot's namespace.
+JOINT_STATES = "joint_states"
+JOINT_COMMANDS = "joint_commands"
+COMMAND_CAUSE = "command_cause"
+EMERGENCY_STOP = "emergency_stop"
+ROBOT_DESCRIPTION = "robot_description"
+RETARGETING_STATE = "retargeting/state"
+
+
+def stream_qos(rate_hz: float) -> QoSProfile:
+    """Of a publisher of data: reliable, one second of history.
+
+    The publisher's depth, not the subscriber's, decides what a stalled reader loses.
+    """
+    return QoSProfile(
+        depth=max(10, round(rate_hz)),
+        history=HistoryPolicy.KEEP_LAST,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.VOLATILE,
+    )
+
+
+def latched_qos() -> QoSProfile:
+    """State that late subscribers need too: reliable, transient local, the newest one."""
+    return QoSProfile(
+        depth=1,
+        history=HistoryPolicy.KEEP_LAST,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    )
+
+
+def newest_qos() -> QoSProfile:
+    """Of a subscriber that only wants the newest message."""
+    return QoSProfile(
+        depth=1,
+        history=HistoryPolicy.KEEP_LAST,
+        reliability=ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.VOLATILE,
+    )

@@ -1,0 +1,448 @@
+"""`robot.yaml`: what a URDF does not say about a robot, read and checked into frozen records.
+
+Every key carries its unit; unknown keys, wrong units and missing values are all listed at once.
+The keys are documented in `docs/robots.md`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from retargeting.body_points import SIDES
+from retargeting.errors import InvalidConfiguration, Problem
+from retargeting.frames import pose_from_xyz_rpy
+
+Array = NDArray[np.float64]
+
+CHAINS = ("waist", "head", "left_arm", "right_arm")
+SITES = ("head", *(f"{side}_{part}" for side in SIDES for part in ("shoulder", "elbow", "wrist")))
+
+# A length over this in a robot.yaml is millimetres, an angle over a full turn is degrees.
+LARGEST_LENGTH_M = 5.0
+LARGEST_ANGLE_RAD = 2.0 * math.pi + 1e-9
+
+
+@dataclass(frozen=True)
+class Site:
+    """A named frame fixed to a link, `pose` ``(7,)`` in the link.
+
+    Axes of wrists: x along the fingers, z out of the back of the hand (`retargeting.body_points`).
+    """
+
+    link: str
+    pose: Array
+
+
+@dataclass(frozen=True)
+class GripperJoint:
+    """Joint positions (rad or m) of a closed and an open hand."""
+
+    closed: float
+    open: float
+
+
+@dataclass(frozen=True)
+class Gripper:
+    joints: dict[str, GripperJoint]
+
+
+@dataclass(frozen=True)
+class WrenchSensor:
+    """Force and torque (N, N m) that the robot's hand exerts on the world beyond `link`'s joint, in `link`'s frame."""
+
+    link: str
+
+
+@dataclass(frozen=True)
+class TactileSensor:
+    """A pad of `rows` x `columns` taxels; `pose` has z out of the pad, x along the rows' direction (height)."""
+
+    link: str
+    pose: Array
+    rows: int
+    columns: int
+    size_m: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class CameraSensor:
+    """A pinhole camera; `pose` has x forward, z up (the optical frame is derived)."""
+
+    link: str
+    pose: Array
+    width: int
+    height: int
+    rate_hz: float
+    horizontal_fov_rad: float
+
+
+@dataclass(frozen=True)
+class JointLimitOverride:
+    """A limit of one joint that differs from the defaults, with the reason for it."""
+
+    reason: str
+    velocity: float | None = None
+    acceleration: float | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Caps on the commanded motion; the URDF's own velocity limit applies where it is lower."""
+
+    velocity_rad_s: float = 6.0
+    acceleration_rad_s2: float = 30.0
+    velocity_m_s: float = 0.5
+    acceleration_m_s2: float = 5.0
+    joints: dict[str, JointLimitOverride] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Safety:
+    following_error_rad: float = 0.5
+    wrench_n: float = 150.0
+    command_timeout_s: float = 0.1
+
+
+@dataclass(frozen=True)
+class SimulationDescription:
+    """How the simulated robot is built; `table_*` None = placed by the robot's size."""
+
+    fixed_link: str | None = None
+    shapes: Literal["urdf", "capsules"] = "urdf"
+    table_height_m: float | None = None
+    table_distance_m: float | None = None
+
+
+@dataclass(frozen=True)
+class RobotDescription:
+    """A checked `robot.yaml`. `file` is where it was read, `urdf_file` the URDF it names."""
+
+    file: Path
+    name: str
+    urdf_file: Path
+    package_paths: tuple[Path, ...]
+    base_link: str
+    chains: dict[str, tuple[str, ...]]
+    sites: dict[str, Site]
+    grippers: dict[str, Gripper]
+    neutral_posture: dict[str, float]
+    wrenches: dict[str, WrenchSensor]
+    tactile: dict[str, TactileSensor]
+    cameras: dict[str, CameraSensor]
+    limits: Limits
+    safety: Safety
+    simulation: SimulationDescription
+    text: str = field(repr=False, default="")
+
+
+class _Section:
+    """One mapping of the file: typed access that records problems and notices unknown keys."""
+
+    def __init__(self, reader: _Reader, key: str, value: Any) -> None:
+        self.reader = reader
+        self.key = key
+        self.used: set[str] = set()
+        if value is None:
+            value = {}
+        if not isinstance(value, dict):
+            reader.problem(key, f"a mapping of keys to values is expected, not {value!r}")
+            value = {}
+        self.values: dict[str, Any] = {str(k): v for k, v in value.items()}
+
+    def path(self, name: str) -> str:
+        return f"{self.key}.{name}" if self.key else name
+
+    def raw(self, name: str) -> Any:
+        self.used.add(name)
+        return self.values.get(name)
+
+    def section(self, name: str) -> _Section:
+        return _Section(self.reader, self.path(name), self.raw(name))
+
+    def sections(self, name: str) -> dict[str, _Section]:
+        parent = self.section(name)
+        return {key: parent.section(key) for key in parent.values}
+
+    def text(self, name: str, default: str | None = None, choices: Sequence[str] = ()) -> str:
+        value = self.raw(name)
+        if value is None and default is not None:
+            return default
+        if not isinstance(value, str) or not value:
+            self.reader.problem(self.path(name), f"text is expected, not {value!r}")
+            return default or ""
+        if choices and value not in choices:
+            self.reader.problem(self.path(name), f"{value!r} is none of {', '.join(choices)}")
+        return value
+
+    def number(
+        self, name: str, default: float | None, low: float, high: float, hint: str = ""
+    ) -> float:
+        value = self.raw(name)
+        if value is None and default is not None:
+            return default
+        return self.check(name, value, low, high, hint)
+
+    def check(self, name: str, value: Any, low: float, high: float, hint: str = "") -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            self.reader.problem(self.path(name), f"a finite number is expected, not {value!r}")
+            return low
+        if not low <= value <= high:
+            extra = f" ({hint})" if hint else ""
+            self.reader.problem(self.path(name), f"{value} is outside {low:g} .. {high:g}{extra}")
+            return low
+        return float(value)
+
+    def vector(self, name: str, length: int, limit: float, hint: str) -> tuple[float, ...]:
+        value = self.raw(name)
+        if value is None:
+            return (0.0,) * length
+        if not isinstance(value, list) or len(value) != length:
+            self.reader.problem(self.path(name), f"a list of {length} numbers is expected, not {value!r}")
+            return (0.0,) * length
+        return tuple(self.check(name, entry, -limit, limit, hint) for entry in value)
+
+    def pose(self) -> Array:
+        xyz = self.vector("xyz_m", 3, LARGEST_LENGTH_M, "is it in millimetres? metres are expected")
+        rpy = self.vector("rpy_rad", 3, LARGEST_ANGLE_RAD, "is it in degrees? radians are expected")
+        return pose_from_xyz_rpy(xyz, rpy)
+
+    def names(self, name: str) -> tuple[str, ...]:
+        value = self.raw(name)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+            self.reader.problem(self.path(name), f"a list of names is expected, not {value!r}")
+            return ()
+        return tuple(value)
+
+    def refuse_unknown(self) -> None:
+        for name in self.values:
+            if name not in self.used:
+                near = difflib.get_close_matches(name, self.used, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(self.used))}"
+                self.reader.problem(self.path(name), f"unknown key{hint}")
+
+
+class _Reader:
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.problems: list[Problem] = []
+
+    def problem(self, key: str, message: str) -> None:
+        self.problems.append(Problem(self.file, key or "file", message))
+
+    def _load(self) -> tuple[str, Any]:
+        try:
+            text = self.file.read_text(encoding="utf-8")
+            return text, yaml.safe_load(text)
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidConfiguration([Problem(self.file, "file", f"cannot be read: {error}")]) from error
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            place = "file" if mark is None else f"line {mark.line + 1}"
+            message = f"not valid YAML: {getattr(error, 'problem', None) or error}"
+            raise InvalidConfiguration([Problem(self.file, place, message)]) from error
+
+    def read(self) -> RobotDescription:
+        text, content = self._load()
+        top = _Section(self, "", content)
+        name = top.text("name")
+        for note in ("maker", "license", "comment"):
+            top.raw(note)
+        urdf_file, package_paths = self._urdf(top.section("urdf"))
+        chains_section = top.section("chains")
+        chains = {chain: chains_section.names(chain) for chain in CHAINS}
+        chains_section.refuse_unknown()
+        description = RobotDescription(
+            file=self.file,
+            name=name,
+            urdf_file=urdf_file,
+            package_paths=package_paths,
+            base_link=top.text("base_link"),
+            chains=chains,
+            sites=self._each(top.sections("sites"), self._site),
+            grippers=self._each(top.sections("grippers"), self._gripper),
+            neutral_posture=self._posture(top.section("neutral_posture_rad")),
+            **self._sensors(top.section("sensors")),
+            limits=self._limits(top.section("limits")),
+            safety=self._safety(top.section("safety")),
+            simulation=self._simulation(top.section("simulation")),
+            text=text,
+        )
+        top.refuse_unknown()
+        self._check_names(description)
+        if self.problems:
+            raise InvalidConfiguration(self.problems)
+        return description
+
+    def _each(self, sections: Mapping[str, _Section], read: Callable[[_Section], Any]) -> dict[str, Any]:
+        records = {}
+        for name, section in sections.items():
+            records[name] = read(section)
+            section.refuse_unknown()
+        return records
+
+    def _urdf(self, section: _Section) -> tuple[Path, tuple[Path, ...]]:
+        file, package = section.text("file"), section.raw("package")
+        section.refuse_unknown()
+        if package is None:
+            path = self.file.parent / file
+            if file and not path.is_file():
+                self.problem("urdf.file", f"{path} does not exist")
+            return path, (self.file.parent,)
+        try:
+            distribution = importlib.metadata.distribution(str(package))
+        except importlib.metadata.PackageNotFoundError:
+            self.problem(
+                "urdf.package",
+                f"Python package {package!r} is not installed; install it with: pip install {package}",
+            )
+            return self.file, ()
+        path = Path(str(distribution.locate_file(file)))
+        if not path.is_file():
+            self.problem("urdf.file", f"{package} {distribution.version} holds no {file}")
+        return path, tuple(path.parents)
+
+    @staticmethod
+    def _site(section: _Section) -> Site:
+        return Site(section.text("link"), section.pose())
+
+    @staticmethod
+    def _gripper(section: _Section) -> Gripper:
+        joints = {}
+        for name, joint in section.sections("joints").items():
+            hint = "is it in degrees or millimetres? rad or m are expected"
+            closed = joint.number("closed", None, -LARGEST_ANGLE_RAD, LARGEST_ANGLE_RAD, hint)
+            opened = joint.number("open", None, -LARGEST_ANGLE_RAD, LARGEST_ANGLE_RAD, hint)
+            joints[name] = GripperJoint(closed, opened)
+            joint.refuse_unknown()
+        return Gripper(joints)
+
+    @staticmethod
+    def _posture(section: _Section) -> dict[str, float]:
+        hint = "is it in degrees? radians are expected"
+        return {
+            name: section.number(name, None, -LARGEST_ANGLE_RAD, LARGEST_ANGLE_RAD, hint)
+            for name in section.values
+        }
+
+    def _sensors(self, section: _Section) -> dict[str, Any]:
+        sensors = {
+            "wrenches": self._each(section.sections("wrenches"), lambda s: WrenchSensor(s.text("link"))),
+            "tactile": self._each(section.sections("tactile"), self._tactile),
+            "cameras": self._each(section.sections("cameras"), self._camera),
+        }
+        section.refuse_unknown()
+        return sensors
+
+    @staticmethod
+    def _tactile(section: _Section) -> TactileSensor:
+        size = section.vector("size_m", 2, 0.5, "is it in millimetres? metres are expected")
+        if min(size) <= 0.0:
+            section.reader.problem(section.path("size_m"), f"{list(size)} must be above 0")
+        return TactileSensor(
+            section.text("link"),
+            section.pose(),
+            int(section.number("rows", None, 1, 256)),
+            int(section.number("columns", None, 1, 256)),
+            (size[0], size[1]),
+        )
+
+    @staticmethod
+    def _camera(section: _Section) -> CameraSensor:
+        hint = "is it in degrees? radians are expected"
+        return CameraSensor(
+            section.text("link"),
+            section.pose(),
+            int(section.number("width", 320, 16, 4096)),
+            int(section.number("height", 240, 16, 4096)),
+            section.number("rate_hz", 30.0, 1.0, 240.0),
+            section.number("horizontal_fov_rad", 1.2, 0.1, 3.0, hint),
+        )
+
+    def _limits(self, section: _Section) -> Limits:
+        default = Limits()
+        hint = "is it in degrees? radians are expected"
+        joints = {}
+        for name, joint in section.sections("joints").items():
+            velocity = joint.raw("velocity")
+            acceleration = joint.raw("acceleration")
+            joints[name] = JointLimitOverride(
+                joint.text("reason"),
+                None if velocity is None else joint.check("velocity", velocity, 1e-3, 50.0, hint),
+                None if acceleration is None else joint.check("acceleration", acceleration, 1e-2, 1000.0, hint),
+            )
+            joint.refuse_unknown()
+        limits = Limits(
+            section.number("velocity_rad_s", default.velocity_rad_s, 1e-3, 30.0, hint),
+            section.number("acceleration_rad_s2", default.acceleration_rad_s2, 1e-2, 300.0, hint),
+            section.number("velocity_m_s", default.velocity_m_s, 1e-3, 5.0),
+            section.number("acceleration_m_s2", default.acceleration_m_s2, 1e-2, 100.0),
+            joints,
+        )
+        section.refuse_unknown()
+        return limits
+
+    @staticmethod
+    def _safety(section: _Section) -> Safety:
+        default = Safety()
+        safety = Safety(
+            section.number("following_error_rad", default.following_error_rad, 0.01, math.pi),
+            section.number("wrench_n", default.wrench_n, 1.0, 5000.0),
+            section.number("command_timeout_s", default.command_timeout_s, 0.01, 2.0, "is it in milliseconds?"),
+        )
+        section.refuse_unknown()
+        return safety
+
+    @staticmethod
+    def _simulation(section: _Section) -> SimulationDescription:
+        fixed = section.raw("fixed_link")
+        height = section.raw("table_height_m")
+        distance = section.raw("table_distance_m")
+        shapes = section.text("shapes", "urdf", ("urdf", "capsules"))
+        hint = "is it in millimetres? metres are expected"
+        simulation = SimulationDescription(
+            None if fixed is None else str(fixed),
+            "capsules" if shapes == "capsules" else "urdf",
+            None if height is None else section.check("table_height_m", height, -2.0, 3.0, hint),
+            None if distance is None else section.check("table_distance_m", distance, 0.0, 3.0, hint),
+        )
+        section.refuse_unknown()
+        return simulation
+
+    def _check_names(self, description: RobotDescription) -> None:
+        if not (description.chains["left_arm"] or description.chains["right_arm"]):
+            self.problem("chains", "neither left_arm nor right_arm names a joint")
+        for side in SIDES:
+            if description.chains[f"{side}_arm"] and f"{side}_wrist" not in description.sites:
+                self.problem("sites", f"{side}_arm is given but the site {side}_wrist is not")
+        for name in description.sites:
+            if name not in SITES:
+                self.problem(f"sites.{name}", f"unknown site; known: {', '.join(SITES)}")
+        for side in description.grippers:
+            if side not in SIDES:
+                self.problem(f"grippers.{side}", "left or right is expected")
+        seen: dict[str, str] = {}
+        for chain, joints in description.chains.items():
+            for joint in joints:
+                if joint in seen:
+                    self.problem(f"chains.{chain}", f"joint {joint!r} is already in chain {seen[joint]}")
+                seen[joint] = chain
+
+
+def load_robot_description(file: Path) -> RobotDescription:
+    """Read a `robot.yaml`. Raises `InvalidConfiguration` with every problem, its file and key.
+
+    Names of links and joints are checked against the URDF by `retargeting.robot_model.load_robot`.
+    """
+    return _Reader(file).read()

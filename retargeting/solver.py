@@ -1,0 +1,325 @@
+"""From targets to the next joint command: two box-constrained problems per tick.
+
+1. *Goal*: a few damped Gauss-Newton steps of the inverse kinematics inside the position limits, from
+   the last goal. It says where the joints should be, however far that is.
+2. *Command*: among the velocities that the position (with braking distance), velocity and
+   acceleration limits allow from the previously published command, the one whose motion of wrists,
+   head and elbows is nearest to that of the wanted velocity. The wanted velocity follows the goal's
+   own and closes the remaining distance no faster than it can be braked.
+
+Both are exact box QPs; nothing is clipped afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from retargeting.body_points import SIDES
+from retargeting.box_qp import SOLVED, solve_box_qp
+from retargeting.errors import RetargetingError
+from retargeting.frames import pose_compose, rotation_matrix_from_quaternion
+from retargeting.joint_limits import braking_velocity, velocity_box
+from retargeting.kinematics import build_tree
+from retargeting.robot_model import RobotModel
+from retargeting.tasks import TaskLayout, quadratic_model
+
+Array = NDArray[np.float64]
+
+POSE_SITES = ("left_wrist", "right_wrist", "head")
+
+
+@dataclass(frozen=True)
+class SolverParameters:
+    """Weights of the tasks (metres are the common unit) and the shape of the motion towards the goal."""
+
+    position_weight: float = 1.0
+    orientation_weight_m_rad: float = 0.15
+    head_orientation_weight_m_rad: float = 0.05
+    elbow_weight_m: float = 0.02
+    posture_weight_m_rad: float = 0.003
+    waist_posture_weight_m_rad: float = 0.03
+    goal_steps: int = 3
+    goal_step_limit_rad: float = 0.25
+    damping: float = 1e-6
+    settling_time_s: float = 0.02
+    braking_share: float = 0.7
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not np.isfinite(value) or value < 0.0:
+                raise RetargetingError(f"solver parameter {name}: {value!r} must be finite and not negative")
+        if not 1 <= self.goal_steps <= 100:
+            raise RetargetingError(f"solver parameter goal_steps: {self.goal_steps} is outside 1 .. 100")
+        if not 0.0 < self.braking_share <= 1.0 or self.settling_time_s <= 0.0:
+            raise RetargetingError("solver parameters braking_share and settling_time_s must be above 0, share <= 1")
+
+
+@dataclass(frozen=True)
+class SolverTargets:
+    """Where the solver is asked to bring the robot, in its root link.
+
+    positions ``(3, 3)``, rotations ``(3, 3, 3)`` in the order of `POSE_SITES`; elbow_directions
+    ``(2, 3)`` unit vectors shoulder to elbow (left, right), all zero where not known.
+    """
+
+    positions: Array
+    rotations: Array
+    elbow_directions: Array
+
+
+@dataclass(frozen=True)
+class Step:
+    """One tick's result: positions, velocities ``(n,)`` and which joints' limits shaped it."""
+
+    positions: Array
+    velocities: Array
+    clipped: tuple[str, ...]
+    forced_exceptions: int
+
+
+def build_layout(model: RobotModel, parameters: SolverParameters) -> TaskLayout:
+    """Tasks of a robot: wrists, head and elbows over its chains' joints."""
+    description = model.description
+    names = model.joint_names[: model.body_count]
+    sites = [name for name in description.sites]
+    tree, body_of = build_tree(
+        model.urdf, names, model.locked_positions, keep=[description.sites[name].link for name in sites]
+    )
+
+    def place(site: str) -> tuple[int, Array, Array]:
+        link_body, link_pose = body_of[description.sites[site].link]
+        pose = pose_compose(link_pose, description.sites[site].pose)
+        return tree.index(link_body), pose[:3], rotation_matrix_from_quaternion(pose[3:])
+
+    root = (0, np.zeros(3), np.eye(3))
+    places = [place(site) if site in sites else root for site in POSE_SITES]
+    has_head = bool(description.chains["head"]) and "head" in sites
+    position_weights = [parameters.position_weight * (site in sites) for site in POSE_SITES[:2]]
+    orientation_weights = [parameters.orientation_weight_m_rad * (site in sites) for site in POSE_SITES[:2]]
+    pairs = [
+        (place(f"{side}_shoulder"), place(f"{side}_elbow"))
+        if f"{side}_shoulder" in sites and f"{side}_elbow" in sites
+        else (root, root)
+        for side in SIDES
+    ]
+    waist = set(description.chains["waist"])
+    return TaskLayout(
+        tree=tree,
+        site_bodies=np.array([p[0] for p in places], dtype=np.int64),
+        site_positions=np.array([p[1] for p in places]),
+        site_rotations=np.array([p[2] for p in places]),
+        position_weights=np.array([*position_weights, 0.0]),
+        orientation_weights=np.array(
+            [*orientation_weights, parameters.head_orientation_weight_m_rad if has_head else 0.0]
+        ),
+        from_bodies=np.array([a[0] for a, _ in pairs], dtype=np.int64),
+        from_positions=np.array([a[1] for a, _ in pairs]),
+        to_bodies=np.array([b[0] for _, b in pairs], dtype=np.int64),
+        to_positions=np.array([b[1] for _, b in pairs]),
+        posture_weights=np.array(
+            [
+                parameters.waist_posture_weight_m_rad if name in waist else parameters.posture_weight_m_rad
+                for name in names
+            ]
+        ),
+    )
+
+
+@numba.njit(cache=True)
+def _goal_step(q, hessian, gradient, damping, step_limit, lower, upper, dq, low, high, factor, direction, free):  # type: ignore[no-untyped-def]
+    n = q.shape[0]
+    for i in range(n):
+        hessian[i, i] += damping
+        low[i] = max(lower[i] - q[i], -step_limit)
+        high[i] = min(upper[i] - q[i], step_limit)
+        dq[i] = 0.0
+    status = solve_box_qp(hessian, gradient, low, high, dq, factor, direction, free)
+    for i in range(n):
+        q[i] = min(max(q[i] + dq[i], lower[i]), upper[i])
+    return status
+
+
+@numba.njit(cache=True)
+def wanted_velocity(goal, goal_velocity, q, acceleration, share, settling_time, dt, wanted):  # type: ignore[no-untyped-def]
+    """Fill `wanted` ``(n,)``: the goal's own velocity plus the closing of the distance, braked in time."""
+    for i in range(q.shape[0]):
+        distance = goal[i] - q[i]
+        speed = min(
+            abs(distance) / settling_time, braking_velocity(abs(distance), share * acceleration[i], dt)
+        )
+        wanted[i] = goal_velocity[i] + (speed if distance > 0.0 else -speed)
+
+
+class Solver:
+    """Holds the goal and the previously published command of one robot."""
+
+    def __init__(self, model: RobotModel, parameters: SolverParameters | None = None) -> None:
+        self.model = model
+        self.parameters = parameters or SolverParameters()
+        self.layout = build_layout(model, self.parameters)
+        n, m = len(model.joint_names), model.body_count
+        bodies = len(self.layout.tree.names)
+        self._positions, self._rotations = np.empty((bodies, 3)), np.empty((bodies, 3, 3))
+        self._hessian, self._gradient = np.empty((m, m)), np.empty(m)
+        self._factor, self._direction, self._free = np.empty((n, n)), np.empty(n), np.empty(n, dtype=np.int64)
+        self._low, self._high, self._step = np.empty(n), np.empty(n), np.empty(n)
+        self._full_hessian, self._full_gradient = np.zeros((n, n)), np.empty(n)
+        self._wanted = np.empty(n)
+        self.goal = model.neutral.copy()
+        self._goal_velocity = np.zeros(n)
+        self.q = model.neutral.copy()
+        self.v = np.zeros(n)
+
+    def start_from(self, positions: Array) -> int:
+        """Make `positions` ``(n,)`` the previous command, at rest; returns how many lay outside the limits.
+
+        Those are brought to the limit: a command never breaks it.
+        """
+        inside = np.clip(positions, self.model.lower, self.model.upper)
+        self.q = inside.copy()
+        self.v = np.zeros_like(inside)
+        self.reset_goal(inside)
+        return int(np.count_nonzero(inside != positions))
+
+    def reset_goal(self, positions: Array) -> None:
+        """Let the search for the goal continue from `positions` ``(n,)``, at rest."""
+        self.goal = np.clip(positions, self.model.lower, self.model.upper)
+        self._goal_velocity = np.zeros_like(self.goal)
+
+    def _model_at(self, q: Array, targets: SolverTargets, layout: TaskLayout | None = None) -> float:
+        layout = layout or self.layout
+        tree = layout.tree
+        known = np.any(targets.elbow_directions != 0.0, axis=1) & (layout.to_bodies > 0)
+        cost: float = quadratic_model(
+            q,
+            tree.parents,
+            tree.offset_positions,
+            tree.offset_rotations,
+            tree.axes,
+            tree.prismatic,
+            tree.coordinates,
+            tree.multipliers,
+            tree.biases,
+            layout.site_bodies,
+            layout.site_positions,
+            layout.site_rotations,
+            layout.position_weights,
+            layout.orientation_weights,
+            layout.from_bodies,
+            layout.from_positions,
+            layout.to_bodies,
+            layout.to_positions,
+            layout.posture_weights,
+            targets.positions,
+            targets.rotations,
+            targets.elbow_directions,
+            np.where(known, self.parameters.elbow_weight_m, 0.0),
+            self.model.neutral[: self.model.body_count],
+            self._positions,
+            self._rotations,
+            self._hessian,
+            self._gradient,
+        )
+        return cost
+
+    def improve_goal(self, targets: SolverTargets, steps: int) -> float:
+        """Up to `steps` Gauss-Newton steps of the goal inside the position limits; returns the cost before the last."""
+        m = self.model.body_count
+        goal = self.goal[:m]
+        cost = 0.0
+        for _ in range(steps):
+            cost = self._model_at(goal, targets)
+            status = _goal_step(
+                goal,
+                self._hessian,
+                self._gradient,
+                self.parameters.damping,
+                self.parameters.goal_step_limit_rad,
+                self.model.lower[:m],
+                self.model.upper[:m],
+                self._step[:m],
+                self._low[:m],
+                self._high[:m],
+                self._factor,
+                self._direction,
+                self._free,
+            )
+            if status != SOLVED:
+                raise RetargetingError(f"{self.model.name}: the goal's quadratic problem failed (status {status})")
+        return cost
+
+    def follow(self, targets: SolverTargets, gripper_positions: Array, dt: float) -> Step:
+        """One tick towards the targets; `gripper_positions` are the wanted positions of the gripper joints."""
+        m = self.model.body_count
+        before = self.goal.copy()
+        self.improve_goal(targets, self.parameters.goal_steps)
+        self.goal[m:] = np.clip(gripper_positions, self.model.lower[m:], self.model.upper[m:])
+        raw = np.clip((self.goal - before) / dt, -self.model.velocity, self.model.velocity)
+        # Frames come slower than ticks: a short average keeps their beat out of the velocity.
+        self._goal_velocity += min(1.0, dt / 0.01) * (raw - self._goal_velocity)
+        self._goal_velocity[m:] = 0.0
+        wanted_velocity(
+            self.goal,
+            self._goal_velocity,
+            self.q,
+            self.model.acceleration,
+            self.parameters.braking_share,
+            self.parameters.settling_time_s,
+            dt,
+            self._wanted,
+        )
+        self._model_at(self.q[:m], targets)
+        return self._advance(dt)
+
+    def brake(self, dt: float) -> Step:
+        """One tick towards standing still, as fast as the limits allow."""
+        self._wanted[:] = 0.0
+        self._hessian[:] = 0.0
+        self.reset_goal(self.q)
+        return self._advance(dt)
+
+    def _advance(self, dt: float) -> Step:
+        """The allowed velocity nearest to the wanted one, measured by what it does to the tasks."""
+        model, m, n = self.model, self.model.body_count, len(self.q)
+        low, high = self._low, self._high
+        forced = velocity_box(
+            self.q, self.v, model.lower, model.upper, model.velocity, model.acceleration, dt, low, high
+        )
+        outside = (self._wanted < low) | (self._wanted > high)
+        velocity = self._step
+        velocity[:] = np.clip(self._wanted, low, high)
+        if outside[:m].any() and self._hessian.any():
+            hessian = self._full_hessian
+            hessian[:] = 0.0
+            hessian[:m, :m] = self._hessian
+            hessian[np.arange(n), np.arange(n)] += 1e-3
+            self._full_gradient[:] = -hessian @ self._wanted
+            status = solve_box_qp(
+                hessian, self._full_gradient, low, high, velocity, self._factor, self._direction, self._free
+            )
+            if status != SOLVED:
+                raise RetargetingError(f"{model.name}: the command's quadratic problem failed (status {status})")
+        position = np.clip(self.q + velocity * dt, model.lower, model.upper)
+        self.v = (position - self.q) / dt
+        self.q = position
+        clipped = tuple(name for name, out in zip(model.joint_names, outside, strict=True) if out)
+        return Step(position.copy(), self.v.copy(), clipped, forced)
+
+
+def solve_within_position_limits(
+    solver: Solver, targets: SolverTargets, starts: Sequence[Array], steps: int = 60
+) -> tuple[Array, float]:
+    """The best goal ``(n,)`` over several starts, with position limits only, and its cost."""
+    best, best_cost = starts[0], np.inf
+    for start in starts:
+        solver.reset_goal(start)
+        solver.improve_goal(targets, steps)
+        cost = solver._model_at(solver.goal[: solver.model.body_count], targets)
+        if cost < best_cost:
+            best, best_cost = solver.goal.copy(), cost
+    return best, best_cost

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from retargeting.errors import InvalidConfiguration
+from retargeting.robot_model import RobotModel, load_robot
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ROBOTS = sorted(path.parent.name for path in REPOSITORY.glob("robot_descriptions/*/robot.yaml"))
+
+
+def robot(name: str) -> RobotModel:
+    try:
+        return load_robot(REPOSITORY / "robot_descriptions" / name / "robot.yaml")
+    except InvalidConfiguration as error:
+        if "is not installed" in str(error):
+            pytest.skip(f"robot {name}: {error}")
+        raise
+
+
+@pytest.fixture(params=ROBOTS, scope="session")
+def model(request: pytest.FixtureRequest) -> RobotModel:
+    return robot(request.param)
+
+
+@pytest.fixture(scope="session")
+def kestrel() -> RobotModel:
+    return robot("kestrel")

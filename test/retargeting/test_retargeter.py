@@ -1,0 +1,220 @@
+"""The laws of the state machine: whatever comes in, what goes out keeps the limits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retargeting.errors import RetargetingError
+from retargeting.frames import quaternion_from_rotation_vector
+from retargeting.motion_frame import Controls, MotionFrame
+from retargeting.retargeter import Retargeter, State
+from retargeting.robot_model import RobotModel
+
+TICK_S = 0.005
+FRAME_S = 1.0 / 90.0
+UNTURNED = np.array([0.0, 0.0, 0.0, 1.0])
+
+
+def person(reach: dict[str, np.ndarray], stamp_ns: int, trigger: float = 0.0, heading_rad: float = 0.0, at=(0, 0)):
+    """A person of average size standing at `at`, wrists at `reach` from the shoulders, elbows low."""
+    turn = quaternion_from_rotation_vector([0.0, 0.0, heading_rad])
+    c, s = np.cos(heading_rad), np.sin(heading_rad)
+    matrix = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+    where = np.array([*at, 0.0], dtype=float)
+    poses = {
+        "pelvis": np.r_[where + [0, 0, 1.0], turn],
+        "head": np.r_[where + matrix @ [0.05, 0.0, 1.65], turn],
+    }
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        shoulder = where + matrix @ np.array([0.0, 0.19 * sign, 1.42])
+        offset = matrix @ reach[side]
+        length = min(np.linalg.norm(offset), 0.559)
+        along = offset / np.linalg.norm(offset)
+        x = (length**2 + 0.3**2 - 0.26**2) / (2 * length)
+        out = np.array([0.0, 0.0, -1.0]) + along[2] * along
+        out /= max(np.linalg.norm(out), 1e-6)
+        elbow = shoulder + x * along + np.sqrt(max(0.0, 0.3**2 - x * x)) * out
+        poses[f"{side}_shoulder"] = np.r_[shoulder, turn]
+        poses[f"{side}_elbow"] = np.r_[elbow, turn]
+        poses[f"{side}_wrist"] = np.r_[shoulder + length * along, turn]
+    axes = [0.0] * 8
+    axes[0] = axes[1] = trigger
+    return MotionFrame(stamp_ns, poses, Controls(axes=tuple(axes)))
+
+
+READY = {side: np.array([0.33, 0.0, -0.25]) for side in ("left", "right")}
+
+
+class Loop:
+    """A retargeter with an ideal robot, driven tick by tick; checks every command against the limits."""
+
+    def __init__(self, model: RobotModel) -> None:
+        self.model = model
+        self.retargeter = Retargeter(model)
+        self.measured = model.neutral_positions()
+        self.now_s = 10.0
+        self.next_frame_s = 10.0
+        self.frames = 0
+        self.previous: tuple[int, np.ndarray, np.ndarray] | None = None
+        self.commands = []
+
+    def run(self, duration_s: float, reach=None, tick_s=lambda: TICK_S, **person_arguments):
+        end_s = self.now_s + duration_s
+        while self.now_s < end_s:
+            self.retargeter.observe_joints(self.measured)
+            if reach is not None and self.now_s >= self.next_frame_s:
+                self.next_frame_s = max(self.next_frame_s + FRAME_S, self.now_s)
+                wrists = reach(self.now_s) if callable(reach) else reach
+                self.retargeter.observe_motion(
+                    person(wrists, int(self.now_s * 1e9), **person_arguments), self.now_s
+                )
+            self.tick()
+            self.now_s += tick_s()
+        return self
+
+    def tick(self) -> None:
+        command = self.retargeter.tick(int(self.now_s * 1e9), self.now_s)
+        if command is None:
+            return
+        self.commands.append(command)
+        model = self.model
+        assert (command.positions >= model.lower).all() and (command.positions <= model.upper).all()
+        if self.previous is not None:
+            stamp_ns, q, v = self.previous
+            h = min((command.stamp_ns - stamp_ns) * 1e-9, TICK_S)
+            velocity = (command.positions - q) / h
+            np.testing.assert_allclose(velocity, command.velocities, atol=1e-6)
+            assert (np.abs(velocity) <= model.velocity * (1 + 1e-9) + 1e-9).all()
+            assert (np.abs(velocity - v) <= model.acceleration * h * (1 + 1e-6) + 1e-9).all()
+            self.previous = (command.stamp_ns, command.positions, velocity)
+        else:
+            self.previous = (command.stamp_ns, command.positions, np.zeros(len(command.positions)))
+        self.measured.update(zip(command.joint_names, command.positions.tolist(), strict=True))
+
+
+def engaged(model: RobotModel) -> Loop:
+    loop = Loop(model).run(0.5, READY)
+    assert loop.retargeter.state is State.IDLE
+    assert not loop.commands, "nothing may be commanded before the first engage"
+    loop.retargeter.engage(loop.now_s)
+    return loop.run(2.0, READY)
+
+
+def test_engage_approaches_softly_and_tracks(model: RobotModel):
+    loop = engaged(model)
+    assert loop.retargeter.state is State.TRACKING
+    last = loop.commands[-1]
+    for side in ("left", "right"):
+        wrist = model.site_pose(f"{side}_wrist", dict(zip(last.joint_names, last.positions, strict=True)))
+        assert np.linalg.norm(wrist[:3] - last.targets[f"{side}_wrist"][:3]) < 0.01
+    assert loop.retargeter.forced_exceptions == 0
+
+
+def test_the_first_command_is_where_the_robot_is(kestrel: RobotModel):
+    loop = Loop(kestrel)
+    loop.measured["left_elbow_pitch"] -= 0.3
+    start = loop.measured["left_elbow_pitch"]
+    loop.run(0.5, READY)
+    loop.retargeter.engage(loop.now_s)
+    loop.run(TICK_S, READY)
+    first = dict(zip(loop.commands[0].joint_names, loop.commands[0].positions, strict=True))
+    assert abs(first["left_elbow_pitch"] - start) <= 30.0 * TICK_S * TICK_S + 1e-12
+
+
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**31))
+def test_wild_motion_and_uneven_ticks_never_break_a_limit(kestrel: RobotModel, seed: int):
+    rng = np.random.default_rng(seed)
+    loop = engaged(kestrel)
+    goals = {side: READY[side] for side in READY}
+
+    def jumpy(_now_s: float):
+        if rng.random() < 0.05:
+            goals.update({side: rng.uniform([-0.3, -0.6, -0.55], [0.56, 0.6, 0.5]) for side in goals})
+        return goals
+
+    loop.run(3.0, jumpy, tick_s=lambda: TICK_S * (1.0 if rng.random() < 0.8 else rng.uniform(0.3, 6.0)))
+    assert loop.retargeter.forced_exceptions == 0
+
+
+def test_stale_motion_brakes_to_a_hold_and_needs_a_new_engage(kestrel: RobotModel):
+    loop = engaged(kestrel)
+    loop.run(0.6, lambda t: {side: READY[side] + [0, 0.12 * np.sin(12 * t), 0] for side in READY})
+    loop.run(0.6, None)
+    assert loop.retargeter.state is State.HOLDING
+    assert "stale" in loop.retargeter.reason
+    assert np.abs(loop.commands[-1].velocities).max() == 0.0
+    assert loop.commands[-1].cause_stamp_ns is None
+    loop.run(0.5, READY)
+    assert loop.retargeter.state is State.HOLDING, "tracking may resume only through a new engage"
+    loop.retargeter.engage(loop.now_s)
+    loop.run(1.5, READY)
+    assert loop.retargeter.state is State.TRACKING
+
+
+def test_a_lost_wrist_holds(kestrel: RobotModel):
+    loop = engaged(kestrel)
+    frame = person(READY, int(loop.now_s * 1e9))
+    poses = {name: pose for name, pose in frame.poses.items() if name != "left_wrist"}
+    loop.retargeter.observe_motion(MotionFrame(frame.stamp_ns, poses), loop.now_s)
+    assert loop.retargeter.state is State.HOLDING
+    assert "left wrist" in loop.retargeter.reason
+
+
+def test_the_emergency_stop_is_latched(kestrel: RobotModel):
+    loop = engaged(kestrel)
+    loop.retargeter.set_emergency_stop(True)
+    loop.run(0.5, READY)
+    assert np.abs(loop.commands[-1].velocities).max() == 0.0
+    with pytest.raises(RetargetingError, match="emergency stop"):
+        loop.retargeter.engage(loop.now_s)
+    loop.retargeter.set_emergency_stop(False)
+    assert loop.retargeter.state is State.HOLDING
+    loop.retargeter.engage(loop.now_s)
+    assert loop.run(1.5, READY).retargeter.state is State.TRACKING
+
+
+def test_a_robot_that_does_not_follow_is_held(kestrel: RobotModel):
+    loop = engaged(kestrel)
+    stuck = dict(loop.measured)
+    far = {side: np.array([0.1, 0.0, -0.5]) for side in READY}
+    for _ in range(400):
+        loop.measured = dict(stuck)
+        loop.run(TICK_S, far)
+    assert loop.retargeter.state is State.HOLDING
+    assert "away from its command" in loop.retargeter.reason
+
+
+def test_pushing_too_hard_is_held(kestrel: RobotModel):
+    loop = engaged(kestrel)
+    loop.retargeter.observe_wrench("left_wrist", 10_000.0)
+    assert loop.retargeter.state is State.HOLDING
+
+
+def test_walking_and_turning_moves_no_arm(kestrel: RobotModel):
+    loop = engaged(kestrel)
+    before = loop.commands[-1].targets["left_wrist"]
+    loop.run(1.0, READY, heading_rad=1.1, at=(3.0, -2.0))
+    np.testing.assert_allclose(loop.commands[-1].targets["left_wrist"], before, atol=1e-6)
+
+
+def test_the_trigger_closes_the_gripper(kestrel: RobotModel):
+    loop = engaged(kestrel)
+    gripper = kestrel.joint_names.index("left_finger_inner")
+    opened = loop.commands[-1].positions[gripper]
+    loop.run(1.0, READY, trigger=1.0)
+    ends = kestrel.description.grippers["left"].joints["left_finger_inner"]
+    assert opened == pytest.approx(ends.open)
+    assert loop.commands[-1].positions[gripper] == pytest.approx(ends.closed, abs=1e-6)
+
+
+def test_engaging_without_input_says_what_is_missing(kestrel: RobotModel):
+    retargeter = Retargeter(kestrel)
+    with pytest.raises(RetargetingError, match="no joint_states"):
+        retargeter.engage(0.0)
+    retargeter.observe_joints(kestrel.neutral_positions())
+    with pytest.raises(RetargetingError, match="/trainer/motion"):
+        retargeter.engage(0.0)
