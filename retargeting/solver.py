@@ -41,12 +41,11 @@ class SolverParameters:
     orientation_weight_m_rad: float = 0.15
     head_orientation_weight_m_rad: float = 0.05
     elbow_weight_m: float = 0.02
-    posture_weight_m_rad: float = 0.003
+    posture_weight_m_rad: float = 0.006
     waist_posture_weight_m_rad: float = 0.03
     goal_steps: int = 3
-    goal_step_limit_rad: float = 0.25
-    damping: float = 1e-6
-    settling_time_s: float = 0.02
+    damping: float = 1e-3
+    settling_time_s: float = 0.04
     braking_share: float = 0.7
 
     def __post_init__(self) -> None:
@@ -131,12 +130,13 @@ def build_layout(model: RobotModel, parameters: SolverParameters) -> TaskLayout:
 
 
 @numba.njit(cache=True)
-def _goal_step(q, hessian, gradient, damping, step_limit, lower, upper, dq, low, high, factor, direction, free):  # type: ignore[no-untyped-def]
+def _goal_step(q, origin, reach, hessian, gradient, damping, lower, upper, dq, low, high, factor, direction, free):  # type: ignore[no-untyped-def]
+    """One damped Gauss-Newton step of q inside the limits and within `reach` ``(n,)`` of `origin` ``(n,)``."""
     n = q.shape[0]
     for i in range(n):
         hessian[i, i] += damping
-        low[i] = max(lower[i] - q[i], -step_limit)
-        high[i] = min(upper[i] - q[i], step_limit)
+        low[i] = min(0.0, max(lower[i], origin[i] - reach[i]) - q[i])
+        high[i] = max(0.0, min(upper[i], origin[i] + reach[i]) - q[i])
         dq[i] = 0.0
     status = solve_box_qp(hessian, gradient, low, high, dq, factor, direction, free)
     for i in range(n):
@@ -170,6 +170,7 @@ class Solver:
         self._low, self._high, self._step = np.empty(n), np.empty(n), np.empty(n)
         self._full_hessian, self._full_gradient = np.zeros((n, n)), np.empty(n)
         self._wanted = np.empty(n)
+        self._no_reach = np.full(m, 2.0 * np.pi)
         self.goal = model.neutral.copy()
         self._goal_velocity = np.zeros(n)
         self.q = model.neutral.copy()
@@ -227,19 +228,25 @@ class Solver:
         )
         return cost
 
-    def improve_goal(self, targets: SolverTargets, steps: int) -> float:
-        """Up to `steps` Gauss-Newton steps of the goal inside the position limits; returns the cost before the last."""
+    def improve_goal(self, targets: SolverTargets, steps: int, reach: Array | None = None) -> float:
+        """`steps` Gauss-Newton steps of the goal inside the position limits; returns the cost before the last.
+
+        No joint moves by more than `reach` ``(m,)`` (rad); None: by any amount.
+        """
         m = self.model.body_count
         goal = self.goal[:m]
+        origin = goal.copy()
+        reach = self._no_reach if reach is None else reach
         cost = 0.0
         for _ in range(steps):
             cost = self._model_at(goal, targets)
             status = _goal_step(
                 goal,
+                origin,
+                reach,
                 self._hessian,
                 self._gradient,
                 self.parameters.damping,
-                self.parameters.goal_step_limit_rad,
                 self.model.lower[:m],
                 self.model.upper[:m],
                 self._step[:m],
@@ -257,7 +264,7 @@ class Solver:
         """One tick towards the targets; `gripper_positions` are the wanted positions of the gripper joints."""
         m = self.model.body_count
         before = self.goal.copy()
-        self.improve_goal(targets, self.parameters.goal_steps)
+        self.improve_goal(targets, self.parameters.goal_steps, self.model.velocity[:m] * dt)
         self.goal[m:] = np.clip(gripper_positions, self.model.lower[m:], self.model.upper[m:])
         raw = np.clip((self.goal - before) / dt, -self.model.velocity, self.model.velocity)
         # Frames come slower than ticks: a short average keeps their beat out of the velocity.
