@@ -58,7 +58,10 @@ class Gripper:
 
 @dataclass(frozen=True)
 class WrenchSensor:
-    """Force and torque (N, N m) that the robot's hand exerts on the world beyond `link`'s joint, in `link`'s frame."""
+    """Six-axis sensor in the joint that carries `link`, in `link`'s frame (N, N m).
+
+    It measures what the link and all it carries exert on the arm, weight included.
+    """
 
     link: str
 

@@ -1,0 +1,1 @@
+"""The simulated robot: physics (MuJoCo), sensors, pacing and rendering. No rclpy here."""

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from capture_nodes.simulation.command_follower import LARGEST_JUMP_RAD, CommandFollower, Reference
+
+STEP_S, STEPS = 0.001, 5
+TICK_S = STEP_S * STEPS
+ACCELERATION = np.array([30.0, 30.0, 5.0])
+VELOCITY = np.array([6.0, 6.0, 0.4])
+NAMES = ("shoulder", "elbow", "finger")
+
+
+def follower(timeout_s: float = 0.1) -> CommandFollower:
+    return CommandFollower(
+        NAMES,
+        np.array([-2.0, -2.0, 0.0]),
+        np.array([2.0, 2.0, 0.05]),
+        VELOCITY,
+        ACCELERATION,
+        np.array([0.0, 0.5, 0.05]),
+        np.array([False, False, True]),
+        timeout_s,
+    )
+
+
+def run(subject: CommandFollower, first_tick: int, ticks: int) -> Reference:
+    """Ticks without commands, joined."""
+    parts = [subject.advance((first_tick + k) * TICK_S, STEP_S, STEPS) for k in range(ticks)]
+    return Reference(
+        np.vstack([p.positions for p in parts]),
+        np.vstack([p.velocities for p in parts]),
+        np.vstack([p.accelerations for p in parts]),
+    )
+
+
+def track(subject: CommandFollower, ticks: int, rate_rad_s: float) -> Reference:
+    """Command a smooth start and then a constant velocity of the shoulder."""
+    parts = []
+    position = velocity = 0.0
+    for k in range(ticks):
+        velocity = min(rate_rad_s, velocity + 20.0 * TICK_S)
+        position += velocity * TICK_S
+        assert subject.offer(NAMES, [position, 0.5, 0.05], [velocity, 0.0, 0.0], k * TICK_S) == ""
+        parts.append(subject.advance(k * TICK_S, STEP_S, STEPS))
+    fields = ("positions", "velocities", "accelerations")
+    return Reference(*(np.vstack([getattr(p, field) for p in parts]) for field in fields))
+
+
+def test_tracks_a_moving_command_with_the_interpolation_lag() -> None:
+    subject = follower()
+    reference = track(subject, 150, 2.0)
+    assert reference.velocities[-50:, 0] == pytest.approx(2.0, abs=0.01)
+    jumps = np.abs(np.diff(reference.positions[:, 0], prepend=0.0))
+    assert jumps.max() <= 2.0 * STEP_S * 1.1
+
+
+def test_commands_that_stop_are_braked_within_the_acceleration_limit() -> None:
+    subject = follower(timeout_s=0.05)
+    track(subject, 100, 3.0)
+    assert subject.state == "ready"
+    reference = run(subject, 100, 60)
+    assert subject.state == "holding"
+    velocity = reference.velocities[:, 0]
+    # The first step of the coast belongs to the interpolation that was still running.
+    assert np.abs(np.diff(velocity)).max() <= 30.0 * STEP_S + 1e-6
+    assert velocity[-1] == 0.0
+    assert np.abs(np.diff(reference.positions[:, 0])).max() <= 3.0 * STEP_S * 1.05
+    # v/a of braking plus the rest of the interpolation.
+    assert np.nonzero(velocity)[0].max() * STEP_S <= 3.0 / 30.0 + 0.01
+
+
+def test_emergency_stop_brakes_refuses_and_is_latched() -> None:
+    subject = follower()
+    track(subject, 100, 3.0)
+    subject.set_emergency_stop(True)
+    reference = run(subject, 100, 40)
+    velocity = reference.velocities[:, 0]
+    assert np.abs(np.diff(velocity)).max() <= 30.0 * STEP_S + 1e-6 and velocity[-1] == 0.0
+    assert subject.state == "emergency_stop"
+    assert "emergency stop" in subject.offer(NAMES, subject.position, None, 1.0)
+    assert subject.refusals["emergency stop"] == 1
+    subject.set_emergency_stop(False)
+    assert subject.state == "holding"
+    assert subject.offer(NAMES, subject.position, None, 1.0) == ""
+    subject.advance(1.0, STEP_S, STEPS)
+    assert subject.state == "ready"
+
+
+@pytest.mark.parametrize(
+    ("names", "positions", "velocities", "kind", "part"),
+    [
+        (("shoulder", "knee"), (0.0, 0.0), None, "unknown joint", "knee"),
+        (("shoulder",), (float("nan"),), None, "not finite", "finite"),
+        (("shoulder",), (0.0,), (float("inf"),), "not finite", "finite"),
+        (("elbow",), (2.5,), None, "outside limits", "elbow: 2.5000 is outside -2.0000 .. 2.0000"),
+        (("shoulder",), (1.5,), None, "jump", "shoulder"),
+        (("shoulder", "elbow"), (0.0,), None, "malformed", "2 names, 1 positions"),
+        (("shoulder",), (0.0,), (0.0, 1.0), "malformed", "2 velocities"),
+    ],
+)
+def test_refuses_with_a_counted_reason(
+    names: tuple[str, ...],
+    positions: tuple[float, ...],
+    velocities: tuple[float, ...] | None,
+    kind: str,
+    part: str,
+) -> None:
+    subject = follower()
+    before = subject.position.copy()
+    assert part in subject.offer(names, positions, velocities, 0.0)
+    assert subject.refusals == {kind: 1} and subject.accepted == 0
+    assert np.array_equal(run(subject, 0, 20).positions[-1], before)
+
+
+def test_a_distant_command_is_caught_up_with_inside_the_limits() -> None:
+    subject = follower()
+    target = 0.9 * LARGEST_JUMP_RAD
+    parts = []
+    for k in range(400):
+        assert subject.offer(NAMES, [target, 0.5, 0.0], None, k * TICK_S) == ""
+        parts.append(subject.advance(k * TICK_S, STEP_S, STEPS))
+    velocities = np.vstack([p.velocities for p in parts])
+    positions = np.vstack([p.positions for p in parts])
+    assert positions[-1] == pytest.approx([target, 0.5, 0.0], abs=1e-4)
+    assert (np.abs(velocities) <= VELOCITY + 1e-6).all()
+    per_tick = np.abs(velocities[STEPS:] - velocities[:-STEPS]) / TICK_S
+    assert (per_tick.max(axis=0) <= 2.0 * ACCELERATION).all()
+    assert positions[:, 0].max() <= target + 0.005
+
+
+def test_random_commands_never_leave_the_limits() -> None:
+    generator = np.random.default_rng(3)
+    subject = follower()
+    for k in range(600):
+        if generator.random() < 0.8:
+            offer = subject.position + generator.normal(0.0, [0.3, 0.3, 0.05])
+            subject.offer(NAMES, offer, generator.normal(0.0, 8.0, 3), k * TICK_S)
+        reference = subject.advance(k * TICK_S, STEP_S, STEPS)
+        assert np.isfinite(reference.positions).all()
+        assert (reference.positions >= [-2.0, -2.0, 0.0]).all()
+        assert (reference.positions <= [2.0, 2.0, 0.05]).all()

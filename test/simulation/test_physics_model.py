@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+import pytest
+
+from capture_nodes.simulation.physics_model import PhysicsModel, build_physics, optical_pose
+from capture_nodes.simulation.scene import SceneDescription, layout_scene
+from retargeting.frames import rotate
+from retargeting.robot_model import RobotModel
+
+
+def build(robot: RobotModel, scene: SceneDescription) -> PhysicsModel:
+    return build_physics(robot, layout_scene(robot, scene))
+
+
+def test_links_stand_where_the_robot_model_says(robot: RobotModel, scene: SceneDescription) -> None:
+    physics = build(robot, scene)
+    data = mujoco.MjData(physics.mj_model)
+    generator = np.random.default_rng(0)
+    for _ in range(5):
+        fraction = generator.uniform(0.2, 0.8, len(robot.joint_names))
+        q = robot.neutral_positions() | dict(
+            zip(robot.joint_names, robot.lower + fraction * (robot.upper - robot.lower), strict=True)
+        )
+        physics.set_joint_positions(data, q)
+        mujoco.mj_kinematics(physics.mj_model, data)
+        for link, pose in robot.link_poses(q).items():
+            body = data.body(link)
+            np.testing.assert_allclose(body.xpos, pose[:3], atol=1e-9)
+            assert abs(float(body.xquat[[1, 2, 3, 0]] @ pose[3:])) == pytest.approx(1.0, abs=1e-9)
+
+
+def test_mass_is_that_of_the_urdf(robot: RobotModel, scene: SceneDescription) -> None:
+    physics = build(robot, scene)
+    for name, link in robot.urdf.links.items():
+        if link.inertial is not None and link.inertial.mass_kg > 0.0:
+            assert physics.mj_model.body(name).mass[0] == pytest.approx(link.inertial.mass_kg)
+
+
+def test_efforts_are_limited_as_in_the_urdf(robot: RobotModel, scene: SceneDescription) -> None:
+    physics = build(robot, scene)
+    for joint in physics.joints:
+        assert physics.mj_model.jnt_actfrcrange[physics.mj_model.joint(joint.name).id] == pytest.approx(
+            [-joint.effort, joint.effort]
+        )
+        assert joint.effort == robot.urdf.joints[joint.name].effort
+
+
+def test_neutral_posture_touches_nothing(robot: RobotModel, scene: SceneDescription) -> None:
+    physics = build(robot, scene)
+    data = mujoco.MjData(physics.mj_model)
+    physics.set_joint_positions(data, robot.neutral_positions())
+    mujoco.mj_forward(physics.mj_model, data)
+    links = set(robot.urdf.links)
+    for contact in data.contact:
+        names = {physics.mj_model.body(physics.mj_model.geom_bodyid[g]).name for g in contact.geom}
+        assert not names & links, f"{names} touch in the neutral posture"
+
+
+def test_object_poses_round_trip(kestrel: RobotModel, scene: SceneDescription) -> None:
+    physics = build(kestrel, scene)
+    data = mujoco.MjData(physics.mj_model)
+    pose = np.array([0.1, -0.2, 0.3, 0.5, -0.5, 0.5, 0.5])
+    physics.set_object_pose(data, "cube", pose)
+    np.testing.assert_array_equal(physics.object_pose(data, "cube"), pose)
+
+
+def test_optical_frame_looks_along_x() -> None:
+    identity = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
+    q = optical_pose(identity, identity)[3:]
+    np.testing.assert_allclose(rotate(q, [0.0, 0.0, 1.0]), [1.0, 0.0, 0.0], atol=1e-12)
+    np.testing.assert_allclose(rotate(q, [1.0, 0.0, 0.0]), [0.0, -1.0, 0.0], atol=1e-12)
+    np.testing.assert_allclose(rotate(q, [0.0, 1.0, 0.0]), [0.0, 0.0, -1.0], atol=1e-12)
+
+
+def test_kestrel_inertias_are_physical(kestrel: RobotModel) -> None:
+    for name, link in kestrel.urdf.links.items():
+        assert link.inertial is not None and link.inertial.mass_kg > 0.0, name
+        moments = np.sort(np.linalg.eigvalsh(link.inertial.inertia_kg_m2))
+        assert moments[0] > 0.0 and moments[0] + moments[1] >= moments[2] * (1 - 1e-6), name
+
+
+def test_kestrel_is_symmetric(kestrel: RobotModel) -> None:
+    for name, joint in kestrel.urdf.joints.items():
+        if not name.startswith("left_"):
+            continue
+        other = kestrel.urdf.joints[name.replace("left_", "right_")]
+        np.testing.assert_allclose(joint.pose[:3] * [1, -1, 1], other.pose[:3])
+        assert (joint.velocity, joint.effort) == (other.velocity, other.effort)
+        if "shoulder_roll" in name:
+            assert (joint.lower, joint.upper) == (-other.upper, -other.lower)
