@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from retargeting import frames
 from scipy.spatial.transform import Rotation
+
+from retargeting import frames
 
 PROFILE = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -18,9 +19,11 @@ def numbers(low: float, high: float):
 
 
 vectors = arrays(np.float64, 3, elements=numbers(-10.0, 10.0))
-quaternions = arrays(np.float64, 4, elements=numbers(-1.0, 1.0)).filter(
-    lambda q: np.linalg.norm(q) > 1e-3
-).map(frames.quaternion_normalized)
+quaternions = (
+    arrays(np.float64, 4, elements=numbers(-1.0, 1.0))
+    .filter(lambda q: np.linalg.norm(q) > 1e-3)
+    .map(frames.quaternion_normalized)
+)
 small_rotations = arrays(np.float64, 3, elements=numbers(-1.7, 1.7))  # norm below pi
 poses = st.tuples(vectors, quaternions).map(np.concatenate)
 
@@ -122,9 +125,7 @@ def test_the_exponential_has_its_left_jacobian(v):
     if not 1e-3 < angle < 2.8:
         return
     k = skew(v)
-    expected = (
-        np.eye(3) + (1 - np.cos(angle)) / angle**2 * k + (angle - np.sin(angle)) / angle**3 * (k @ k)
-    )
+    expected = np.eye(3) + (1 - np.cos(angle)) / angle**2 * k + (angle - np.sin(angle)) / angle**3 * (k @ k)
     h, q = 1e-6, frames.quaternion_from_rotation_vector(v)
     numeric, inverse = np.empty((3, 3)), np.empty((3, 3))
     for i, step in enumerate(h * np.eye(3)):

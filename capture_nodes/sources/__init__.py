@@ -1,0 +1,1 @@
+"""Where motion frames come from: trainer inputs behind one Protocol. Never imports rclpy."""
