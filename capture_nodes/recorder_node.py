@@ -1,0 +1,301 @@
+"""Records every configured topic into one MCAP file per episode; see `capture_nodes.recording`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+import threading
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from rclpy.node import Node
+from rclpy.task import Future
+from std_srvs.srv import Trigger
+
+from capture_nodes.errors import CaptureError
+from capture_nodes.node_runtime import CaptureNode, run_node
+from capture_nodes.recording.episode_record import EpisodeFields
+from capture_nodes.recording.mcap_file import Attachment
+from capture_nodes.recording.recorder import Recorder, purge_trash
+from capture_nodes.recording.recorder_configuration import load_recorder_configuration
+from capture_nodes.recording.recovery import recover_all
+from capture_nodes.recording.tf_stream import TfStream
+from capture_nodes.resources import config_file, robot_description_file
+from capture_nodes.topic_watch import TopicWatch, tf_channel
+from capture_nodes.topics import latched_qos, stream_qos
+from retargeting.robot_description import load_robot_description
+from retargeting.urdf import load_urdf
+
+GRAPH_PERIOD_S = 0.2
+GRAPH_PERIOD_RECORDING_S = 1.0
+STATUS_PERIOD_S = 0.5
+FINISH_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True)
+class RecorderParameters:
+    """ROS parameters of the node; ``simulated``: yes, no or auto (a simulated_robot publishes the joints)."""
+
+    root: str = "episodes_data"
+    robot: str = "kestrel"
+    config: str = ""
+    station_config: str = ""
+    skill: str = "unnamed"
+    operator: str = ""
+    source: str = ""
+    scenario: str = ""
+    instruction: str = ""
+    simulated: str = "auto"
+    report_path: str = ""
+
+    def __post_init__(self) -> None:
+        if self.simulated not in ("auto", "yes", "no"):
+            raise CaptureError(
+                f"parameter simulated: {self.simulated!r} is given; auto, yes or no is expected"
+            )
+
+
+class RecorderNode(CaptureNode):
+    """Services `~/start`, `~/stop`, `~/discard`; state on `~/state`, the episode at hand on `~/episode`."""
+
+    def __init__(self) -> None:
+        super().__init__("recorder")
+        self._settings = parameters = self.declare_from(RecorderParameters)
+        self._configuration = load_recorder_configuration(
+            Path(parameters.config) if parameters.config else config_file("recorder.yaml")
+        )
+        self._root = Path(parameters.root).expanduser().absolute()
+        robot_file = robot_description_file(parameters.robot)
+        description = load_robot_description(robot_file)
+        urdf = load_urdf(description.urdf_file, description.package_paths)
+        self._robot = description.name
+        self._urdf_sha256 = hashlib.sha256(urdf.text.encode("utf-8")).hexdigest()
+        attachments = [
+            Attachment(f"{description.name}.urdf", "application/xml", urdf.text.encode("utf-8")),
+            Attachment("robot.yaml", "application/yaml", robot_file.read_bytes()),
+        ]
+        if parameters.station_config:
+            attachments.append(_read_attachment("station.yaml", Path(parameters.station_config)))
+        self._recorder = Recorder(
+            self._root,
+            self._configuration,
+            tuple(attachments),
+            TfStream(urdf, description),
+            tf_channel("/tf", stream_qos(100)),
+            tf_channel("/tf_static", latched_qos()),
+        )
+        # Its subscriptions are drained by the taking thread; no executor may ever wait on this node.
+        self._taking_node = Node(
+            "recorder_taking",
+            namespace=self.get_namespace(),
+            use_global_arguments=False,
+            enable_rosout=False,
+            start_parameter_services=False,
+        )
+        self._topics = TopicWatch(self._taking_node, self._recorder, self._configuration)
+        self._fields()  # an unusable skill is refused here, not at the first episode
+        self._ending = threading.Event()
+        self._taking_problem: Exception | None = None
+        self._taking_thread = threading.Thread(target=self._take, name="taking", daemon=True)
+        self._taking_thread.start()
+        self._recovery_thread = threading.Thread(target=self._recover, name="recovery", daemon=True)
+        self._recovery_thread.start()
+
+        self._episode_publisher = self.counting_publisher(DiagnosticStatus, "~/episode", latched_qos())
+        self.create_service(Trigger, "~/start", self._on_start)
+        self.create_service(Trigger, "~/stop", self._on_stop)
+        self.create_service(Trigger, "~/discard", self._on_discard)
+        self._last_received: dict[str, int] = {}
+        self._last_status_ns = self.get_clock().now().nanoseconds
+        self._graph_age_s = 0.0
+        self._topics.look()
+        self.create_timer(GRAPH_PERIOD_S, self._on_graph_timer)
+        self.create_timer(STATUS_PERIOD_S, self._on_status_timer)
+        self._publish_episode()
+        self.publish_state("ready", {"root": self._root})
+
+    def _on_graph_timer(self) -> None:
+        self._graph_age_s += GRAPH_PERIOD_S
+        recording = self._recorder.status().state == "recording"
+        if self._graph_age_s >= (GRAPH_PERIOD_RECORDING_S if recording else GRAPH_PERIOD_S) - 1e-6:
+            self._graph_age_s = 0.0
+            self._topics.look()
+        if self._taking_problem is not None:
+            raise CaptureError(f"taking messages failed: {self._taking_problem!r}") from self._taking_problem
+
+    # Threads ------------------------------------------------------------------------------------------------
+
+    def _take(self) -> None:
+        recorder, readers = self._recorder, self._topics.readers
+        try:
+            while not self._ending.wait(self._configuration.poll_s):
+                with recorder.taking():
+                    readers.drain(recorder.take)
+                    recorder.pass_done()
+        except Exception as error:
+            # Reported, and the node ended, by the main thread at its next look.
+            self._taking_problem = error
+
+    def _recover(self) -> None:
+        log = self.get_logger()
+        if self._root.is_dir():
+            recover_all(self._root, log.info, self._ending.is_set)
+            for path in purge_trash(self._root, self._configuration.trash_keep_h):
+                log.info(f"removed {path}: discarded more than {self._configuration.trash_keep_h:g} h ago")
+
+    # Services -----------------------------------------------------------------------------------------------
+
+    def _fields(self) -> EpisodeFields:
+        """A snapshot of the parameters, which may be set between episodes."""
+        now: dict[str, Any] = {name: str(self.get_parameter(name).value) for name in _EPISODE_PARAMETERS}
+        asked = self._settings.simulated
+        simulated = self._topics.simulated if asked == "auto" else asked == "yes"
+        return EpisodeFields(
+            robot=self._robot, simulated=simulated, urdf_sha256=self._urdf_sha256, versions=_versions(), **now
+        )
+
+    def _on_start(self, _request: Any, response: Any) -> Any:
+        try:
+            response.message = self._recorder.start(self._fields())
+            response.success = True
+        except CaptureError as error:
+            response.success, response.message = False, str(error)
+            self.get_logger().error(f"episode not started: {error}")
+        self._publish_episode()
+        return response
+
+    async def _on_stop(self, _request: Any, response: Any) -> Any:
+        return await self._end_episode(response, discard=False)
+
+    async def _on_discard(self, _request: Any, response: Any) -> Any:
+        return await self._end_episode(response, discard=True)
+
+    async def _end_episode(self, response: Any, discard: bool) -> Any:
+        """Answers when the file has its name; meanwhile the node goes on serving."""
+        try:
+            result = self._recorder.stop(discard)
+            self._publish_episode()
+            done: Future[None] = Future(executor=self.executor)
+            executor = self.executor
+
+            def wake(_: object) -> None:
+                done.set_result(None)
+                if executor is not None:
+                    executor.wake()
+
+            result.add_done_callback(wake)
+            await done
+            response.message = str(result.result())
+            response.success = True
+        except CaptureError as error:
+            response.success, response.message = False, str(error)
+            self.get_logger().error(f"episode not completed: {error}")
+        self._publish_episode(last=response.message if response.success else "")
+        return response
+
+    # State --------------------------------------------------------------------------------------------------
+
+    def _on_status_timer(self) -> None:
+        if self._recorder.status().state != "idle":
+            self._publish_episode()
+
+    def _publish_episode(self, last: str = "") -> None:
+        status = self._recorder.status()
+        now_ns = self.get_clock().now().nanoseconds
+        received = self._recorder.received()
+        seconds = max(1e-3, (now_ns - self._last_status_ns) / 1e9)
+        rates = {
+            topic: round((count - self._last_received.get(topic, 0)) / seconds, 1)
+            for topic, count in received.items()
+        }
+        self._last_received, self._last_status_ns = received, now_ns
+        values: dict[str, object] = {
+            "id": status.id,
+            "path": status.path or last,
+            "duration_s": f"{status.duration_s:.3f}",
+            "messages": status.messages,
+            "lost": status.lost,
+            "bytes": status.bytes,
+            "backlog_bytes": status.backlog_bytes,
+            "rates": json.dumps(rates),
+            "problem": status.problem,
+        }
+        self._episode_publisher.publish(
+            DiagnosticStatus(
+                level=DiagnosticStatus.ERROR if status.problem else DiagnosticStatus.OK,
+                name=self.get_fully_qualified_name(),
+                message=status.state,
+                values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+            )
+        )
+
+    # End ----------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Finish the episode at hand, wait (bounded) for the publishers' final counts, end the threads."""
+        for outcome in self._recorder.finish_all(timeout_s=FINISH_TIMEOUT_S):
+            self.get_logger().info(f"the episode at hand: {outcome}")
+        self._wait_for_final_counts()
+        self._ending.set()
+        self._taking_thread.join()
+        self._recorder.close()
+        self._recovery_thread.join(timeout=5.0)
+        self._topics.readers.destroy()
+        self._taking_node.destroy_node()
+
+    def _wait_for_final_counts(self) -> None:
+        pause = threading.Event()
+        for _ in range(max(1, round(self._configuration.shutdown_wait_s / 0.05))):
+            alive = self._topics.publishers_alive(except_node=self.get_name())
+            if not self._recorder.waiting_for_final(alive):
+                break
+            pause.wait(0.05)
+
+    def finish(self) -> None:
+        """As every node; the report of the run is the last line on stdout."""
+        super().finish()
+        report = self._recorder.report()
+        text = json.dumps(report)
+        if self._settings.report_path:
+            path = Path(self._settings.report_path)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text + "\n", encoding="utf-8")
+            except OSError as error:
+                print(f"recorder: error: report_path:={path}: {error.strerror}", file=sys.stderr)
+                self.exit_code = 1
+        print(text, flush=True)
+
+
+_EPISODE_PARAMETERS = ("skill", "operator", "source", "scenario", "instruction")
+
+
+def _read_attachment(name: str, path: Path) -> Attachment:
+    try:
+        return Attachment(name, "application/yaml", path.read_bytes())
+    except OSError as error:
+        raise CaptureError(f"parameter station_config: {path}: {error.strerror}") from error
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in ("teleop_capture", "rclpy", "mcap"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            # A checkout that is run in place has no version of its own.
+            versions[package] = "unknown"
+    return versions
+
+
+def main() -> None:
+    run_node(RecorderNode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What becomes of the messages: episode files, loss counting, recovery, the tf tree. Never imports rclpy."""

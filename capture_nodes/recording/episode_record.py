@@ -1,0 +1,114 @@
+"""What an episode is called, where its file lies, and what its `episode` metadata record says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from capture_nodes.errors import CaptureError
+
+SCHEMA_VERSION = 1
+
+# Written when a file is opened, so that a cut file still says what it is.
+OPENING_RECORD = "episode_opening"
+EPISODE_RECORD = "episode"
+STREAMS_RECORD = "streams"
+
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
+
+
+def new_episode_id(time_ns: int | None = None) -> str:
+    """A UUID version 7 (RFC 9562): sorts by time, unique without asking anybody."""
+    milliseconds = (time.time_ns() if time_ns is None else time_ns) // 1_000_000
+    value = (milliseconds & ((1 << 48) - 1)) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=value))
+
+
+@dataclass(frozen=True)
+class EpisodeFields:
+    """What the station knows of an episode when it starts. Raises `CaptureError` on an unusable name."""
+
+    robot: str
+    skill: str
+    source: str = ""
+    scenario: str = ""
+    operator: str = ""
+    instruction: str = ""
+    simulated: bool | None = None
+    urdf_sha256: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("robot", "skill"):
+            value = getattr(self, name)
+            if not _NAME.match(value):
+                raise CaptureError(
+                    f"{name} {value!r} cannot name a folder: letters, digits, '_', '-', '.' are allowed, "
+                    "1 to 100 of them, the first a letter or digit"
+                )
+
+
+def episode_path(root: Path, fields: EpisodeFields, episode_id: str, start_ns: int) -> Path:
+    """``<root>/<robot>/<skill>/<date>/<id>.mcap``; the date is UTC, the same on every machine."""
+    date = datetime.fromtimestamp(start_ns / 1e9, tz=timezone.utc).strftime("%Y-%m-%d")
+    return root / fields.robot / fields.skill / date / f"{episode_id}.mcap"
+
+
+def opening_record(fields: EpisodeFields, episode_id: str, start_ns: int) -> dict[str, str]:
+    """The fields known at the start, as metadata (strings; nested values are JSON)."""
+    simulated = "" if fields.simulated is None else ("true" if fields.simulated else "false")
+    return {
+        "id": episode_id,
+        "schema_version": str(SCHEMA_VERSION),
+        "robot": fields.robot,
+        "skill": fields.skill,
+        "source": fields.source,
+        "scenario": fields.scenario,
+        "operator": fields.operator,
+        "instruction": fields.instruction,
+        "simulated": simulated,
+        "urdf_sha256": fields.urdf_sha256,
+        "versions": json.dumps(dict(fields.versions), sort_keys=True),
+        "start_ns": str(start_ns),
+        "clock": "system (ROS time)",
+        "verdict": "",
+        **fields.extra,
+    }
+
+
+def closing_record(
+    opening: Mapping[str, str],
+    *,
+    start_ns: int,
+    end_ns: int,
+    topics: Mapping[str, Mapping[str, int]],
+    refused: Mapping[str, str] | None = None,
+    recovered: bool = False,
+) -> dict[str, str]:
+    """The complete `episode` record; ``topics``: counts per topic, ``refused``: topics with the reason."""
+    record = dict(opening)
+    record.update(
+        start_ns=str(start_ns),
+        end_ns=str(end_ns),
+        topics=json.dumps(topics, sort_keys=True),
+        lost=str(sum(entry.get("lost", 0) for entry in topics.values())),
+        refused_topics=json.dumps(dict(refused or {}), sort_keys=True),
+        recovered="true" if recovered else "false",
+    )
+    return record
+
+
+def streams_record(table: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """`StreamStatistics.episode_table` as metadata."""
+    return {key: json.dumps(row, sort_keys=True) for key, row in table.items()}

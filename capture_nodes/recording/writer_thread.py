@@ -1,0 +1,122 @@
+"""The one thread that touches the disk. The taking thread only appends to its queue."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+from capture_nodes.recording.mcap_file import ChannelDescription, EpisodeFile
+from capture_nodes.recording.stream_statistics import EpisodeCounts
+
+T = TypeVar("T")
+Message = tuple[EpisodeFile, ChannelDescription, int, int, int, bytes, EpisodeCounts]
+
+# Looking for work costs less than being woken for each of thousands of messages a second.
+IDLE_S = 0.01
+
+
+class WriterThread:
+    """Runs messages and jobs in the order they were handed over.
+
+    ``queue_limit_bytes`` bounds what waits for a slow disk; beyond it messages are refused (and counted by
+    the caller), never dropped silently.
+    """
+
+    def __init__(self, queue_limit_bytes: int) -> None:
+        self._limit = queue_limit_bytes
+        self._queue: deque[Message | Callable[[], None]] = deque()
+        self._bytes_in = 0
+        self._bytes_out = 0
+        self._files: list[EpisodeFile] = []
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="episode writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def backlog_bytes(self) -> int:
+        return self._bytes_in - self._bytes_out
+
+    def put(
+        self,
+        file: EpisodeFile,
+        channel: ChannelDescription,
+        log_ns: int,
+        publish_ns: int,
+        sequence: int,
+        data: bytes,
+        counts: EpisodeCounts,
+    ) -> bool:
+        """Queue a message; False, and ``counts.lost_queue`` one more, where the queue is full.
+
+        One thread only may call this (it owns `lost_queue` and the count of bytes put in).
+        """
+        if self._bytes_in - self._bytes_out > self._limit:
+            counts.lost_queue += 1
+            return False
+        self._bytes_in += len(data)
+        self._queue.append((file, channel, log_ns, publish_ns, sequence, data, counts))
+        return True
+
+    def call(self, job: Callable[[], None]) -> None:
+        """Queue a job whose exceptions are its own affair (it must not raise)."""
+        self._queue.append(job)
+
+    def submit(self, job: Callable[[], T]) -> Future[T]:
+        """Queue a job and get its result; runs after everything queued before it, without delay."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                result = job()
+            except Exception as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        self._queue.append(run)
+        self._wake.set()
+        return future
+
+    def watch(self, file: EpisodeFile) -> None:
+        """Flush this file by time from now on (called on the writer thread)."""
+        self._files.append(file)
+
+    def unwatch(self, file: EpisodeFile) -> None:
+        if file in self._files:
+            self._files.remove(file)
+
+    def stop(self) -> None:
+        """Work off the queue and end the thread. Files still open stay recoverable."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join()
+        for file in self._files:
+            file.flush()
+            file.abandon()
+
+    def _run(self) -> None:
+        while True:
+            stopping = self._stopping.is_set()
+            self._drain()
+            for file in self._files:
+                file.flush_if_due()
+            if stopping and not self._queue:
+                return
+            self._wake.wait(IDLE_S)
+            self._wake.clear()
+
+    def _drain(self) -> None:
+        queue = self._queue
+        # Bounded by what is there now: flushing by time must not wait for a pause in the stream.
+        for _ in range(len(queue)):
+            item = queue.popleft()
+            if isinstance(item, tuple):
+                file, channel, log_ns, publish_ns, sequence, data, counts = item
+                file.write(channel, log_ns, publish_ns, sequence, data, counts)
+                self._bytes_out += len(data)
+            else:
+                item()

@@ -1,0 +1,119 @@
+"""Which topics the recorder takes: the configured ones, and those of their form that appear."""
+
+from __future__ import annotations
+
+import importlib
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+
+from capture_nodes.errors import CaptureError
+from capture_nodes.recording.mcap_file import ChannelDescription
+from capture_nodes.recording.message_schemas import ament_prefixes, schema_text
+from capture_nodes.recording.recorder import Recorder, Role
+from capture_nodes.recording.recorder_configuration import RecorderConfiguration, TopicRule
+from capture_nodes.recording.tf_stream import TF_TYPE
+from capture_nodes.subscriptions import SubscriptionSet, endpoint_metadata, profile_text
+from capture_nodes.topics import DIAGNOSTICS, JOINT_STATES, RETARGETING_STATE
+
+
+class TopicWatch:
+    """Subscribes what is configured at once, and on every `look` what has appeared; fits QoS to publishers.
+
+    A topic that cannot be recorded is refused by name, once, and named in every file.
+    """
+
+    def __init__(self, node: Node, recorder: Recorder, configuration: RecorderConfiguration) -> None:
+        self._node = node
+        self._recorder = recorder
+        self._rules = configuration.topics
+        self._prefixes = ament_prefixes()
+        self._namespace = namespace = node.get_namespace()
+        self._roles: dict[str, Role] = {
+            f"{namespace}/{JOINT_STATES}": "joint_states",
+            f"{namespace}/{RETARGETING_STATE}": "retargeting_state",
+            DIAGNOSTICS: "diagnostics",
+        }
+        self.simulated = False
+        self.readers = SubscriptionSet(node, configuration.history_s)
+        for rule in self._rules:
+            # /tf is the recorder's own as long as nobody else publishes it.
+            if not rule.is_family and rule.type_name != TF_TYPE:
+                self._add(rule.resolved(namespace), rule)
+
+    def look(self) -> None:
+        """Add topics that have appeared, adapt to publishers, learn their gids and node names."""
+        self._add_new()
+        for stream in self._recorder.streams:
+            found = self._node.get_publishers_info_by_topic(stream.topic)
+            publishers = [p for p in found if p.topic_type == stream.channel.type_name]
+            for other in sorted({p.topic_type for p in found} - {stream.channel.type_name}):
+                self._refuse(stream.topic, f"it is {other}, configured is {stream.channel.type_name}")
+            if not publishers:
+                continue
+            if stream.role == "joint_states":
+                self.simulated = any(p.node_name == "simulated_robot" for p in publishers)
+            nodes = {
+                bytes(p.endpoint_gid).hex(): f"{p.node_namespace.rstrip('/')}/{p.node_name}"
+                for p in publishers
+            }
+            self._recorder.describe(stream, endpoint_metadata(publishers), nodes)
+            change = self.readers.adapt(stream, publishers)
+            if change:
+                self._node.get_logger().warning(change)
+        self._recorder.make_tf = "/tf" not in self.readers.topics
+
+    def publishers_alive(self, except_node: str) -> frozenset[str]:
+        """Gids of all publishers of recorded topics on the network but those of one node."""
+        return frozenset(
+            bytes(info.endpoint_gid).hex()
+            for stream in self._recorder.streams
+            for info in self._node.get_publishers_info_by_topic(stream.topic)
+            if info.node_name != except_node
+        )
+
+    def _add_new(self) -> None:
+        for topic, types in self._node.get_topic_names_and_types():
+            if topic in self.readers.topics or topic in self._recorder.refused:
+                continue
+            named = [rule for rule in self._rules if rule.matches(topic, self._namespace)]
+            if not named or not self._node.get_publishers_info_by_topic(topic):
+                continue
+            rule = next((rule for rule in named if rule.type_name in types), None)
+            if rule is None:
+                self._refuse(topic, f"it is {', '.join(types)}, configured is {named[0].type_name}")
+            else:
+                self._add(topic, rule)
+
+    def _add(self, topic: str, rule: TopicRule) -> None:
+        try:
+            text = schema_text(rule.type_name, self._prefixes)
+            message_type = _message_type(rule.type_name)
+        except CaptureError as error:
+            self._refuse(topic, str(error))
+            return
+        channel = ChannelDescription(topic, rule.type_name, text)
+        stream = self._recorder.add_stream(channel, rule.latched, self._roles.get(topic, ""))
+        self.readers.add(stream, message_type, rule.rate_hz, rule.latched)
+
+    def _refuse(self, topic: str, reason: str) -> None:
+        if topic not in self._recorder.refused:
+            self._recorder.refused[topic] = reason
+            self._node.get_logger().warning(f"{topic} is not recorded: {reason}")
+
+
+def tf_channel(topic: str, qos: QoSProfile) -> ChannelDescription:
+    """A channel of the recorder's own transforms."""
+    text = schema_text(TF_TYPE, ament_prefixes())
+    return ChannelDescription(topic, TF_TYPE, text, {"offered_qos_profiles": profile_text(qos)})
+
+
+def _message_type(type_name: str) -> type:
+    package, _, short = type_name.split("/")
+    try:
+        found: type = getattr(importlib.import_module(f"{package}.msg"), short)
+    except (ImportError, AttributeError) as error:
+        raise CaptureError(
+            f"message type {type_name!r} has no Python support here ({error}): install the package {package}"
+        ) from error
+    return found

@@ -1,0 +1,323 @@
+"""The recorder as a real process over real DDS; this process publishes and calls the services."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # noqa: E402
+from mcap.reader import make_reader  # noqa: E402
+from mcap_ros2.decoder import DecoderFactory  # noqa: E402
+from rclpy.context import Context  # noqa: E402
+from rclpy.duration import Duration  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.qos import QoSProfile, qos_profile_sensor_data  # noqa: E402
+from rclpy.serialization import serialize_message  # noqa: E402
+from sensor_msgs.msg import Image, JointState  # noqa: E402
+from std_msgs.msg import String  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
+
+from capture_nodes.recording.recovery import recover_all  # noqa: E402
+from capture_nodes.topics import latched_qos, stream_qos  # noqa: E402
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TIMEOUT_S = 20.0
+
+
+class Station:
+    """A node of this process, the recorder's process, and waiting for things with a timeout."""
+
+    def __init__(self, domain: int, arguments: list[str]) -> None:
+        self.context = Context()
+        rclpy.init(context=self.context, domain_id=domain)
+        self.node = rclpy.create_node("test_station", context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.episode: DiagnosticStatus | None = None
+        self.ready = False
+        self.node.create_subscription(
+            DiagnosticStatus, "/kestrel/recorder/state", self._on_state, latched_qos()
+        )
+        self.node.create_subscription(
+            DiagnosticStatus, "/kestrel/recorder/episode", self._on_episode, latched_qos()
+        )
+        environment = {**os.environ, "ROS_DOMAIN_ID": str(domain), "PYTHONPATH": str(REPOSITORY)}
+        environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        command = [sys.executable, "-m", "capture_nodes.recorder_node", "--ros-args", "-r", "__ns:=/kestrel"]
+        for argument in arguments:
+            command += ["-p", argument]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+
+    def _on_state(self, status: DiagnosticStatus) -> None:
+        self.ready = status.message == "ready"
+
+    def _on_episode(self, status: DiagnosticStatus) -> None:
+        self.episode = status
+
+    def wait(self, condition: Callable[[], Any], what: str) -> None:
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while not condition():
+            assert time.monotonic() < deadline_s, f"waited {TIMEOUT_S:g} s for {what}"
+            assert self.process.poll() is None, f"the recorder ended: {self.process.communicate()}"
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def call(self, service: str) -> Any:
+        client = self.node.create_client(Trigger, f"/kestrel/recorder/{service}")
+        self.wait(client.service_is_ready, service)
+        future = client.call_async(Trigger.Request())
+        self.wait(future.done, f"the answer of {service}")
+        self.node.destroy_client(client)
+        return future.result()
+
+    def publisher(self, message_type: type, topic: str, qos: QoSProfile) -> Any:
+        """A publisher that the recorder has already found."""
+        publisher = self.node.create_publisher(message_type, topic, qos)
+        self.wait(lambda: publisher.get_subscription_count() > 0, f"the recorder to subscribe {topic}")
+        return publisher
+
+    def gid(self, publisher: Any) -> str:
+        (info,) = self.node.get_publishers_info_by_topic(publisher.topic_name)
+        return bytes(info.endpoint_gid).hex()
+
+    def end(self, number: int = signal.SIGINT) -> tuple[str, str]:
+        self.process.send_signal(number)
+        return self.process.communicate(timeout=TIMEOUT_S)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+        self.executor.shutdown()
+        self.node.destroy_node()
+        rclpy.try_shutdown(context=self.context)
+
+
+@contextmanager
+def running(domain: int, root: Path, *arguments: str) -> Iterator[Station]:
+    station = Station(domain, [f"root:={root}", "robot:=kestrel", "skill:=lift", *arguments])
+    try:
+        station.wait(lambda: station.ready, "the recorder to be ready")
+        yield station
+    finally:
+        station.close()
+
+
+def _joint_state(i: int) -> bytes:
+    message = JointState(
+        name=["waist_yaw", "waist_pitch"],
+        position=[0.001 * i, 0.0],
+        velocity=[0.0, 0.0],
+        effort=[0.0, float(i)],
+    )
+    now_ns = time.time_ns()
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(now_ns, 1_000_000_000)
+    return bytes(serialize_message(message))
+
+
+def _payloads(path: str) -> dict[str, list[bytes]]:
+    result: dict[str, list[bytes]] = {}
+    with open(path, "rb") as stream:
+        for _, channel, message in make_reader(stream, validate_crcs=True).iter_messages():
+            result.setdefault(channel.topic, []).append(message.data)
+    return result
+
+
+def test_every_published_message_is_in_the_file_bit_for_bit(tmp_path: Path) -> None:
+    report_path = tmp_path / "report.json"
+    with running(40, tmp_path, f"report_path:={report_path}", "operator:=ada") as station:
+        description = station.publisher(String, "/kestrel/robot_description", latched_qos())
+        # Of a length that DDS need not pad to whole words.
+        urdf = bytes(serialize_message(String(data="<robot>....")))
+        assert len(urdf) % 4 == 0
+        description.publish(urdf)
+        joints = station.publisher(JointState, "/kestrel/joint_states", stream_qos(200))
+        tactile = station.publisher(Image, "/kestrel/tactile/left_inner", stream_qos(100))
+        camera = station.publisher(Image, "/kestrel/camera/head/image", qos_profile_sensor_data)
+        other = station.node.create_publisher(String, "/kestrel/joint_commands", stream_qos(10))
+        diagnostics = station.publisher(DiagnosticArray, "/diagnostics", stream_qos(100))
+        joints.publish(_joint_state(0))  # before the episode: not in the file, but counted
+        station.wait(lambda: station.episode is not None, "the episode state")
+
+        answer = station.call("start")
+        assert answer.success
+        episode_id = answer.message
+        station.wait(
+            lambda: station.episode is not None and station.episode.message == "recording", "recording"
+        )
+        sent: dict[str, list[bytes]] = {"joints": [], "tactile": [], "camera": []}
+        for i in range(1, 301):
+            data = _joint_state(i)
+            joints.publish(data)
+            sent["joints"].append(data)
+            if i % 2 == 0:
+                touch = Image(height=4, width=4, encoding="32FC1", step=16, data=bytes([i % 256]) * 64)
+                sent["tactile"].append(bytes(serialize_message(touch)))
+                tactile.publish(sent["tactile"][-1])
+            if i % 10 == 0:
+                frame = Image(height=240, width=320, encoding="rgb8", step=960, data=os.urandom(230_400))
+                sent["camera"].append(bytes(serialize_message(frame)))
+                camera.publish(sent["camera"][-1])
+            station.executor.spin_once(timeout_sec=0.002)
+        for publisher in (joints, tactile):
+            assert publisher.wait_for_all_acked(Duration(seconds=5))
+        values = lambda: {v.key: v.value for v in station.episode.values}  # type: ignore[union-attr] # noqa: E731
+        station.wait(
+            lambda: "joint_states" in values()["rates"] and int(values()["messages"]) > 300, "live numbers"
+        )
+        assert values()["id"] == episode_id
+
+        answer = station.call("stop")
+        assert answer.success, answer.message
+        path = Path(answer.message)
+        assert path.exists() and path.stem == episode_id and path.parts[-4:-2] == ("kestrel", "lift")
+        station.wait(lambda: station.episode is not None and station.episode.message == "idle", "idle")
+
+        payloads = _payloads(answer.message)
+        assert payloads["/kestrel/joint_states"] == sent["joints"]
+        assert payloads["/kestrel/tactile/left_inner"] == sent["tactile"]
+        assert payloads["/kestrel/camera/head/image"] == sent["camera"]
+        assert payloads["/kestrel/robot_description"] == [urdf]
+        assert len(payloads["/tf"]) >= 10 and len(payloads["/tf_static"]) == 1
+        assert "/kestrel/joint_commands" not in payloads
+
+        with path.open("rb") as stream:
+            reader = make_reader(stream, decoder_factories=[DecoderFactory()])
+            summary = reader.get_summary()
+            assert summary is not None
+            channels = {c.topic: c for c in summary.channels.values()}
+            joint_channel = channels["/kestrel/joint_states"]
+            assert "reliability: reliable" in joint_channel.metadata["offered_qos_profiles"]
+            assert (
+                "reliability: best_effort"
+                in channels["/kestrel/camera/head/image"].metadata["offered_qos_profiles"]
+            )
+            assert joint_channel.metadata["topic_type_hash"].startswith("RIHS01_")
+            metadata = {m.name: m.metadata for m in reader.iter_metadata()}
+            assert {a.name for a in reader.iter_attachments()} == {"kestrel.urdf", "robot.yaml"}
+            list(reader.iter_decoded_messages())
+            for _, _, message in reader.iter_messages(topics=["/kestrel/joint_states"]):
+                assert message.publish_time <= message.log_time
+        assert (metadata["episode"]["operator"], metadata["episode"]["lost"]) == ("ada", "0")
+        assert "configured is sensor_msgs/msg/JointState" in metadata["episode"]["refused_topics"]
+        row = json.loads(metadata["streams"][f"/kestrel/joint_states {station.gid(joints)}"])
+        assert (row["published"], row["received"], row["sequence_before"], row["lost"]) == (300, 300, 1, 0)
+        assert row["node"] == "/test_station"
+
+        final = DiagnosticArray()
+        final.status = [
+            DiagnosticStatus(
+                name="/test_station: published",
+                hardware_id="final",
+                values=[KeyValue(key="/kestrel/joint_states", value=f"301 {station.gid(joints)}")],
+            )
+        ]
+        diagnostics.publish(final)
+        assert diagnostics.wait_for_all_acked(Duration(seconds=5))
+        station.node.destroy_publisher(other)
+        stdout, stderr = station.end()
+        assert station.process.returncode == 0, stderr
+        report = json.loads(stdout.strip().splitlines()[-1])
+        assert report == json.loads(report_path.read_text())
+        (row,) = [r for r in report["streams"] if r["topic"] == "/kestrel/joint_states"]
+        assert (row["published"], row["received"], row["lost"], row["published_said_by"]) == (
+            301,
+            301,
+            0,
+            "publisher",
+        )
+        assert report["lost"] == report["lost_in_episodes"] == 0
+        assert [e["id"] for e in report["episodes"]] == [episode_id]
+
+
+def test_sigint_completes_the_episode_at_hand_and_discard_keeps_it_apart(tmp_path: Path) -> None:
+    with running(41, tmp_path) as station:
+        joints = station.publisher(JointState, "/kestrel/joint_states", stream_qos(200))
+        assert not station.call("stop").success
+        assert station.call("start").success
+        again = station.call("start")
+        assert not again.success and "stop or discard it first" in again.message
+        discarded = station.call("discard")
+        assert discarded.success and Path(discarded.message).is_relative_to(tmp_path / ".trash")
+        started = station.call("start")
+        joints.publish(_joint_state(1))
+        assert joints.wait_for_all_acked(Duration(seconds=5))
+        _, stderr = station.end(signal.SIGTERM)
+        assert station.process.returncode == 0, stderr
+    (path,) = (tmp_path / "kestrel").rglob("*.mcap")
+    assert path.stem == started.message and len(_payloads(str(path))["/kestrel/joint_states"]) == 1
+    assert list(tmp_path.rglob("*.active")) == []
+
+
+def test_a_killed_recorder_leaves_a_file_that_the_next_one_recovers(tmp_path: Path) -> None:
+    with running(42, tmp_path) as station:
+        joints = station.publisher(JointState, "/kestrel/joint_states", stream_qos(200))
+        started = station.call("start")
+        sent = [_joint_state(i) for i in range(50)]
+        for data in sent:
+            joints.publish(data)
+        assert joints.wait_for_all_acked(Duration(seconds=5))
+
+        def on_disk() -> bool:
+            values = {v.key: v.value for v in station.episode.values} if station.episode else {}
+            return int(values.get("bytes", 0)) >= sum(map(len, sent))
+
+        station.wait(on_disk, "the messages to be on the disk")
+        station.process.kill()
+        station.process.wait(10)
+    (active,) = tmp_path.rglob("*.mcap.active")
+    with running(42, tmp_path) as station:
+        path = active.with_name(active.name.removesuffix(".active"))
+        station.wait(lambda: path.exists() and not active.exists(), "the recovery")
+        assert path.stem == started.message
+        assert _payloads(str(path))["/kestrel/joint_states"] == sent
+        assert recover_all(tmp_path, print) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["skill:=../up"], "skill '../up' cannot name a folder"),
+        (["robot:=kestrell"], "unknown robot 'kestrell'"),
+        (["config:=/nowhere/recorder.yaml"], "/nowhere/recorder.yaml: file: cannot be read"),
+        (["simulated:=perhaps"], "auto, yes or no is expected"),
+        (["no_such_parameter:=1"], "unknown parameter 'no_such_parameter'"),
+    ],
+)
+def test_bad_parameters_end_with_one_clear_message(
+    tmp_path: Path, arguments: list[str], expected: str
+) -> None:
+    station = Station(43, [f"root:={tmp_path}", *arguments])
+    try:
+        _, stderr = station.process.communicate(timeout=TIMEOUT_S)
+        assert station.process.returncode == 2
+        assert expected in stderr and "error:" in stderr and "Traceback" not in stderr
+    finally:
+        station.close()
+
+
+def test_a_folder_that_cannot_be_made_refuses_the_start_and_the_node_lives_on(tmp_path: Path) -> None:
+    blocked = tmp_path / "data"
+    blocked.write_text("a file")
+    with running(44, blocked) as station:
+        answer = station.call("start")
+        assert not answer.success
+        assert str(blocked) in answer.message and "`root`" in answer.message
+        assert not station.call("stop").success
+        stdout, _ = station.end()
+        assert (
+            station.process.returncode == 0 and json.loads(stdout.strip().splitlines()[-1])["episodes"] == []
+        )

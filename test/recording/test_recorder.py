@@ -1,0 +1,379 @@
+"""The recorder without ROS: the test plays the middleware."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcap.reader import make_reader
+from mcap_ros2.decoder import DecoderFactory
+
+from capture_nodes.errors import CaptureError
+from capture_nodes.recording.episode_record import EpisodeFields
+from capture_nodes.recording.mcap_file import (
+    Attachment,
+    ChannelDescription,
+    EpisodeFile,
+    FileOptions,
+    LockedFile,
+)
+from capture_nodes.recording.recorder import Recorder, Stream, purge_trash
+from capture_nodes.recording.recorder_configuration import RecorderConfiguration
+from capture_nodes.recording.tf_stream import TF_TYPE, TfStream
+from retargeting.robot_description import RobotDescription
+from retargeting.urdf import Urdf
+
+Channel = Callable[[str, str], ChannelDescription]
+GID = bytes(range(16))
+FIELDS = EpisodeFields(
+    robot="kestrel", skill="lift", operator="ada", versions={"python": "3"}, simulated=True
+)
+STRING = "std_msgs/msg/String"
+
+
+def _configuration(**changes: Any) -> RecorderConfiguration:
+    values = {"topics": (), "min_free_bytes": 0, "file": FileOptions(flush_s=0.05), **changes}
+    return RecorderConfiguration(**values)
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Iterator[Recorder]:
+    made = Recorder(tmp_path, _configuration(), (Attachment("robot.yaml", "application/yaml", b"name: x"),))
+    yield made
+    made.close()
+
+
+def _take(
+    recorder: Recorder, stream: Stream, sequence: int, data: bytes = b"\0\1\0\0", gid: bytes = GID
+) -> None:
+    now_ns = time.time_ns()
+    with recorder.taking():
+        recorder.take(stream, data, now_ns - 1000, now_ns, sequence, gid)
+
+
+def _finish(recorder: Recorder, result: Future[Path], timeout_s: float = 5.0) -> Path:
+    """Rounds of an idle taking thread until the file has its name."""
+    deadline_s = time.monotonic() + timeout_s
+    while not result.done() and time.monotonic() < deadline_s:
+        with recorder.taking():
+            recorder.pass_done()
+    return result.result(timeout=timeout_s)
+
+
+def _messages(path: Path) -> list[tuple[str, int, bytes]]:
+    with path.open("rb") as stream:
+        return [(c.topic, m.sequence, m.data) for _, c, m in make_reader(stream).iter_messages()]
+
+
+def _metadata(path: Path) -> dict[str, dict[str, str]]:
+    with path.open("rb") as stream:
+        return {m.name: m.metadata for m in make_reader(stream).iter_metadata()}
+
+
+def test_an_episode_holds_what_arrived_between_start_and_stop(recorder: Recorder, channel: Channel) -> None:
+    stream = recorder.add_stream(channel("/a", STRING))
+    assert recorder.status().state == "idle"
+    _take(recorder, stream, 1, b"before")
+    episode_id = recorder.start(FIELDS)
+    assert recorder.status().state == "recording" and recorder.status().id == episode_id
+    for number in (2, 3, 5):
+        _take(recorder, stream, number, b"inside %d" % number)
+    result = recorder.stop()
+    assert recorder.status().state == "finishing"
+    _take(recorder, stream, 7, b"after")
+    path = _finish(recorder, result)
+    assert recorder.status().state == "idle"
+    assert path.name == f"{episode_id}.mcap" and path.parts[-4:-2] == ("kestrel", "lift")
+    assert _messages(path) == [("/a", n, b"inside %d" % n) for n in (2, 3, 5)]
+    metadata = _metadata(path)
+    episode = metadata["episode"]
+    assert (episode["id"], episode["operator"], episode["simulated"], episode["lost"]) == (
+        episode_id,
+        "ada",
+        "true",
+        "2",
+    )
+    assert int(episode["start_ns"]) < int(episode["end_ns"])
+    assert json.loads(episode["topics"]) == {"/a": {"published": 5, "received": 3, "written": 3, "lost": 2}}
+    row = json.loads(metadata["streams"][f"/a {GID.hex()}"])
+    assert (row["sequence_before"], row["first_sequence"], row["last_sequence"], row["sequence_after"]) == (
+        1,
+        2,
+        5,
+        7,
+    )
+    assert row["lost_in"] == {"middleware": 2, "queue": 0, "disk": 0} and row["tail_known"]
+
+
+def test_starting_twice_and_stopping_nothing_are_refused(recorder: Recorder) -> None:
+    with pytest.raises(CaptureError, match="no episode is being recorded"):
+        recorder.stop()
+    first = recorder.start(FIELDS)
+    with pytest.raises(CaptureError, match=f"{first} is being recorded: stop or discard it"):
+        recorder.start(FIELDS)
+    _finish(recorder, recorder.stop())
+
+
+def test_the_next_episode_may_start_while_the_last_is_finished(recorder: Recorder, channel: Channel) -> None:
+    stream = recorder.add_stream(channel("/a", STRING))
+    recorder.start(FIELDS)
+    _take(recorder, stream, 1, b"one")
+    first = recorder.stop()
+    recorder.start(FIELDS)
+    _take(recorder, stream, 2, b"two")
+    second = recorder.stop()
+    assert _messages(_finish(recorder, first)) == [("/a", 1, b"one")]
+    assert _messages(_finish(recorder, second)) == [("/a", 2, b"two")]
+
+
+def test_a_message_received_before_the_stop_but_taken_after_it_belongs_inside(
+    recorder: Recorder, channel: Channel
+) -> None:
+    stream = recorder.add_stream(channel("/a", STRING))
+    recorder.start(FIELDS)
+    received_ns = time.time_ns()
+    result = recorder.stop()
+    with recorder.taking():
+        recorder.take(stream, b"late taken", received_ns, received_ns, 1, GID)
+    assert _messages(_finish(recorder, result)) == [("/a", 1, b"late taken")]
+
+
+def test_latched_messages_are_repeated_in_every_episode(recorder: Recorder, channel: Channel) -> None:
+    latched = recorder.add_stream(channel("/robot_description", STRING), latched=True)
+    _take(recorder, latched, 1, b"old")
+    _take(recorder, latched, 2, b"new")
+    for _ in range(2):
+        recorder.start(FIELDS)
+        path = _finish(recorder, recorder.stop())
+        assert _messages(path) == [("/robot_description", 2, b"new")]
+        row = json.loads(_metadata(path)["streams"][f"/robot_description {GID.hex()}"])
+        assert (row["repeated"], row["received"], row["lost"]) == (1, 0, 0)
+    # A new publisher replaces what the one that is gone had latched.
+    other = bytes(16)
+    _take(recorder, latched, 1, b"newest", other)
+    recorder.describe(latched, {}, {other.hex(): "/r/node"})
+    recorder.start(FIELDS)
+    assert _messages(_finish(recorder, recorder.stop())) == [("/robot_description", 1, b"newest")]
+
+
+def test_a_discarded_episode_goes_to_the_trash_for_a_while(recorder: Recorder, tmp_path: Path) -> None:
+    recorder.start(FIELDS)
+    path = _finish(recorder, recorder.stop(discard=True))
+    assert path.is_relative_to(tmp_path / ".trash" / "kestrel")
+    assert purge_trash(tmp_path, 1.0) == [] and path.exists()
+    old_s = time.time() - 7200
+    os.utime(path, (old_s, old_s))
+    assert purge_trash(tmp_path, 1.0) == [path] and not path.exists()
+
+
+def test_too_little_space_refuses_the_start(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, _configuration(min_free_bytes=1 << 60))
+    try:
+        with pytest.raises(CaptureError, match=rf"disk of {tmp_path} has \d+ MB left.*free space.*`root`"):
+            recorder.start(FIELDS)
+        assert recorder.status().state == "idle" and list(tmp_path.rglob("*.mcap*")) == []
+    finally:
+        recorder.close()
+
+
+def test_a_disk_that_fails_midway_is_told_and_counted(
+    recorder: Recorder, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = recorder.add_stream(channel("/a", STRING))
+    recorder.start(FIELDS)
+    _take(recorder, stream, 1, b"safe")
+    active = Path(recorder.status().path + ".active")
+    deadline_s = time.monotonic() + 5
+    while recorder.status().bytes == 0 and time.monotonic() < deadline_s:
+        pass
+
+    def full(_self: LockedFile, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(LockedFile, "write", full)
+    _take(recorder, stream, 2, b"lost")
+    while not recorder.status().problem and time.monotonic() < deadline_s:
+        pass
+    _take(recorder, stream, 3, b"lost too")
+    assert "ENOSPC" in recorder.status().problem and "free space" in recorder.status().problem
+    result = recorder.stop()
+    with pytest.raises(CaptureError, match=r"ENOSPC.*kept and recovered at the next start"):
+        _finish(recorder, result)
+    assert active.exists()
+    report = recorder.report()
+    assert report["episodes"][0]["problem"]
+    assert report["episodes"][0]["topics"]["/a"] == {"published": 3, "received": 3, "written": 1, "lost": 2}
+
+
+def test_a_full_queue_refuses_and_counts(
+    tmp_path: Path, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(tmp_path, _configuration(queue_limit_bytes=100))
+    try:
+        stream = recorder.add_stream(channel("/a", STRING))
+        recorder.start(FIELDS)
+        gate: Future[None] = Future()
+        write = EpisodeFile.write
+
+        def slow(self: EpisodeFile, *args: Any) -> bool:
+            gate.result(timeout=5)
+            return write(self, *args)
+
+        monkeypatch.setattr(EpisodeFile, "write", slow)
+        for number in range(1, 11):
+            _take(recorder, stream, number, b"x" * 40)
+        result = recorder.stop()
+        gate.set_result(None)
+        path = _finish(recorder, result)
+        counts = json.loads(_metadata(path)["episode"]["topics"])["/a"]
+        assert counts == {"published": 10, "received": 10, "written": 3, "lost": 7}
+        assert len(_messages(path)) == 3
+        row = json.loads(_metadata(path)["streams"][f"/a {GID.hex()}"])
+        assert row["lost_in"] == {"middleware": 0, "queue": 7, "disk": 0}
+    finally:
+        recorder.close()
+
+
+def test_final_counts_reach_the_report(
+    recorder: Recorder, channel: Channel, final_counts: Callable[..., bytes]
+) -> None:
+    stream = recorder.add_stream(channel("/a", STRING))
+    diagnostics = recorder.add_stream(
+        channel("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray"), role="diagnostics"
+    )
+    _take(recorder, stream, 1)
+    recorder.start(FIELDS)
+    _take(recorder, stream, 2)
+    result = recorder.stop()
+    _finish(recorder, result)
+    gid = GID.hex()
+    _take(recorder, diagnostics, 1, final_counts("/x", {"/a": f"2 {gid}"}, "running"), b"d" * 16)
+    assert recorder.waiting_for_final(frozenset({gid})) == [gid]
+    _take(recorder, diagnostics, 2, final_counts("/x", {"/a": f"6 {gid}", "/other": "9 ff"}), b"d" * 16)
+    assert recorder.waiting_for_final(frozenset({gid})) == []
+    report = recorder.report()
+    (row,) = [r for r in report["streams"] if r["topic"] == "/a"]
+    assert (row["published"], row["received"], row["lost"], row["published_said_by"]) == (
+        6,
+        2,
+        4,
+        "publisher",
+    )
+    assert not [r for r in report["streams"] if r["topic"] == "/other"]
+    assert report["episodes"][0]["topics"]["/a"]["lost"] == 4
+    json.dumps(report)
+
+
+def test_random_drops_are_counted_over_many_episodes(recorder: Recorder, channel: Channel) -> None:
+    rng = random.Random(11)
+    stream = recorder.add_stream(channel("/a", STRING))
+    sequence, received, kept = 0, 0, 0
+    windows = []
+    for _ in range(6):
+        recorder.start(FIELDS)
+        for _ in range(rng.randrange(30)):
+            sequence += 1
+            if rng.random() < 0.7 or sequence == 1:
+                _take(recorder, stream, sequence)
+                received += 1
+                kept += 1
+        windows.append(_finish(recorder, recorder.stop()))
+        sequence += 1
+        _take(recorder, stream, sequence)
+        received += 1
+    report = recorder.report()
+    (row,) = [r for r in report["streams"] if r["topic"] == "/a"]
+    assert (row["published"], row["received"], row["lost"]) == (sequence, received, sequence - received)
+    assert sum(len(_messages(path)) for path in windows) == kept
+    # Between two episodes everything arrived, so the episodes have all of the losses between them.
+    assert report["lost_in_episodes"] == sequence - received
+
+
+def test_tf_surrounds_the_episode_and_joins_the_trainer(
+    tmp_path: Path,
+    channel: Channel,
+    kestrel: tuple[Urdf, RobotDescription],
+    joint_state: Callable[..., bytes],
+    diagnostic_status: Callable[..., bytes],
+) -> None:
+    recorder = Recorder(
+        tmp_path,
+        _configuration(),
+        (),
+        TfStream(*kestrel),
+        channel("/tf", TF_TYPE),
+        channel("/tf_static", TF_TYPE),
+    )
+    try:
+        joints = recorder.add_stream(
+            channel("/k/joint_states", "sensor_msgs/msg/JointState"), role="joint_states"
+        )
+        state = recorder.add_stream(
+            channel("/k/retargeting/state", "diagnostic_msgs/msg/DiagnosticStatus"), True, "retargeting_state"
+        )
+        number = 0
+
+        def tick() -> None:
+            nonlocal number
+            number += 1
+            now_ns = time.time_ns()
+            with recorder.taking():
+                recorder.take(
+                    joints, joint_state(now_ns, ["waist_yaw"], [0.1 * number]), now_ns, now_ns, number, GID
+                )
+                recorder.pass_done()
+
+        def run(seconds: float) -> None:
+            deadline_s = time.monotonic() + seconds
+            while time.monotonic() < deadline_s:
+                tick()
+
+        run(0.15)
+        recorder.start(FIELDS)
+        run(0.1)
+        _take(
+            recorder,
+            state,
+            1,
+            diagnostic_status("/k/retargeting", "tracking", {"transform_trainer_to_base": "1 2 3 0 0 0 1"}),
+        )
+        run(0.1)
+        result = recorder.stop()
+        while not result.done():
+            tick()
+        path = result.result()
+        episode = _metadata(path)["episode"]
+        with path.open("rb") as stream:
+            decoded = [
+                (d.channel.topic, d.message.log_time, d.decoded_message)
+                for d in make_reader(stream, decoder_factories=[DecoderFactory()]).iter_decoded_messages()
+                if d.channel.topic.startswith("/tf")
+            ]
+        assert [topic for topic, _, _ in decoded].count("/tf_static") == 1 and decoded[0][0] == "/tf_static"
+        stamps = [
+            m.transforms[0].header.stamp.sec * 10**9 + m.transforms[0].header.stamp.nanosec
+            for topic, _, m in decoded
+            if topic == "/tf"
+        ]
+        start_ns, end_ns = int(episode["start_ns"]), int(episode["end_ns"])
+        assert stamps == sorted(set(stamps))
+        assert stamps[0] < start_ns - 50_000_000 and stamps[-1] >= end_ns
+        assert 9 <= sum(start_ns <= s <= end_ns for s in stamps) <= 11
+        trainer = [
+            t.transform.translation.x
+            for _, _, m in decoded
+            for t in m.transforms
+            if t.child_frame_id == "trainer"
+        ]
+        assert trainer[0] == 0.0 and trainer[-1] == 1.0 and trainer == sorted(trainer)
+        assert json.loads(episode["topics"])["/tf"]["lost"] == 0
+    finally:
+        recorder.close()
