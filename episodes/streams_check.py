@@ -1,0 +1,216 @@
+"""Did every stream arrive whole, at its rate, in order, in one clock?
+
+Per stream with an expected rate: rate (header stamps, first to last) within 2 %, 99 % of intervals
+under twice the period, stamps strictly increasing, from the start of the episode to its end. Every
+stream with headers: stamps within 0.5 s of the publish and log times (one clock). Every stream: nothing
+lost by the recorder's counts, no gap in the sequence numbers, as many messages as were written. Latency
+is read off `command_cause`: the command's tick minus the stamp of the motion frame it follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from episodes.bag import TIME_REFERENCE, Bag, Stream
+from episodes.errors import EpisodeError
+from episodes.result import CheckResult, listed
+
+Array = NDArray[np.float64]
+
+NAME = "streams"
+
+# Rates (Hz) where the recorder's metadata names none; topics without their robot, `*` is any name.
+DEFAULT_RATES_HZ: Mapping[str, float] = {
+    "/trainer/motion": 90.0,
+    "/trainer/buttons": 90.0,
+    "/trainer/head": 90.0,
+    "/trainer/left_wrist": 90.0,
+    "/trainer/right_wrist": 90.0,
+    "/*/joint_states": 200.0,
+    "/*/joint_commands": 200.0,
+    "/*/command_cause": 200.0,
+    "/*/target/*": 200.0,
+    "/*/wrench/*": 200.0,
+    "/*/tactile/*": 100.0,
+    "/*/camera/*/image": 30.0,
+    "/*/camera/*/camera_info": 30.0,
+    "/*/object/*/pose": 100.0,
+    "/tf": 50.0,
+}
+
+
+@dataclass(frozen=True)
+class StreamBounds:
+    """The bounds of the verdict. `edge_s`: a stream may begin and end this much inside the episode."""
+
+    rate_share: float = 0.02
+    intervals_share: float = 0.99
+    clock_s: float = 0.5
+    edge_s: float = 0.25
+    matched_causes_share: float = 0.99
+
+
+def expected_rate_hz(stream: Stream, rates: Mapping[str, float] | None = None) -> float | None:
+    """The rate a stream should have: given, else by the metadata, else by its topic; None: no fixed rate."""
+    for pattern, rate in (rates or {}).items():
+        if fnmatchcase(stream.topic, pattern):
+            return rate
+    if stream.counts.expected_hz is not None:
+        return stream.counts.expected_hz
+    return next(
+        (rate for pattern, rate in DEFAULT_RATES_HZ.items() if fnmatchcase(stream.topic, pattern)), None
+    )
+
+
+def stream_figures(bag: Bag, stream: Stream, expected_hz: float | None) -> dict[str, Any]:
+    """The numbers of one stream; keys as in `docs/episodes.md`."""
+    times = stream.times_ns
+    steps = np.diff(times).astype(np.float64) * 1e-9
+    figures: dict[str, Any] = {
+        "type": stream.type,
+        "count": stream.count,
+        "expected_hz": expected_hz,
+        "rate_hz": stream.rate_hz,
+        "published": stream.counts.published,
+        "lost": stream.counts.lost,
+        "tail_known": stream.counts.tail_known if stream.counts.publishers else None,
+        "sequence_gaps": _sequence_gaps(stream),
+        "not_increasing": int(np.count_nonzero(steps <= 0.0)),
+        "longest_interval_s": float(steps.max()) if len(steps) else None,
+        "under_two_periods": None,
+        "clock_offset_s": None,
+        "begins_s": float(times[0] - bag.start_ns) * 1e-9 if len(times) else None,
+        "ends_s": float(times[-1] - bag.start_ns) * 1e-9 if len(times) else None,
+    }
+    if expected_hz is not None and len(steps):
+        figures["under_two_periods"] = float(np.mean(steps < 2.0 / expected_hz))
+    if stream.stamp_ns is not None and stream.count:
+        offsets = [np.abs(stream.stamp_ns - other).max() for other in (stream.publish_ns, stream.log_ns)]
+        figures["clock_offset_s"] = float(max(offsets)) * 1e-9
+    return figures
+
+
+def _sequence_gaps(stream: Stream) -> int | None:
+    """Numbers missing between the first and the last; None where nothing numbered the messages."""
+    if stream.count < 2 or stream.counts.publishers > 1 or not stream.sequence.any():
+        return None
+    steps = np.diff(stream.sequence)
+    if np.any(steps <= 0):
+        return None
+    return int(np.sum(steps - 1))
+
+
+def _stream_problems(bag: Bag, topic: str, f: Mapping[str, Any], bounds: StreamBounds) -> list[str]:
+    problems = []
+    expected = f["expected_hz"]
+    if expected is not None:
+        rate = f["rate_hz"]
+        if f["count"] < 2:
+            problems.append(f"{f['count']} messages, {expected:g} Hz expected")
+        elif rate is None or abs(rate - expected) > bounds.rate_share * expected:
+            shown = "no" if rate is None else f"{rate:.2f} Hz"
+            problems.append(f"{shown} rate, {expected:g} Hz ± {100 * bounds.rate_share:g} % expected")
+        if f["under_two_periods"] is not None and f["under_two_periods"] < bounds.intervals_share:
+            problems.append(
+                f"only {100 * f['under_two_periods']:.2f} % of intervals under two periods "
+                f"(longest {1000 * f['longest_interval_s']:.1f} ms)"
+            )
+        if f["not_increasing"]:
+            problems.append(f"{f['not_increasing']} stamps do not come after the one before")
+        edge = bounds.edge_s + 2.0 / expected
+        if f["begins_s"] is not None and f["begins_s"] > edge:
+            problems.append(f"begins {f['begins_s']:.2f} s after the episode, at most {edge:.2f} s")
+        if f["ends_s"] is not None and bag.length_s - f["ends_s"] > edge:
+            problems.append(
+                f"ends {bag.length_s - f['ends_s']:.2f} s before the episode, at most {edge:.2f} s"
+            )
+    if f["clock_offset_s"] is not None and f["clock_offset_s"] > bounds.clock_s:
+        problems.append(
+            f"stamps up to {f['clock_offset_s']:.3f} s from the publish and log times, "
+            f"at most {bounds.clock_s:g} s: another clock"
+        )
+    if f["lost"]:
+        problems.append(f"{f['lost']} of {f['published']} messages lost")
+    if f["sequence_gaps"]:
+        problems.append(f"{f['sequence_gaps']} sequence numbers missing")
+    return problems
+
+
+def latency_figures(bag: Bag) -> dict[str, Any]:
+    """Latency (s) from `command_cause`, and how many commands have their cause recorded."""
+    causes = bag.causes(bag.topic("command_cause"))
+    commands = bag.stream(bag.topic("joint_commands"))
+    stamps = commands.stamp_ns if commands.stamp_ns is not None else np.empty(0, dtype=np.int64)
+    latency = (causes.stamp_ns - causes.cause_ns)[causes.cause_ns > 0].astype(np.float64) * 1e-9
+    matched = np.isin(stamps, causes.stamp_ns)
+    p50, p99, largest = (None, None, None)
+    if len(latency):
+        p50, p99 = (float(value) for value in np.percentile(latency, [50, 99]))
+        largest = float(latency.max())
+    return {
+        "causes": len(causes.stamp_ns),
+        "without_cause": int(np.count_nonzero(causes.cause_ns <= 0)),
+        "negative": int(np.count_nonzero(latency < 0.0)),
+        "commands_with_cause": float(np.mean(matched)) if len(matched) else None,
+        "p50_s": p50,
+        "p99_s": p99,
+        "max_s": largest,
+    }
+
+
+def check_streams(
+    bag: Bag, rates: Mapping[str, float] | None = None, bounds: StreamBounds | None = None
+) -> CheckResult:
+    """The stream check of an episode; `rates` (topic patterns to Hz) come before the metadata's."""
+    bounds = StreamBounds() if bounds is None else bounds
+    problems: list[str] = []
+    notes: list[str] = []
+    streams: dict[str, Any] = {}
+    uncounted, open_tails = [], []
+    for topic, stream in bag.streams.items():
+        figures = stream_figures(bag, stream, expected_rate_hz(stream, rates))
+        streams[topic] = figures
+        problems += [f"{topic}: {problem}" for problem in _stream_problems(bag, topic, figures, bounds)]
+        counts = stream.counts
+        if stream.malformed:
+            problems.append(f"{topic}: holds messages that are no {stream.type}")
+        if counts.written is not None and counts.written + counts.repeated != stream.count:
+            problems.append(
+                f"{topic}: holds {stream.count} messages, "
+                f"the recorder wrote {counts.written + counts.repeated}"
+            )
+        if figures["expected_hz"] is not None and topic not in ("/tf", "/tf_static"):
+            if counts.lost is None:
+                uncounted.append(topic)
+            elif not counts.tail_known:
+                open_tails.append(topic)
+    if uncounted and bag.is_episode:
+        problems.append(f"no loss count for {listed(uncounted)}")
+    elif uncounted:
+        notes.append("no loss counts: not recorded by this package")
+    if open_tails:
+        notes.append(f"last messages not yet accounted for (see the recorder's report): {listed(open_tails)}")
+    lost = [stream.counts.lost for stream in bag.streams.values() if stream.counts.lost is not None]
+    all_figures: dict[str, Any] = {"lost": sum(lost) if lost else None, "streams": streams, "latency": None}
+    try:
+        topic = bag.topic("command_cause")
+        bag.stream(topic, TIME_REFERENCE)
+        latency = latency_figures(bag)
+    except EpisodeError as error:
+        problems.append(f"latency cannot be read: {error.message}")
+    else:
+        all_figures["latency"] = latency
+        if latency["p50_s"] is None:
+            problems.append(f"{topic}: no command names its cause")
+        if latency["negative"]:
+            problems.append(f"{topic}: {latency['negative']} commands before their cause")
+        share = latency["commands_with_cause"]
+        if share is not None and share < bounds.matched_causes_share:
+            problems.append(f"{topic}: only {100 * share:.1f} % of commands have their cause recorded")
+    return CheckResult(NAME, tuple(problems), all_figures, tuple(notes))
