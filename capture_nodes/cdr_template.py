@@ -69,6 +69,13 @@ class CdrTemplate:
         self._buffer.extend(bytes(8 * count))
         return self
 
+    def time(self, name: str) -> CdrTemplate:
+        """A `builtin_interfaces/Time` to be set by `set_time`."""
+        self._align(4)
+        self._slots[name] = (len(self._buffer), 2, "<u4")
+        self._buffer.extend(bytes(8))
+        return self
+
     def octets(self, name: str, count: int) -> CdrTemplate:
         """A sequence of `count` bytes to be `set`."""
         self.unsigned(count)
@@ -78,6 +85,9 @@ class CdrTemplate:
 
     def set_stamp(self, stamp_ns: int) -> None:
         struct.pack_into("<iI", self._buffer, _STAMP_OFFSET, *divmod(stamp_ns, 1_000_000_000))
+
+    def set_time(self, name: str, time_ns: int) -> None:
+        self.set(name, divmod(time_ns, 1_000_000_000))
 
     def set(self, name: str, values: NDArray[np.generic] | Sequence[float]) -> None:
         """Write the numbers of a field; raises `ValueError` where their count is not the field's."""
@@ -98,6 +108,19 @@ def joint_state_template(frame_id: str, names: Sequence[str]) -> CdrTemplate:
     for field in ("position", "velocity", "effort"):
         template.doubles(field, len(names), sequence=True)
     return template
+
+
+def joint_command_template(names: Sequence[str]) -> CdrTemplate:
+    """`sensor_msgs/JointState` with fields position, velocity; effort stays empty: none is commanded."""
+    template = CdrTemplate("").strings(names)
+    for field in ("position", "velocity"):
+        template.doubles(field, len(names), sequence=True)
+    return template.doubles("effort", 0, sequence=True)
+
+
+def time_reference_template(source: str) -> CdrTemplate:
+    """`sensor_msgs/TimeReference` with field time_ref."""
+    return CdrTemplate("").time("time_ref").string(source)
 
 
 def wrench_template(frame_id: str) -> CdrTemplate:

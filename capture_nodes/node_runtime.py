@@ -87,10 +87,10 @@ class DrainedGroup(CallbackGroup):
         pass
 
 
-def drain(subscription: Any, message_type: type) -> Any:
-    """The newest message that waits in a subscription of a `DrainedGroup`, None without one."""
+def drain(subscription: Any, message_type: type, *, raw: bool = False) -> Any:
+    """The newest message (`raw`: its CDR bytes) waiting in a `DrainedGroup` subscription, else None."""
     newest = None
-    while (taken := subscription.handle.take_message(message_type, False)) is not None:
+    while (taken := subscription.handle.take_message(message_type, raw)) is not None:
         newest = taken[0]
     return newest
 
@@ -101,7 +101,9 @@ class CaptureNode(Node):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         if self.get_parameter("use_sim_time").value:
-            raise CaptureError("use_sim_time:=true is refused: everything here is stamped in the station's clock")
+            raise CaptureError(
+                "use_sim_time:=true is refused: everything here is stamped in the station's clock"
+            )
         self._counting: list[CountingPublisher] = []
         self._state_publisher = self.create_publisher(DiagnosticStatus, "~/state", latched_qos())
         self._diagnostics = self.create_publisher(DiagnosticArray, DIAGNOSTICS, stream_qos(100))
@@ -128,7 +130,7 @@ class CaptureNode(Node):
             if isinstance(default, str) and not isinstance(given, str):
                 given = str(given)
             if isinstance(default, tuple) and not isinstance(given, str):
-                given = tuple(given)
+                given = tuple(given)  # type: ignore[arg-type]
             if type(given) is not type(default):
                 expected = type(default).__name__
                 problems.append(f"parameter {field.name}: {given!r} is given, a {expected} is expected")
@@ -211,7 +213,11 @@ def _key_values(values: Mapping[str, object]) -> list[KeyValue]:
 
 
 def _complain(name: str, error: Exception) -> None:
-    lines = [str(p) for p in error.problems] if isinstance(error, InvalidConfiguration) else str(error).splitlines()
+    lines = (
+        [str(p) for p in error.problems]
+        if isinstance(error, InvalidConfiguration)
+        else str(error).splitlines()
+    )
     for line in lines:
         print(f"{name}: error: {line}", file=sys.stderr)
 

@@ -10,16 +10,19 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
-from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion, WrenchStamped
-from rclpy.time import Time
+from geometry_msgs.msg import PoseStamped, WrenchStamped
 from sensor_msgs.msg import JointState, Joy, MultiDOFJointState, TimeReference
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
 from capture_nodes import topics
+from capture_nodes.cdr_template import joint_command_template, pose_template, time_reference_template
+from capture_nodes.errors import CaptureError
 from capture_nodes.node_runtime import CaptureNode, DrainedGroup, drain, run_node
+from capture_nodes.recording.cdr import CdrReader, JointStateReader
 from capture_nodes.resources import robot_description_file
 from capture_nodes.schedule import Schedule
+from retargeting.body_points import SIDES
 from retargeting.errors import InvalidMotion, RetargetingError
 from retargeting.motion_frame import Controls, MotionFrame
 from retargeting.retargeter import AppliedCommand, Retargeter, RetargeterParameters, State
@@ -55,12 +58,21 @@ class RetargetingNode(CaptureNode):
         rate = self._parameters.rate_hz
         self._commands = self.counting_publisher(JointState, topics.JOINT_COMMANDS, topics.stream_qos(rate))
         self._causes = self.counting_publisher(TimeReference, topics.COMMAND_CAUSE, topics.stream_qos(rate))
-        sites = [f"{side}_wrist" for side in ("left", "right") if self._model.description.chains[f"{side}_arm"]]
-        if self._model.description.chains["head"]:
+        chains = self._model.description.chains
+        sites = [f"{side}_wrist" for side in SIDES if chains[f"{side}_arm"]]
+        if chains["head"]:
             sites.append("head")
+        base = f"{self._model.name}/{self._model.urdf.root}"
         self._targets = {
-            site: self.counting_publisher(PoseStamped, f"target/{site}", topics.stream_qos(rate)) for site in sites
+            site: (
+                self.counting_publisher(PoseStamped, f"target/{site}", topics.stream_qos(rate)),
+                pose_template(base),
+            )
+            for site in sites
         }
+        self._command_template = joint_command_template(self._model.joint_names)
+        self._cause_template = time_reference_template(topics.MOTION)
+        self._joint_reader = JointStateReader()
         self._stop_publisher = self.create_publisher(Bool, topics.EMERGENCY_STOP, topics.latched_qos())
         group = DrainedGroup()
         newest = topics.newest_qos()
@@ -133,14 +145,13 @@ class RetargetingNode(CaptureNode):
             started_s = time.monotonic()
             with self._lock:
                 self._take_inputs(started_s)
-                if self._parameters.auto_engage and self._retargeter.state is State.IDLE:
-                    if self._retargeter.refusal(started_s) is None:
-                        self._retargeter.engage(started_s)
-                stamp = self.get_clock().now()
-                command = self._retargeter.tick(stamp.nanoseconds, started_s)
+                waiting = self._parameters.auto_engage and self._retargeter.state is State.IDLE
+                if waiting and self._retargeter.refusal(started_s) is None:
+                    self._retargeter.engage(started_s)
+                command = self._retargeter.tick(self.get_clock().now().nanoseconds, started_s)
                 state = (self._retargeter.state, self._retargeter.reason)
             if command is not None:
-                self._publish(stamp, command)
+                self._publish(command)
             if state != self._published_state:
                 self._publish_change(state)
             self._tick_times_s.append(time.monotonic() - started_s)
@@ -153,39 +164,35 @@ class RetargetingNode(CaptureNode):
                 self._controls = Controls(tuple(joy.axes), tuple(joy.buttons))
             if (motion := drain(self._motion[1], MultiDOFJointState)) is not None:
                 self._retargeter.observe_motion(motion_frame(motion, self._controls), now_s)
-            if (joints := drain(self._joint_states[1], JointState)) is not None:
-                self._retargeter.observe_joints(dict(zip(joints.name, joints.position, strict=False)))
-        except (InvalidMotion, RetargetingError) as error:
+            if (data := drain(self._joint_states[1], JointState, raw=True)) is not None:
+                sample = self._joint_reader.read(data)
+                self._retargeter.observe_joints(
+                    dict(zip(sample.names, sample.positions.tolist(), strict=True))
+                )
+            for name, (message_type, subscription) in self._wrenches.items():
+                if (data := drain(subscription, message_type, raw=True)) is not None:
+                    self._retargeter.observe_wrench(name, force_of(data))
+        except (CaptureError, RetargetingError) as error:
             # Bad input from outside never stops the tick: without good input the arms hold.
             self._rejected_frames += 1
             self.get_logger().warning(f"input refused: {error}", throttle_duration_sec=1.0)
-        for name, (message_type, subscription) in self._wrenches.items():
-            if (wrench := drain(subscription, message_type)) is not None:
-                force = wrench.wrench.force
-                norm = (force.x * force.x + force.y * force.y + force.z * force.z) ** 0.5
-                self._retargeter.observe_wrench(name, norm)
 
-    def _publish(self, stamp: Time, command: AppliedCommand) -> None:
-        message = JointState()
-        message.header.stamp = stamp.to_msg()
-        message.name = list(command.joint_names)
-        message.position = command.positions.tolist()
-        message.velocity = command.velocities.tolist()
-        self._commands.publish(message)
+    def _publish(self, command: AppliedCommand) -> None:
+        template = self._command_template
+        template.set_stamp(command.stamp_ns)
+        template.set("position", command.positions)
+        template.set("velocity", command.velocities)
+        self._commands.publish(bytes(template))
         if command.cause_stamp_ns is not None:
-            cause = TimeReference(source="/trainer/motion")
-            cause.header.stamp = message.header.stamp
-            cause.time_ref = Time(nanoseconds=command.cause_stamp_ns).to_msg()
-            self._causes.publish(cause)
+            self._cause_template.set_stamp(command.stamp_ns)
+            self._cause_template.set_time("time_ref", command.cause_stamp_ns)
+            self._causes.publish(bytes(self._cause_template))
             self._latencies_s.append((command.stamp_ns - command.cause_stamp_ns) * 1e-9)
         for site, pose in command.targets.items():
-            x, y, z, qx, qy, qz, qw = pose.tolist()
-            target = PoseStamped(
-                pose=Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
-            )
-            target.header.stamp = message.header.stamp
-            target.header.frame_id = f"{self._model.name}/{self._model.urdf.root}"
-            self._targets[site].publish(target)
+            publisher, target = self._targets[site]
+            target.set_stamp(command.stamp_ns)
+            target.set("pose", pose)
+            publisher.publish(bytes(target))
 
     def _publish_change(self, state: tuple[State, str]) -> None:
         self._published_state = state
@@ -197,7 +204,8 @@ class RetargetingNode(CaptureNode):
         mapping = self._retargeter.mapping
         if mapping is not None:
             values |= {f"{side}_scale": f"{scale:.4f}" for side, scale in mapping.scale.items()}
-        level = DiagnosticStatus.OK if word in (State.IDLE, State.ENGAGING, State.TRACKING) else DiagnosticStatus.WARN
+        stopped = word in (State.HOLDING, State.EMERGENCY_STOP)
+        level = DiagnosticStatus.WARN if stopped else DiagnosticStatus.OK
         self.publish_state(word.value, values, level)
         self.get_logger().info(f"{word.value}: {reason}")
 
@@ -222,6 +230,14 @@ class RetargetingNode(CaptureNode):
     def stop(self) -> None:
         self._schedule.stop()
         self._thread.join(timeout=1.0)
+
+
+def force_of(data: bytes) -> float:
+    """Norm (N) of the force of a serialized `geometry_msgs/WrenchStamped`. Raises `MalformedMessage`."""
+    reader = CdrReader(data)
+    reader.stamp_ns()
+    reader.string()
+    return float(np.linalg.norm(reader.float64_values(6)[:3]))
 
 
 def motion_frame(message: MultiDOFJointState, controls: Controls) -> MotionFrame:

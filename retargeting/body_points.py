@@ -14,9 +14,7 @@ from __future__ import annotations
 SIDES = ("left", "right")
 CENTRAL_POINTS = ("head", "chest", "pelvis")
 LIMB_POINTS = tuple(
-    f"{side}_{part}"
-    for side in SIDES
-    for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+    f"{side}_{part}" for side in SIDES for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 )
 CONTROLLER_POINTS = tuple(f"{side}_{part}" for side in SIDES for part in ("grip", "aim"))
 _FINGER_JOINTS = ("metacarpal", "proximal", "intermediate", "distal", "tip")

@@ -19,7 +19,7 @@ TOO_MANY_PASSES = 2
 
 @numba.njit(cache=True)
 def cholesky_solve(matrix, vector, size):  # type: ignore[no-untyped-def]
-    """Solve the leading ``size`` system in place (factor into `matrix`, solution into `vector`); False if not SPD."""
+    """Solve the leading ``size`` system in place (solution into `vector`); False if it is not SPD."""
     for i in range(size):
         for j in range(i + 1):
             value = matrix[i, j]

@@ -48,7 +48,7 @@ class KinematicTree:
         return self.names.index(name)
 
     def body_poses(self, q: Array) -> tuple[Array, Array]:
-        """Positions ``(n, 3)`` and rotation matrices ``(n, 3, 3)`` of all bodies in the root, for q ``(m,)``."""
+        """Positions ``(n, 3)`` and rotations ``(n, 3, 3)`` of all bodies in the root, for q ``(m,)``."""
         positions = np.empty((len(self.names), 3))
         rotations = np.empty((len(self.names), 3, 3))
         forward(
@@ -177,13 +177,20 @@ def build_tree(
         if wanted is not None and joint.child not in wanted:
             continue
         body, pose = body_of[joint.parent]
-        leader, multiplier, bias = (
-            ("", 1.0, 0.0) if joint.kind == "fixed" else _mimic_chain(urdf, joint)
-        )
+        leader, multiplier, bias = ("", 1.0, 0.0) if joint.kind == "fixed" else _mimic_chain(urdf, joint)
         if leader in index:
             offset = pose_compose(pose, joint.pose)
             rows.append(
-                (joint.child, body, offset, joint.axis, joint.kind == "prismatic", index[leader], multiplier, bias)
+                (
+                    joint.child,
+                    body,
+                    offset,
+                    joint.axis,
+                    joint.kind == "prismatic",
+                    index[leader],
+                    multiplier,
+                    bias,
+                )
             )
             body_of[joint.child] = (len(rows) - 1, identity)
             continue

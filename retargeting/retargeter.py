@@ -167,7 +167,9 @@ class Retargeter:
         try:
             measured = np.array([positions[name] for name in self.model.joint_names])
         except KeyError as error:
-            raise RetargetingError(f"joint_states lack the joint {error.args[0]!r} of {self.model.name}") from error
+            raise RetargetingError(
+                f"joint_states lack the joint {error.args[0]!r} of {self.model.name}"
+            ) from error
         if not np.isfinite(measured).all():
             raise RetargetingError("joint_states hold a non-finite position")
         self._measured = measured
@@ -198,7 +200,7 @@ class Retargeter:
         return None
 
     def engage(self, now_s: float) -> None:
-        """Start following softly, from the measured joints. Raises `RetargetingError` with the reason if it cannot."""
+        """Start following softly, from the measured joints. Raises `RetargetingError` if it cannot."""
         reason = self.refusal(now_s)
         if reason is not None or self.mapping is None or self._frame is None or self._measured is None:
             raise RetargetingError(f"cannot engage: {reason}")

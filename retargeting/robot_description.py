@@ -68,7 +68,7 @@ class WrenchSensor:
 
 @dataclass(frozen=True)
 class TactileSensor:
-    """A pad of `rows` x `columns` taxels; `pose` has z out of the pad, x along the rows' direction (height)."""
+    """A pad of `rows` x `columns` taxels; `pose`: z out of the pad, the row index grows along x."""
 
     link: str
     pose: Array
@@ -187,9 +187,7 @@ class _Section:
             self.reader.problem(self.path(name), f"{value!r} is none of {', '.join(choices)}")
         return value
 
-    def number(
-        self, name: str, default: float | None, low: float, high: float, hint: str = ""
-    ) -> float:
+    def number(self, name: str, default: float | None, low: float, high: float, hint: str = "") -> float:
         value = self.raw(name)
         if value is None and default is not None:
             return default
@@ -383,7 +381,9 @@ class _Reader:
             joints[name] = JointLimitOverride(
                 joint.text("reason"),
                 None if velocity is None else joint.check("velocity", velocity, 1e-3, 50.0, hint),
-                None if acceleration is None else joint.check("acceleration", acceleration, 1e-2, 1000.0, hint),
+                None
+                if acceleration is None
+                else joint.check("acceleration", acceleration, 1e-2, 1000.0, hint),
             )
             joint.refuse_unknown()
         limits = Limits(
@@ -402,7 +402,9 @@ class _Reader:
         safety = Safety(
             section.number("following_error_rad", default.following_error_rad, 0.01, math.pi),
             section.number("wrench_n", default.wrench_n, 1.0, 5000.0),
-            section.number("command_timeout_s", default.command_timeout_s, 0.01, 2.0, "is it in milliseconds?"),
+            section.number(
+                "command_timeout_s", default.command_timeout_s, 0.01, 2.0, "is it in milliseconds?"
+            ),
         )
         section.refuse_unknown()
         return safety

@@ -55,7 +55,9 @@ class SolverParameters:
         if not 1 <= self.goal_steps <= 100:
             raise RetargetingError(f"solver parameter goal_steps: {self.goal_steps} is outside 1 .. 100")
         if not 0.0 < self.braking_share <= 1.0 or self.settling_time_s <= 0.0:
-            raise RetargetingError("solver parameters braking_share and settling_time_s must be above 0, share <= 1")
+            raise RetargetingError(
+                "solver parameters braking_share and settling_time_s must be above 0, share <= 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,10 @@ def build_layout(model: RobotModel, parameters: SolverParameters) -> TaskLayout:
 
 
 @numba.njit(cache=True)
-def _goal_step(q, origin, reach, hessian, gradient, damping, lower, upper, dq, low, high, factor, direction, free):  # type: ignore[no-untyped-def]
-    """One damped Gauss-Newton step of q inside the limits and within `reach` ``(n,)`` of `origin` ``(n,)``."""
+def _goal_step(  # type: ignore[no-untyped-def]
+    q, origin, reach, hessian, gradient, damping, lower, upper, dq, low, high, factor, direction, free
+):
+    """One damped Gauss-Newton step of q inside the limits, within `reach` ``(n,)`` of `origin` ``(n,)``."""
     n = q.shape[0]
     for i in range(n):
         hessian[i, i] += damping
@@ -229,7 +233,7 @@ class Solver:
         return cost
 
     def improve_goal(self, targets: SolverTargets, steps: int, reach: Array | None = None) -> float:
-        """`steps` Gauss-Newton steps of the goal inside the position limits; returns the cost before the last.
+        """`steps` Gauss-Newton steps of the goal inside the position limits; the cost before the last.
 
         No joint moves by more than `reach` ``(m,)`` (rad); None: by any amount.
         """
@@ -257,11 +261,13 @@ class Solver:
                 self._free,
             )
             if status != SOLVED:
-                raise RetargetingError(f"{self.model.name}: the goal's quadratic problem failed (status {status})")
+                raise RetargetingError(
+                    f"{self.model.name}: the goal's quadratic problem failed (status {status})"
+                )
         return cost
 
     def follow(self, targets: SolverTargets, gripper_positions: Array, dt: float) -> Step:
-        """One tick towards the targets; `gripper_positions` are the wanted positions of the gripper joints."""
+        """One tick towards the targets; `gripper_positions` are what the gripper joints should reach."""
         m = self.model.body_count
         before = self.goal.copy()
         self.improve_goal(targets, self.parameters.goal_steps, self.model.velocity[:m] * dt)
@@ -310,7 +316,9 @@ class Solver:
                 hessian, self._full_gradient, low, high, velocity, self._factor, self._direction, self._free
             )
             if status != SOLVED:
-                raise RetargetingError(f"{model.name}: the command's quadratic problem failed (status {status})")
+                raise RetargetingError(
+                    f"{model.name}: the command's quadratic problem failed (status {status})"
+                )
         position = np.clip(self.q + velocity * dt, model.lower, model.upper)
         self.v = (position - self.q) / dt
         self.q = position

@@ -62,7 +62,7 @@ def _interpolate_poses(start, end, fraction, poses, positions, rotations):  # ty
 
 @dataclass(frozen=True)
 class _Knot:
-    """The targets that are due at `due_s`: poses ``(3, 7)``, elbow directions ``(2, 3)``, openings ``(2,)``."""
+    """Targets due at `due_s`: poses ``(3, 7)``, elbow directions ``(2, 3)``, openings ``(2,)``."""
 
     due_s: float
     poses: Array

@@ -109,9 +109,21 @@ def _add_rows(jacobian, residual, weight, count, hessian, gradient, support, sup
 
 @numba.njit(cache=True)
 def point_jacobian(  # type: ignore[no-untyped-def]
-    parents, axes, prismatic, coordinates, multipliers, positions, rotations, body, point, sign, linear, angular, support
+    parents,
+    axes,
+    prismatic,
+    coordinates,
+    multipliers,
+    positions,
+    rotations,
+    body,
+    point,
+    sign,
+    linear,
+    angular,
+    support,
 ):
-    """Add ``sign`` times the Jacobian of a point fixed to `body` to `linear`, `angular` ``(3, n)`` (root axes).
+    """Add ``sign`` times the Jacobian of a point of `body` to `linear`, `angular` ``(3, n)`` (root axes).
 
     Fills `support` with the coordinates that move the body and returns how many there are.
     """
@@ -217,8 +229,8 @@ def quadratic_model(  # type: ignore[no-untyped-def]
         linear[:] = 0.0
         angular[:] = 0.0
         supported = point_jacobian(
-            parents, axes, prismatic, coordinates, multipliers, positions, rotations, body, point, 1.0, linear,
-            angular, support,
+            parents, axes, prismatic, coordinates, multipliers, positions, rotations,
+            body, point, 1.0, linear, angular, support,
         )  # fmt: skip
         weight = position_weights[k]
         if weight > 0.0:
@@ -250,21 +262,29 @@ def quadratic_model(  # type: ignore[no-untyped-def]
         linear[:] = 0.0
         angular[:] = 0.0
         point_jacobian(
-            parents, axes, prismatic, coordinates, multipliers, positions, rotations, from_bodies[d], other, -1.0,
-            linear, angular, support,
+            parents, axes, prismatic, coordinates, multipliers, positions, rotations,
+            from_bodies[d], other, -1.0, linear, angular, support,
         )  # fmt: skip
         supported = point_jacobian(
-            parents, axes, prismatic, coordinates, multipliers, positions, rotations, to_bodies[d], point, 1.0,
-            linear, angular, support,
+            parents, axes, prismatic, coordinates, multipliers, positions, rotations,
+            to_bodies[d], point, 1.0, linear, angular, support,
         )  # fmt: skip
-        ux, uy, uz = (point[0] - other[0]) / length, (point[1] - other[1]) / length, (point[2] - other[2]) / length
+        ux, uy, uz = (
+            (point[0] - other[0]) / length,
+            (point[1] - other[1]) / length,
+            (point[2] - other[2]) / length,
+        )
         for a in range(supported):
             i = support[a]
             along = ux * linear[0, i] + uy * linear[1, i] + uz * linear[2, i]
             projected[0, i] = (linear[0, i] - along * ux) / length
             projected[1, i] = (linear[1, i] - along * uy) / length
             projected[2, i] = (linear[2, i] - along * uz) / length
-        residual[0], residual[1], residual[2] = ux - directions[d, 0], uy - directions[d, 1], uz - directions[d, 2]
+        residual[0], residual[1], residual[2] = (
+            ux - directions[d, 0],
+            uy - directions[d, 1],
+            uz - directions[d, 2],
+        )
         _add_rows(projected, residual, weight, 3, hessian, gradient, support, supported)
         cost += 0.5 * weight * weight * (residual[0] ** 2 + residual[1] ** 2 + residual[2] ** 2)
     return cost

@@ -53,7 +53,7 @@ class TrainerSizeEstimator:
     size: TrainerSize | None = None
 
     def observe(self, frame: MotionFrame) -> TrainerSize | None:
-        """Take one frame in; returns the size once it is settled. Raises `RetargetingError` on an absurd one."""
+        """Take one frame in; the size once it is settled. Raises `RetargetingError` on an absurd one."""
         if self.size is not None:
             return self.size
         lengths = measured_lengths(frame)
@@ -98,5 +98,6 @@ def measure_trainer(frame: MotionFrame) -> TrainerSize:
     if not lengths:
         raise RetargetingError("neither arms nor head are tracked: the trainer's size cannot be measured")
     return TrainerSize(
-        {side: lengths[f"{side}_upper_arm"] for side in SIDES}, {side: lengths[f"{side}_forearm"] for side in SIDES}
+        {side: lengths[f"{side}_upper_arm"] for side in SIDES},
+        {side: lengths[f"{side}_forearm"] for side in SIDES},
     )

@@ -48,7 +48,7 @@ class RobotBody:
 
 
 def measure_robot(model: RobotModel, samples: int = 4000) -> RobotBody:
-    """Shoulders from the sites; reach = the longest shoulder-to-wrist distance over random arm postures (seeded)."""
+    """Shoulders from the sites; reach: the longest distance to the wrist over random postures (seeded)."""
     shoulders, reach = {}, {}
     neutral = model.neutral_positions()
     sites = model.description.sites
@@ -58,7 +58,9 @@ def measure_robot(model: RobotModel, samples: int = 4000) -> RobotBody:
         if not chain:
             continue
         if f"{side}_shoulder" not in sites:
-            raise RetargetingError(f"{model.name}: the site {side}_shoulder is missing in {model.description.file}")
+            raise RetargetingError(
+                f"{model.name}: the site {side}_shoulder is missing in {model.description.file}"
+            )
         shoulder = model.site_pose(f"{side}_shoulder", neutral)[:3]
         wrist = sites[f"{side}_wrist"]
         tree, body_of = build_tree(model.urdf, chain, neutral, keep=[wrist.link])
@@ -139,7 +141,7 @@ class TrainerToRobot:
         )
 
     def transform_trainer_to_robot(self, frame: MotionFrame) -> Array:
-        """Pose ``(7,)`` of the frame `trainer` in the robot's root: shoulders on shoulders, headings aligned."""
+        """Pose ``(7,)`` of `trainer` in the robot's root: shoulders on shoulders, headings aligned."""
         heading = trainer_heading(frame)
         inverse = quaternion_inverse(heading)
         found = {side: shoulder_position(frame, side, heading) for side in self.body.shoulders}
@@ -175,6 +177,8 @@ def shoulder_position(frame: MotionFrame, side: str, heading: Array) -> Array | 
     head = frame.poses.get("head")
     if head is None:
         return None
-    offset = _HEAD_TO_SHOULDERS_M + np.array([0.0, _HALF_SHOULDER_WIDTH_M * (1 if side == "left" else -1), 0.0])
+    offset = _HEAD_TO_SHOULDERS_M + np.array(
+        [0.0, _HALF_SHOULDER_WIDTH_M * (1 if side == "left" else -1), 0.0]
+    )
     placed: Array = head[:3] + rotate(heading, offset)
     return placed

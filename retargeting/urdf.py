@@ -186,9 +186,7 @@ class _Reader:
         except ValueError:
             values = ()
         if len(values) != count or not all(math.isfinite(value) for value in values):
-            self.problem(
-                element, f'<{element.tag} {attribute}="{text}">: {count} finite number(s) expected'
-            )
+            self.problem(element, f'<{element.tag} {attribute}="{text}">: {count} finite number(s) expected')
             return tuple(default)
         return values
 
@@ -205,7 +203,9 @@ class _Reader:
         origin = element.find("origin")
         if origin is None:
             return pose_from_xyz_rpy([0.0] * 3, [0.0] * 3)
-        return pose_from_xyz_rpy(self.numbers(origin, "xyz", 3, [0.0] * 3), self.numbers(origin, "rpy", 3, [0.0] * 3))
+        return pose_from_xyz_rpy(
+            self.numbers(origin, "xyz", 3, [0.0] * 3), self.numbers(origin, "rpy", 3, [0.0] * 3)
+        )
 
     def resolve(self, uri: str) -> Path | None:
         """The file behind `package://…`, `file://…` or a path relative to the URDF."""
@@ -240,7 +240,9 @@ class _Reader:
                 self.warnings.append(f"line {self._lines[id(shape)]}: mesh {uri!r} not found")
             x, y, z = self.numbers(shape, "scale", 3, [1.0] * 3)
             return Geometry("mesh", (), mesh, uri, (x, y, z))
-        self.problem(shape, f"unknown geometry <{shape.tag}>: box, cylinder, capsule, sphere or mesh expected")
+        self.problem(
+            shape, f"unknown geometry <{shape.tag}>: box, cylinder, capsule, sphere or mesh expected"
+        )
         return None
 
     def shapes(
@@ -276,7 +278,9 @@ class _Reader:
             entries = (
                 {key: 0.0 for key in ("ixx", "ixy", "ixz", "iyy", "iyz", "izz")}
                 if tensor is None
-                else {key: self.number(tensor, key, 0.0) for key in ("ixx", "ixy", "ixz", "iyy", "iyz", "izz")}
+                else {
+                    key: self.number(tensor, key, 0.0) for key in ("ixx", "ixy", "ixz", "iyy", "iyz", "izz")
+                }
             )
             if mass_kg < 0.0:
                 self.problem(inertial_element, f"negative mass {mass_kg} kg")
@@ -332,12 +336,12 @@ class _Reader:
         if kind in ("revolute", "prismatic") and limit is None:
             self.problem(element, f"{kind} joint {name!r} has no <limit>")
         if limits["lower"] > limits["upper"] and limit is not None:
-            self.problem(
-                limit, f"joint {name!r}: lower {limits['lower']} is above upper {limits['upper']}"
-            )
+            self.problem(limit, f"joint {name!r}: lower {limits['lower']} is above upper {limits['upper']}")
         for key in ("velocity", "effort"):
             if limits[key] <= 0.0:
-                self.warnings.append(f"joint {name!r}: {key} limit {limits[key]} means nothing and is ignored")
+                self.warnings.append(
+                    f"joint {name!r}: {key} limit {limits[key]} means nothing and is ignored"
+                )
                 limits[key] = math.inf
         mimic_element = element.find("mimic")
         mimic = None
@@ -393,7 +397,9 @@ class _Reader:
         self._check_mimics(robot, joints)
         if self.problems:
             raise InvalidConfiguration(self.problems)
-        return Urdf(robot.get("name", self.path.stem), self.path, text, links, joints, root, tuple(self.warnings))
+        return Urdf(
+            robot.get("name", self.path.stem), self.path, text, links, joints, root, tuple(self.warnings)
+        )
 
     def _check_tree(
         self, robot: ElementTree.Element, links: dict[str, Link], joints: dict[str, Joint]
@@ -402,7 +408,8 @@ class _Reader:
         for joint in joints.values():
             if joint.child in carried:
                 self.problem(
-                    robot, f"link {joint.child!r} has two parents: joints {carried[joint.child]!r}, {joint.name!r}"
+                    robot,
+                    f"link {joint.child!r} has two parents: joints {carried[joint.child]!r}, {joint.name!r}",
                 )
             carried[joint.child] = joint.name
         roots = [name for name in links if name not in carried]
@@ -425,11 +432,15 @@ class _Reader:
             follow = joint
             while follow.mimic is not None:
                 if follow.mimic.joint not in joints:
-                    self.problem(robot, f"joint {follow.name!r} mimics {follow.mimic.joint!r}, which does not exist")
+                    self.problem(
+                        robot, f"joint {follow.name!r} mimics {follow.mimic.joint!r}, which does not exist"
+                    )
                     break
                 follow = joints[follow.mimic.joint]
                 if follow.name in seen:
-                    self.problem(robot, f"joints mimic each other in a circle: {' -> '.join([*seen, follow.name])}")
+                    self.problem(
+                        robot, f"joints mimic each other in a circle: {' -> '.join([*seen, follow.name])}"
+                    )
                     break
                 seen.append(follow.name)
 

@@ -11,9 +11,7 @@ from retargeting.joint_limits import braking_velocity, velocity_box
 NOMINAL_S = 0.005
 
 
-@given(
-    distance=st.floats(1e-12, 10.0), acceleration=st.floats(0.1, 300.0), dt=st.floats(1e-4, 0.05)
-)
+@given(distance=st.floats(1e-12, 10.0), acceleration=st.floats(0.1, 300.0), dt=st.floats(1e-4, 0.05))
 @settings(max_examples=300, deadline=None, derandomize=True)
 def test_braking_velocity_uses_exactly_the_distance(distance, acceleration, dt):
     v = braking_velocity(distance, acceleration, dt)

@@ -18,14 +18,16 @@ FRAME_S = 1.0 / 90.0
 UNTURNED = np.array([0.0, 0.0, 0.0, 1.0])
 
 
-def person(reach: dict[str, np.ndarray], stamp_ns: int, trigger: float = 0.0, heading_rad: float = 0.0, at=(0, 0)):
+def person(
+    reach: dict[str, np.ndarray], stamp_ns: int, trigger: float = 0.0, heading_rad: float = 0.0, at=(0, 0)
+):
     """A person of average size standing at `at`, wrists at `reach` from the shoulders, elbows low."""
     turn = quaternion_from_rotation_vector([0.0, 0.0, heading_rad])
     c, s = np.cos(heading_rad), np.sin(heading_rad)
     matrix = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
     where = np.array([*at, 0.0], dtype=float)
     poses = {
-        "pelvis": np.r_[where + [0, 0, 1.0], turn],
+        "pelvis": np.r_[where + np.array([0.0, 0.0, 1.0]), turn],
         "head": np.r_[where + matrix @ [0.05, 0.0, 1.65], turn],
     }
     for side, sign in (("left", 1.0), ("right", -1.0)):

@@ -52,7 +52,11 @@ def test_every_robot_that_ships_is_usable(model: RobotModel):
         ("waist_pitch]", "waist_pich]", "joint 'waist_pich' is not in"),
         ("base_link: pelvis", "base_lnk: pelvis", "did you mean 'base_link'?"),
         ("file: kestrel.urdf", "file: kestrl.urdf", "does not exist"),
-        ("urdf: {file: kestrel.urdf}", "urdf: {package: no-such-package, file: x.urdf}", "pip install no-such-package"),
+        (
+            "urdf: {file: kestrel.urdf}",
+            "urdf: {package: no-such-package, file: x.urdf}",
+            "pip install no-such-package",
+        ),
         ("chains:", "chains: [", "not valid YAML"),
         ("rows: 6", "rows: many", "a finite number is expected"),
         ("rows: 6", "rows: -6", "outside 1 .. 256"),
@@ -75,7 +79,5 @@ def test_all_mistakes_are_listed_at_once(folder):
 
 
 def test_a_lower_cap_needs_its_reason(folder):
-    text = refused(
-        folder, "simulation:", "limits: {joints: {waist_yaw: {velocity: 1.0}}}\nsimulation:"
-    )
+    text = refused(folder, "simulation:", "limits: {joints: {waist_yaw: {velocity: 1.0}}}\nsimulation:")
     assert "limits.joints.waist_yaw.reason" in text

@@ -13,11 +13,14 @@ from retargeting.urdf import load_urdf
 GOOD = """<robot name="r">
   <material name="blue"><color rgba="0 0 1 1"/></material>
   <link name="a"><visual><geometry><box size="1 2 3"/></geometry><material name="blue"/></visual></link>
-  <link name="b"><inertial><mass value="2"/><inertia ixx="1" iyy="1" izz="1" ixy="0" ixz="0" iyz="0"/></inertial></link>
+  <link name="b"><inertial><mass value="2"/>
+    <inertia ixx="1" iyy="1" izz="1" ixy="0" ixz="0" iyz="0"/></inertial></link>
   <link name="c"/>
   <joint name="b_to_c" type="prismatic"><parent link="b"/><child link="c"/><axis xyz="0 0 2"/>
-    <limit lower="0" upper="0.1" velocity="1" effort="5"/><mimic joint="a_to_b" multiplier="0.5" offset="0.01"/></joint>
-  <joint name="a_to_b" type="revolute"><parent link="a"/><child link="b"/><origin xyz="0 0 1"/><axis xyz="0 1 0"/>
+    <limit lower="0" upper="0.1" velocity="1" effort="5"/>
+    <mimic joint="a_to_b" multiplier="0.5" offset="0.01"/></joint>
+  <joint name="a_to_b" type="revolute"><parent link="a"/><child link="b"/>
+    <origin xyz="0 0 1"/><axis xyz="0 1 0"/>
     <limit lower="-1" upper="1" velocity="3" effort="10"/></joint>
 </robot>"""
 

@@ -7,13 +7,15 @@ pytest.importorskip("rclpy", reason="rclpy is not installed")
 
 from geometry_msgs.msg import PoseStamped, WrenchStamped
 from rclpy.serialization import deserialize_message, serialize_message
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, Image, JointState, TimeReference
 
 from capture_nodes.cdr_template import (
     camera_info_template,
     image_template,
+    joint_command_template,
     joint_state_template,
     pose_template,
+    time_reference_template,
     wrench_template,
 )
 
@@ -79,3 +81,22 @@ def test_a_wrong_count_is_refused() -> None:
     template = joint_state_template("", ["a", "b"])
     with pytest.raises(ValueError):
         template.set("position", [1.0, 2.0, 3.0])
+
+
+def test_a_joint_command_and_a_time_reference_are_what_rclpy_reads():
+    command = joint_command_template(["a", "longer"])
+    command.set_stamp(3_000_000_007)
+    command.set("position", [1.0, 2.0])
+    command.set("velocity", [3.0, 4.0])
+    message = deserialize_message(bytes(command), JointState)
+    assert message.name == ["a", "longer"]
+    assert list(message.position) == [1.0, 2.0]
+    assert list(message.velocity) == [3.0, 4.0]
+    assert list(message.effort) == []
+    assert (message.header.stamp.sec, message.header.stamp.nanosec) == (3, 7)
+    cause = time_reference_template("/trainer/motion")
+    cause.set_stamp(3_000_000_007)
+    cause.set_time("time_ref", 2_000_000_009)
+    message = deserialize_message(bytes(cause), TimeReference)
+    assert message.source == "/trainer/motion"
+    assert (message.time_ref.sec, message.time_ref.nanosec) == (2, 9)
