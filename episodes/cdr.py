@@ -24,7 +24,7 @@ _POSE = struct.Struct("<7d")
 _NS = 1_000_000_000
 
 
-class MalformedMessage(ValueError):  # noqa: N818  (named for what it is)
+class MalformedMessage(ValueError):
     """Bytes that are not the CDR message they are said to be."""
 
 

@@ -52,7 +52,7 @@ class FileOptions:
     sync_s: how often what was written is forced to the disk (power loss costs at most that much).
     """
 
-    compression: Compression = "none"
+    compression: Compression = "lz4"
     chunk_bytes: int = 4 * 1024 * 1024
     flush_s: float = 0.25
     sync_s: float = 5.0

@@ -179,7 +179,7 @@ class _Reader:
                 "sync_s": ("sync_s", 0.1, 3600.0, 1),
             },
         )
-        compression = data.get("compression", "none")
+        compression = data.get("compression", FileOptions().compression)
         if compression not in COMPRESSIONS:
             self.problem("file.compression", f"is {compression!r}: none, lz4 or zstd is expected")
             return FileOptions(**values)

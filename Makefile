@@ -1,0 +1,48 @@
+# make demo   three recorded repetitions of our robot, with a table and pictures
+# make test   all tests (at most 15 minutes on 2 cores); make soak: what takes longer
+# make lint   ruff and mypy
+# make lock   pin the requirements again (needs Python 3.10 and 3.11)
+#
+# Each target sets itself up in .venv first; the second run finds everything done.
+
+PYTHON ?= python3
+VENV := .venv
+RECORDINGS ?= recordings
+PYTEST_ARGUMENTS ?=
+export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
+export PYTHONNOUSERSITE = 1
+# ROS wheels start Python again with these; a half-set environment from outside would confuse them.
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+unexport PYTHONHOME
+
+.PHONY: help demo test soak lint lock prepare-demo prepare-test clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+prepare-demo:
+	@$(PYTHON) setup/prepare.py demo
+
+prepare-test:
+	@$(PYTHON) setup/prepare.py test
+
+demo: prepare-demo
+	@$(VENV)/bin/python -m capture_nodes.station robot:=kestrel source:=script episodes:=3 \
+		root:=$(RECORDINGS) pictures:=true
+
+test: prepare-test
+	@$(VENV)/bin/python -m pytest -m "not soak" --junitxml=build/test_results.xml $(PYTEST_ARGUMENTS)
+
+soak: prepare-test
+	@$(VENV)/bin/python -m pytest -m soak $(PYTEST_ARGUMENTS)
+
+lint: prepare-test
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+lock:
+	@$(PYTHON) setup/lock_requirements.py --python 3.10=python3.10 --python 3.11=python3.11
+
+clean:
+	rm -rf $(VENV) build install log .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,0 +1,251 @@
+"""Runs N repetitions: reset the scene, engage, record, play the motion, complete the file.
+
+State on `~/state`: `running`, `finished` or `failed`, with `episode`, `episodes`, `id`, `path`,
+`phase` and, where it failed, `reason`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.task import Future
+from std_srvs.srv import Trigger
+
+from capture_nodes.errors import CaptureError
+from capture_nodes.node_runtime import CaptureNode, run_node
+from capture_nodes.topics import TRAINER_NAMESPACE, latched_qos
+
+# The robot settles and the last messages arrive before the file is closed.
+_SETTLE_S = 0.5
+_TICK_S = 0.02
+_ENGAGE_AGAIN_S = 0.3
+# States in which the robot does not follow the trainer any more until it is engaged again.
+_STOPPED = ("holding", "emergency_stop")
+
+
+@dataclass(frozen=True)
+class SessionParameters:
+    """`timeout_s` is for one repetition, `ready_timeout_s` for the other nodes to answer at all."""
+
+    robot: str = "kestrel"
+    episodes: int = 1
+    timeout_s: float = 300.0
+    ready_timeout_s: float = 60.0
+    answer_timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.episodes < 1:
+            problems.append(f"parameter episodes: {self.episodes} is given; 1 or more is expected")
+        for name in ("timeout_s", "ready_timeout_s", "answer_timeout_s"):
+            value = getattr(self, name)
+            if not 0.0 < value < float("inf"):
+                problems.append(f"parameter {name}: {value} is given; a finite time above 0 is expected")
+        if problems:
+            raise CaptureError("\n".join(problems))
+
+
+class SessionFailed(CaptureError):
+    """A repetition that did not come about; names who did not do what."""
+
+
+class SessionRefused(SessionFailed):
+    """A node answered, and said no."""
+
+
+class SessionNode(CaptureNode):
+    """The repetitions as one coroutine on the node's executor; a steady timer wakes it."""
+
+    def __init__(self) -> None:
+        super().__init__("session")
+        self._settings = self.declare_from(SessionParameters)
+        self._progress: dict[str, object] = {
+            "episode": 0,
+            "episodes": self._settings.episodes,
+            "phase": "starting",
+        }
+        self._states: dict[str, str] = {}
+        self._reasons: dict[str, str] = {}
+        self._changes: Counter[str] = Counter()
+        robot = self.get_namespace().rstrip("/")
+        self._robot_node = f"{robot}/simulated_robot"
+        self._retargeting_node = f"{robot}/retargeting"
+        self._recorder_node = f"{robot}/recorder"
+        self._headset_node = f"{TRAINER_NAMESPACE}/headset"
+        for name in (self._robot_node, self._retargeting_node, self._recorder_node, self._headset_node):
+            self.create_subscription(
+                DiagnosticStatus, f"{name}/state", lambda m, n=name: self._on_state(n, m), latched_qos()
+            )
+        services = {
+            "reset": f"{self._robot_node}/reset_scene",
+            "engage": f"{self._retargeting_node}/engage",
+            "release": f"{self._retargeting_node}/release",
+            "start": f"{self._recorder_node}/start",
+            "stop": f"{self._recorder_node}/stop",
+            "play": f"{self._headset_node}/play",
+        }
+        self._clients_by_key = {key: self.create_client(Trigger, name) for key, name in services.items()}
+        self._waiting: list[tuple[Callable[[], bool], float, Future[bool]]] = []
+        self.create_timer(_TICK_S, self._on_tick)
+        self._started = False
+        self._publish("running")
+
+    # ---- events
+
+    def _on_state(self, name: str, message: Any) -> None:
+        self._states[name] = message.message
+        self._reasons[name] = next((item.value for item in message.values if item.key == "reason"), "")
+        self._changes[name] += 1
+
+    def _on_tick(self) -> None:
+        if not self._started:
+            self._started = True
+            if self.executor is None:
+                raise SessionFailed("the session node was started without an executor")
+            self.executor.create_task(self._run)
+        now = time.monotonic()
+        for item in list(self._waiting):
+            condition, deadline, future = item
+            if condition() or now > deadline:
+                self._waiting.remove(item)
+                future.set_result(condition())
+
+    async def _until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+        """Wait for a condition; raises `SessionFailed` naming `what` was waited for."""
+        future: Future[bool] = Future(executor=self.executor)
+        self._waiting.append((condition, time.monotonic() + timeout_s, future))
+        if not await future:
+            raise SessionFailed(f"{what} within {timeout_s:g} s")
+
+    async def _call(self, key: str, timeout_s: float | None = None) -> str:
+        """Call a service and answer its message; raises `SessionFailed` where it refuses or is silent."""
+        client = self._clients_by_key[key]
+        name = client.srv_name
+        limit = self._settings.answer_timeout_s if timeout_s is None else timeout_s
+        await self._until(
+            client.service_is_ready, self._settings.ready_timeout_s, f"{name}: the service did not appear"
+        )
+        call = client.call_async(Trigger.Request())
+        await self._until(call.done, limit, f"{name} did not answer")
+        response = call.result()
+        if not response.success:
+            raise SessionRefused(f"{name} refused: {response.message}")
+        return str(response.message)
+
+    # ---- the repetitions
+
+    async def _run(self) -> None:
+        try:
+            await self._until(
+                lambda: len(self._states) == 4,
+                self._settings.ready_timeout_s,
+                "not all of retargeting, simulated_robot, recorder and headset told that they are ready",
+            )
+            for number in range(1, self._settings.episodes + 1):
+                self._progress = {"episode": number, "episodes": self._settings.episodes}
+                await self._repeat()
+            self._progress["phase"] = "done"
+            self._publish("finished")
+        except SessionFailed as error:
+            self.get_logger().error(str(error))
+            self._progress["reason"] = str(error)
+            self._publish("failed")
+            self.exit_code = 1
+        # Whoever listens to the state hears it before this process ends and, with it, the station.
+        await self._pause(_SETTLE_S)
+        self.stop_requested = True
+
+    async def _repeat(self) -> None:
+        deadline = time.monotonic() + self._settings.timeout_s
+        self._phase("resetting")
+        await self._call("reset")
+        self._phase("engaging")
+        await self._engage()
+        self._phase("recording")
+        self._progress["id"] = await self._call("start")
+        try:
+            await self._play(deadline)
+        finally:
+            # A repetition that failed is a file too: what happened is in it.
+            self._phase("completing")
+            self._progress["path"] = await self._call("stop")
+        self._phase("completed")
+        await self._call("release")
+
+    async def _engage(self) -> None:
+        """Engage until the robot tracks; again where it refuses or goes to a hold on the way there."""
+        deadline = time.monotonic() + self._settings.answer_timeout_s
+        while True:
+            problem = ""
+            changes = self._changes[self._retargeting_node]
+            try:
+                await self._call("engage")
+            except SessionRefused as error:
+                problem = str(error)
+            if not problem:
+
+                def settled(since: int = changes) -> bool:
+                    changed = self._changes[self._retargeting_node] > since
+                    return changed and self._retargeting_word() in ("tracking", *_STOPPED)
+
+                try:
+                    await self._until(settled, max(1.0, deadline - time.monotonic()), "not engaged")
+                except SessionFailed as error:
+                    raise SessionFailed(f"{error}: {self._retargeting_problem()}") from error
+                if self._retargeting_word() == "tracking":
+                    return
+                problem = self._retargeting_problem()
+            if time.monotonic() > deadline:
+                raise SessionFailed(f"not engaged within {self._settings.answer_timeout_s:g} s: {problem}")
+            await self._pause(_ENGAGE_AGAIN_S)
+
+    def _retargeting_word(self) -> str:
+        return self._states.get(self._retargeting_node, "")
+
+    def _retargeting_problem(self) -> str:
+        reason = self._reasons.get(self._retargeting_node) or "no reason given"
+        return f"{self._retargeting_node} is {self._retargeting_word()}: {reason}"
+
+    async def _play(self, deadline: float) -> None:
+        """Play the motion to its end; raises `SessionFailed` where the robot stops following it."""
+        changes = self._changes[self._headset_node]
+        await self._call("play")
+
+        def finished() -> bool:
+            return (
+                self._changes[self._headset_node] > changes and self._states[self._headset_node] == "finished"
+            )
+
+        await self._until(
+            lambda: finished() or self._retargeting_word() in _STOPPED,
+            max(1.0, deadline - time.monotonic()),
+            f"{self._headset_node} did not finish the motion",
+        )
+        if self._retargeting_word() in _STOPPED:
+            raise SessionFailed(f"the robot stopped following: {self._retargeting_problem()}")
+        await self._pause(_SETTLE_S)
+
+    async def _pause(self, duration_s: float) -> None:
+        end = time.monotonic() + duration_s
+        await self._until(lambda: time.monotonic() >= end, 2.0 * duration_s + 1.0, "the pause did not end")
+
+    def _phase(self, phase: str) -> None:
+        self._progress["phase"] = phase
+        self._publish("running")
+
+    def _publish(self, word: str) -> None:
+        level = DiagnosticStatus.ERROR if word == "failed" else DiagnosticStatus.OK
+        self.publish_state(word, self._progress, level)
+
+
+def main() -> None:
+    run_node(SessionNode)
+
+
+if __name__ == "__main__":
+    main()

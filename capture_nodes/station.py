@@ -1,0 +1,485 @@
+"""The plan of a station: which processes run, with which parameters; and the `station` command.
+
+The plan is plain data made from arguments and `config/station.yaml`, checked whole before anything
+starts. The `station` command (`capture_nodes.station_supervisor`) and the launch files carry it
+out. Nothing here imports rclpy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import os
+import sys
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from capture_nodes.errors import CaptureError
+from capture_nodes.resources import config_file, robot_description_file
+from capture_nodes.ros_environment import prepare_ros_environment, station_environment
+from capture_nodes.sources.registry import SOURCES, SourceOptions, open_source
+from retargeting.errors import InvalidConfiguration, RetargetingError
+from retargeting.robot_model import load_robot
+
+DEFAULT_DOMAIN_ID = 73
+# The recorder completes the episode at hand and hears everyone's final counts before it ends.
+_FINISHING_S = 25.0
+# Above this the ports of DDS meet those that Linux hands out by itself.
+LARGEST_DOMAIN_ID = 101
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_BAD_ARGUMENTS = 2
+EXIT_PROCESS_DIED = 3
+EXIT_INTERRUPTED = 130
+
+ParameterValue = bool | int | float | str
+
+
+class StationError(CaptureError):
+    """A station that cannot be started as asked, with all its problems."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+@dataclass(frozen=True)
+class ProcessPlan:
+    """One process of a station.
+
+    `executable` is its entry point (for launch), `module` what `python -m` runs; both are the same
+    program. A `required` process that ends before the session does ends the station.
+    """
+
+    name: str
+    executable: str
+    module: str
+    namespace: str
+    node_name: str
+    parameters: Mapping[str, ParameterValue]
+    ready_timeout_s: float
+    stop_timeout_s: float
+    required: bool = True
+
+    @property
+    def fully_qualified_name(self) -> str:
+        return f"{self.namespace.rstrip('/')}/{self.node_name}"
+
+
+@dataclass(frozen=True)
+class StationArguments:
+    """The arguments of a station, as documented in `config/station.yaml`."""
+
+    robot: str
+    source: str
+    motion: str
+    scale: float
+    loop: bool
+    headset_rate_hz: float
+    episodes: int
+    root: str
+    skill: str
+    operator: str
+    scenario: str
+    instruction: str
+    recorder_config: str
+    seed: int
+    cameras: bool
+    camera_width: int
+    camera_height: int
+    camera_rate_hz: float
+    command_rate_hz: float
+    stale_s: float
+    command_timeout_s: float
+    domain_id: int
+    ready_timeout_s: float
+    episode_timeout_s: float
+    stop_timeout_s: float
+    pictures: bool
+
+
+@dataclass(frozen=True)
+class StationPlan:
+    """Everything needed to run one station; `processes` in the order in which they are stopped."""
+
+    arguments: StationArguments
+    robot: str
+    robot_file: Path
+    namespace: str
+    domain_id: int
+    root: Path
+    report_path: Path
+    processes: tuple[ProcessPlan, ...]
+    environment: Mapping[str, str]
+
+    @property
+    def has_session(self) -> bool:
+        return self.arguments.episodes > 0
+
+
+# Smallest and largest value of every number; the unit is in the name.
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "scale": (0.0, 1000.0),
+    "headset_rate_hz": (1.0, 1000.0),
+    "episodes": (0, 100_000),
+    "seed": (-1, 2**31 - 1),
+    "camera_width": (16, 4096),
+    "camera_height": (16, 4096),
+    "camera_rate_hz": (1.0, 240.0),
+    "command_rate_hz": (20.0, 1000.0),
+    "stale_s": (0.01, 10.0),
+    "command_timeout_s": (0.01, 10.0),
+    "domain_id": (-1, LARGEST_DOMAIN_ID),
+    "ready_timeout_s": (1.0, 3600.0),
+    "episode_timeout_s": (1.0, 86_400.0),
+    "stop_timeout_s": (0.1, 600.0),
+}
+
+
+def argument_names() -> tuple[str, ...]:
+    """All arguments of a station, `config` included, as the launch files declare them."""
+    return ("config", *(field.name for field in dataclasses.fields(StationArguments)))
+
+
+def argument_defaults() -> dict[str, str]:
+    """The defaults of `config/station.yaml` as argument text."""
+    problems: list[str] = []
+    values = _read_yaml(config_file("station.yaml"), problems)
+    if problems:
+        raise StationError(problems)
+    return {"config": "", **{name: _as_text(values[name]) for name in argument_names() if name in values}}
+
+
+def split_arguments(words: Sequence[str]) -> dict[str, str]:
+    """`["robot:=kestrel", …]` to a mapping; raises `StationError` with every word of another form."""
+    arguments: dict[str, str] = {}
+    problems = []
+    for word in words:
+        name, separator, value = word.partition(":=")
+        if not separator:
+            hint = word.lstrip("-").partition("=")
+            example = f"{hint[0]}:={hint[2] or '…'}" if hint[0] in argument_names() else "robot:=kestrel"
+            problems.append(f"argument {word!r}: name:=value is expected, as in {example}")
+        elif name in arguments:
+            problems.append(f"argument {name}: given twice, {arguments[name]!r} and {value!r}")
+        else:
+            arguments[name] = value
+    if problems:
+        raise StationError(problems)
+    return arguments
+
+
+def make_plan(
+    arguments: Mapping[str, str] | Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> StationPlan:
+    """The plan for arguments (`{"robot": "kestrel"}` or `["robot:=kestrel"]`).
+
+    Raises `StationError` with every problem: unknown names with the nearest match, values of the
+    wrong type or out of bounds, files that are missing or malformed, a folder that cannot be
+    written, arguments that do not go together.
+    """
+    environment = os.environ if environment is None else environment
+    given = dict(arguments) if isinstance(arguments, Mapping) else split_arguments(arguments)
+    problems: list[str] = []
+    defaults = _read_yaml(config_file("station.yaml"), problems)
+    settings = _typed(_merged_values(given, defaults, problems), defaults, problems)
+    if settings is None:
+        raise StationError(problems)
+    domain_id = _domain_id(settings, environment, problems)
+    robot = _check_robot(settings, problems)
+    _check_source(settings, problems)
+    root = _check_root(settings, problems)
+    _check_combinations(settings, problems)
+    if problems or robot is None:
+        raise StationError(problems)
+    robot_name, robot_file = robot
+    report_path = root / ".station" / f"report_domain_{domain_id}.json"
+    return StationPlan(
+        arguments=settings,
+        robot=robot_name,
+        robot_file=robot_file,
+        namespace=f"/{robot_name}",
+        domain_id=domain_id,
+        root=root,
+        report_path=report_path,
+        processes=_processes(settings, robot_name, robot_file, root, report_path),
+        environment=station_environment(environment, domain_id),
+    )
+
+
+def _processes(
+    settings: StationArguments, robot: str, robot_file: Path, root: Path, report_path: Path
+) -> tuple[ProcessPlan, ...]:
+    namespace = f"/{robot}"
+    # A known robot goes by name, so that the file is found again by each process; others by path.
+    robot_argument = settings.robot if settings.robot == robot else str(robot_file)
+    session = settings.episodes > 0
+    motion, recorder_config = (
+        str(Path(text).expanduser().absolute()) if text else ""
+        for text in (settings.motion, settings.recorder_config)
+    )
+
+    def process(name: str, parameters: Mapping[str, ParameterValue], where: str = namespace) -> ProcessPlan:
+        return ProcessPlan(
+            name=name,
+            executable=f"{name}_node",
+            module=f"capture_nodes.{name}_node",
+            namespace=where,
+            node_name=name,
+            parameters={"robot": robot_argument, **parameters},
+            ready_timeout_s=settings.ready_timeout_s,
+            stop_timeout_s=settings.stop_timeout_s + (_FINISHING_S if name == "recorder" else 0.0),
+        )
+
+    headset: dict[str, ParameterValue] = {
+        "source": settings.source,
+        "motion": motion,
+        "scale": settings.scale,
+        "loop": settings.loop,
+        "rate_hz": settings.headset_rate_hz,
+        "seed": settings.seed,
+        "start": "service" if session else "auto",
+    }
+    processes = [
+        process("headset", headset, "/trainer"),
+        process(
+            "retargeting",
+            {"rate_hz": settings.command_rate_hz, "stale_s": settings.stale_s, "auto_engage": not session},
+        ),
+        process("simulated_robot", {"seed": settings.seed, "command_timeout_s": settings.command_timeout_s}),
+    ]
+    if settings.cameras:
+        size = {"width": settings.camera_width, "height": settings.camera_height}
+        processes.append(process("simulated_cameras", {**size, "rate_hz": settings.camera_rate_hz}))
+    processes.append(
+        process(
+            "recorder",
+            {
+                "root": str(root),
+                "config": recorder_config,
+                "skill": settings.skill,
+                "operator": settings.operator,
+                "source": settings.source,
+                "scenario": settings.scenario,
+                "instruction": settings.instruction,
+                "report_path": str(report_path),
+            },
+        )
+    )
+    if session:
+        limits = {"timeout_s": settings.episode_timeout_s, "ready_timeout_s": settings.ready_timeout_s}
+        processes.insert(0, process("session", {"episodes": settings.episodes, **limits}))
+    return tuple(processes)
+
+
+def _read_yaml(path: Path, problems: list[str]) -> dict[str, object]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(f"config:={path}: cannot be read: {error}")
+        return {}
+    except yaml.YAMLError as error:
+        problems.append(f"config:={path}: not YAML: {' '.join(str(error).split())}")
+        return {}
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        problems.append(f"config:={path}: keys and values are expected; found a {type(content).__name__}")
+        return {}
+    return {str(key): value for key, value in content.items()}
+
+
+def _as_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _unknown(name: str, where: str) -> str:
+    known = argument_names()
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
+    return f"{where} {name!r} is unknown{hint}"
+
+
+def _merged_values(
+    given: Mapping[str, str], defaults: Mapping[str, object], problems: list[str]
+) -> dict[str, object]:
+    """Shipped defaults, then the file of `config:=`, then the arguments."""
+    values = dict(defaults)
+    if given.get("config"):
+        path = Path(given["config"]).expanduser()
+        for key, value in _read_yaml(path, problems).items():
+            if key in argument_names() and key != "config":
+                values[key] = value
+            else:
+                problems.append(_unknown(key, f"config:={path}: key"))
+    for name, text in given.items():
+        if name not in argument_names():
+            problems.append(_unknown(name, "argument"))
+        elif name != "config":
+            values[name] = text
+    return values
+
+
+def _typed(
+    values: Mapping[str, object], defaults: Mapping[str, object], problems: list[str]
+) -> StationArguments | None:
+    """All values as their types and within bounds; a wrong one is a problem and replaced by its default.
+
+    The rest can then still be checked. None where the shipped defaults themselves are unusable.
+    """
+    typed: dict[str, ParameterValue] = {}
+    types = typing.get_type_hints(StationArguments)
+    for name, kind in types.items():
+        if name not in values:
+            problems.append(f"config/station.yaml: key {name!r} is missing; install the package again")
+            continue
+        value = _convert(name, values[name], kind, problems)
+        if value is None:
+            value = _convert(name, defaults.get(name), kind, [])
+        if value is not None:
+            typed[name] = value
+    if len(typed) < len(types):
+        return None
+    return StationArguments(**typed)  # type: ignore[arg-type]
+
+
+def _convert(name: str, value: object, kind: type, problems: list[str]) -> ParameterValue | None:
+    text = _as_text(value).strip() if value is not None else ""
+    if kind is str:
+        return text
+    if kind is bool:
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        problems.append(f"{name}:={text}: true or false is expected")
+        return None
+    low, high = _BOUNDS[name]
+    noun = "a whole number" if kind is int else "a number"
+    try:
+        number: int | float = int(text) if kind is int else float(text)
+    except ValueError:
+        problems.append(f"{name}:={text}: {noun} {low:g} .. {high:g} is expected")
+        return None
+    if not math.isfinite(number) or not low <= number <= high:
+        problems.append(f"{name}:={text}: {noun} {low:g} .. {high:g} is expected")
+        return None
+    return number
+
+
+def _domain_id(settings: StationArguments, environment: Mapping[str, str], problems: list[str]) -> int:
+    if settings.domain_id >= 0:
+        return settings.domain_id
+    text = environment.get("ROS_DOMAIN_ID", "")
+    if not text:
+        return DEFAULT_DOMAIN_ID
+    if not text.isdecimal() or int(text) > LARGEST_DOMAIN_ID:
+        problems.append(
+            f"the environment's ROS_DOMAIN_ID={text}: a whole number 0 .. {LARGEST_DOMAIN_ID} is expected"
+        )
+        return DEFAULT_DOMAIN_ID
+    return int(text)
+
+
+def _check_robot(settings: StationArguments, problems: list[str]) -> tuple[str, Path] | None:
+    try:
+        file = robot_description_file(settings.robot)
+        return load_robot(file).description.name, file
+    except InvalidConfiguration as error:
+        problems.extend(str(problem) for problem in error.problems)
+    except (CaptureError, RetargetingError) as error:
+        problems.extend(str(error).splitlines())
+    return None
+
+
+def _check_source(settings: StationArguments, problems: list[str]) -> None:
+    """Open the source once: a malformed motion file is told here, with its line."""
+    near = difflib.get_close_matches(settings.source, SOURCES, n=1)
+    if settings.source not in SOURCES:
+        hint = f" Did you mean {near[0]}?" if near else ""
+        problems.append(
+            f"source:={settings.source}: unknown source.{hint} Known sources: {', '.join(SOURCES)}"
+        )
+        return
+    motion = str(Path(settings.motion).expanduser()) if settings.motion else ""
+    try:
+        open_source(settings.source, SourceOptions(motion=motion, scale=settings.scale, loop=settings.loop))
+    except CaptureError as error:
+        problems.extend(str(error).splitlines())
+
+
+def _check_root(settings: StationArguments, problems: list[str]) -> Path:
+    """The folder of the episodes, made where it is missing and tried by writing into it."""
+    root = Path(settings.root).expanduser().absolute()
+    try:
+        (root / ".station").mkdir(parents=True, exist_ok=True)
+        probe = root / ".station" / f"probe_{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        problems.append(
+            f"root:={settings.root}: the folder cannot be written ({error.strerror}: {error.filename}); "
+            "give another folder with root:=…"
+        )
+    return root
+
+
+def _check_combinations(settings: StationArguments, problems: list[str]) -> None:
+    if settings.loop and settings.episodes > 0:
+        problems.append(
+            f"loop:=true with episodes:={settings.episodes}: a repetition ends with the motion, and a looped "
+            "one never ends; leave loop:= out, or give episodes:=0"
+        )
+    if settings.recorder_config and not Path(settings.recorder_config).expanduser().is_file():
+        problems.append(f"recorder_config:={settings.recorder_config}: there is no such file")
+    if not settings.skill:
+        problems.append("skill:= is empty: a name such as pick_and_place is expected")
+
+
+def usage() -> str:
+    """Help text: the arguments as the defaults file documents them."""
+    text = config_file("station.yaml").read_text(encoding="utf-8")
+    indented = "".join(f"  {line}\n" if line else "\n" for line in text.splitlines())
+    return (
+        "usage: station [name:=value …]\n\n"
+        "Start a station on this machine: trainer, retargeting, robot, cameras, recorder, and a session\n"
+        "that records the repetitions. Ctrl-C stops all in order; the episode at hand is completed.\n\n"
+        "  station robot:=kestrel source:=script episodes:=3 root:=recordings\n"
+        "  station robot:=talos source:=bvh motion:=FILE.bvh episodes:=1\n\n"
+        "exit code: 0 all went well; 1 the session failed, messages were lost or an episode broke a limit;\n"
+        "2 an argument or a file cannot be used; 3 a process died or never became ready; 130 interrupted\n\n"
+        f"arguments and defaults (config/station.yaml):\n\n{indented}"
+    )
+
+
+def main() -> None:
+    words = sys.argv[1:]
+    if any(word in ("-h", "--help", "help") for word in words):
+        print(usage())
+        sys.exit(EXIT_OK)
+    prepare_ros_environment()
+    try:
+        plan = make_plan(words)
+    except StationError as error:
+        for problem in error.problems:
+            print(f"station: error: {problem}", file=sys.stderr)
+        sys.exit(EXIT_BAD_ARGUMENTS)
+    os.environ.update(plan.environment)
+    try:
+        from capture_nodes.station_supervisor import Supervisor
+    except ImportError as error:
+        print(
+            f"station: error: ROS 2 cannot be used from {sys.executable}: {error}. Source a ROS 2 install "
+            "(source /opt/ros/<distribution>/setup.bash), or run `make demo` once and use .venv/bin/station",
+            file=sys.stderr,
+        )
+        sys.exit(EXIT_BAD_ARGUMENTS)
+    sys.exit(Supervisor(plan).run())
+
+
+if __name__ == "__main__":
+    main()
