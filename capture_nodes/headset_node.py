@@ -17,7 +17,7 @@ from capture_nodes import motion_messages as messages
 from capture_nodes import topics
 from capture_nodes.errors import CaptureError
 from capture_nodes.headset_parameters import HeadsetParameters
-from capture_nodes.node_runtime import CaptureNode, run_node
+from capture_nodes.node_runtime import CaptureNode, DrainedGroup, drain, run_node
 from capture_nodes.resources import robot_description_file
 from capture_nodes.schedule import Schedule
 from capture_nodes.scripted_task import ScriptedTask
@@ -25,6 +25,7 @@ from capture_nodes.sources.person import Person
 from capture_nodes.sources.playback import Playback, PlaybackState
 from capture_nodes.sources.registry import open_source
 from capture_nodes.sources.source import TrainerSource
+from capture_nodes.thread_priority import MOTION, prefer_thread
 from retargeting.errors import RetargetingError
 from retargeting.motion_frame import MotionFrame
 from retargeting.robot_model import load_robot
@@ -37,13 +38,13 @@ class HeadsetNode(CaptureNode):
 
     def __init__(self) -> None:
         super().__init__("headset")
-        self._parameters = self.declare_from(HeadsetParameters)
+        self._settings = self.declare_from(HeadsetParameters)
         self._task: ScriptedTask | None = None
         self._object_position: np.ndarray[Any, np.dtype[np.float64]] | None = None
         self._playback = Playback(self._open())
         for key, text in self._playback.source.report.items():
             self.get_logger().info(f"{key}: {text}")
-        rate = self._parameters.rate_hz
+        rate = self._settings.rate_hz
         qos = topics.stream_qos(rate)
         self._motion = self.counting_publisher(MultiDOFJointState, topics.MOTION, qos)
         self._buttons = self.counting_publisher(Joy, topics.BUTTONS, qos)
@@ -57,20 +58,25 @@ class HeadsetNode(CaptureNode):
         self._last_stamp_ns = 0
         self._published_state: PlaybackState | None = None
         self._untracked_frames = 0
-        if self._parameters.start == "auto" and self._task is None:
-            self._playback.play(time.monotonic())
+        if self._settings.start == "auto":
+            if self._task is None:
+                self._playback.play(time.monotonic())
+            else:
+                self._first_sight_timer = self.create_timer(0.1, self._play_at_first_sight)
         self._schedule = Schedule(1.0 / rate)
         self._thread = threading.Thread(target=self._run, name="frames", daemon=True)
         self._thread.start()
 
     def _open(self) -> TrainerSource:
-        said = self._parameters
+        said = self._settings
         if not said.follows_object:
             return open_source(said.source, said.source_options)
         model = load_robot(robot_description_file(said.robot))
         self._task = ScriptedTask(model, Person.of_stature(said.stature_m), said.task_parameters)
         topic = f"/{model.name}/object/{self._task.object_name}/pose"
-        self.create_subscription(PoseStamped, topic, self._on_object, topics.newest_qos())
+        self._objects = self.create_subscription(
+            PoseStamped, topic, lambda _message: None, topics.newest_qos(), callback_group=DrainedGroup()
+        )
         self.get_logger().info(f"task: bring {topic} to {[round(v, 3) for v in self._task.goal_m]}")
         return self._task.standing
 
@@ -98,17 +104,24 @@ class HeadsetNode(CaptureNode):
         if self._task is None:
             self._playback.play(time.monotonic())
             return
+        self._look()
         if self._object_position is None:
             name = self._task.object_name
             raise CaptureError(f"the object {name!r} has not been seen yet: is the robot running?")
         planned = self._task.plan(self._object_position)
         self._playback.play(time.monotonic(), planned)
 
-    def _on_object(self, message: PoseStamped) -> None:
-        first = self._object_position is None
-        position = message.pose.position
-        self._object_position = np.array([position.x, position.y, position.z])
-        if first and self._parameters.start == "auto":
+    def _look(self) -> None:
+        """See where the object is now; it stays where it was last seen."""
+        message = drain(self._objects, PoseStamped)
+        if message is not None:
+            position = message.pose.position
+            self._object_position = np.array([position.x, position.y, position.z])
+
+    def _play_at_first_sight(self) -> None:
+        self._look()
+        if self._object_position is not None:
+            self._first_sight_timer.cancel()
             self._play()
 
     def _on_feedback(self, message: JoyFeedbackArray) -> None:
@@ -118,6 +131,7 @@ class HeadsetNode(CaptureNode):
     # ---- frame thread
 
     def _run(self) -> None:
+        prefer_thread(MOTION)
         for _ in self._schedule:
             # Stamps rise strictly, also where the system clock is set back.
             stamp_ns = max(self.get_clock().now().nanoseconds, self._last_stamp_ns + 1)
@@ -130,7 +144,7 @@ class HeadsetNode(CaptureNode):
             state = self._playback.state
             if state is not self._published_state:
                 self._published_state = state
-                self.publish_state(state.value, {"source": self._parameters.source})
+                self.publish_state(state.value, {"source": self._settings.source})
 
     def _publish(self, frame: MotionFrame) -> None:
         header = messages.motion_header(frame)

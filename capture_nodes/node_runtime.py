@@ -25,6 +25,7 @@ from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 
 from capture_nodes.errors import CaptureError
+from capture_nodes.ros_environment import prepare_ros_environment
 from capture_nodes.topics import DIAGNOSTICS, latched_qos, stream_qos
 from retargeting.errors import InvalidConfiguration, RetargetingError
 
@@ -235,6 +236,7 @@ def run_node(factory: Callable[[], CaptureNode]) -> None:
         nonlocal stopping
         stopping = True
 
+    prepare_ros_environment()
     rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)

@@ -7,6 +7,7 @@ import json
 import platform
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -76,7 +77,7 @@ class RecorderNode(CaptureNode):
         self._robot = description.name
         self._urdf_sha256 = hashlib.sha256(urdf.text.encode("utf-8")).hexdigest()
         attachments = [
-            Attachment(f"{description.name}.urdf", "application/xml", urdf.text.encode("utf-8")),
+            Attachment("robot.urdf", "application/xml", urdf.text.encode("utf-8")),
             Attachment("robot.yaml", "application/yaml", robot_file.read_bytes()),
         ]
         if parameters.station_config:
@@ -161,11 +162,14 @@ class RecorderNode(CaptureNode):
 
     def _on_start(self, _request: Any, response: Any) -> Any:
         try:
+            waiting = self._topics.not_joined(time.monotonic())
+            if waiting:
+                raise CaptureError(f"still joining {', '.join(waiting)}; ask again in a moment")
             response.message = self._recorder.start(self._fields())
             response.success = True
         except CaptureError as error:
             response.success, response.message = False, str(error)
-            self.get_logger().error(f"episode not started: {error}")
+            self.get_logger().warning(f"episode not started: {error}")
         self._publish_episode()
         return response
 

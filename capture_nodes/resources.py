@@ -52,8 +52,8 @@ def robot_description_file(robot: str) -> Path:
     names = known_robots()
     if robot not in names:
         near = difflib.get_close_matches(robot, names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise CaptureError(
-            f"unknown robot {robot!r}{hint} Known robots: {', '.join(names)}; or give a path to a robot.yaml"
+            f"unknown robot {robot!r}.{hint} Known robots: {', '.join(names)}; or give a path to a robot.yaml"
         )
     return share_folder() / "robot_descriptions" / robot / "robot.yaml"

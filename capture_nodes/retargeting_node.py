@@ -22,6 +22,7 @@ from capture_nodes.node_runtime import CaptureNode, DrainedGroup, drain, run_nod
 from capture_nodes.recording.cdr import CdrReader, JointStateReader
 from capture_nodes.resources import robot_description_file
 from capture_nodes.schedule import Schedule
+from capture_nodes.thread_priority import COMMANDS, prefer_thread
 from retargeting.body_points import SIDES
 from retargeting.errors import InvalidMotion, RetargetingError
 from retargeting.motion_frame import Controls, MotionFrame
@@ -43,9 +44,9 @@ class Parameters:
 class RetargetingNode(CaptureNode):
     def __init__(self) -> None:
         super().__init__("retargeting")
-        self._parameters = self.declare_from(Parameters)
-        self._model = load_robot(robot_description_file(self._parameters.robot))
-        settings = RetargeterParameters(rate_hz=self._parameters.rate_hz, stale_s=self._parameters.stale_s)
+        self._settings = self.declare_from(Parameters)
+        self._model = load_robot(robot_description_file(self._settings.robot))
+        settings = RetargeterParameters(rate_hz=self._settings.rate_hz, stale_s=self._settings.stale_s)
         self._retargeter = Retargeter(self._model, settings)
         self._warm_up()
         self._lock = threading.Lock()
@@ -54,8 +55,9 @@ class RetargetingNode(CaptureNode):
         self._tick_times_s: list[float] = []
         self._latencies_s: list[float] = []
         self._rejected_frames = 0
+        self._preferred = False
 
-        rate = self._parameters.rate_hz
+        rate = self._settings.rate_hz
         self._commands = self.counting_publisher(JointState, topics.JOINT_COMMANDS, topics.stream_qos(rate))
         self._causes = self.counting_publisher(TimeReference, topics.COMMAND_CAUSE, topics.stream_qos(rate))
         chains = self._model.description.chains
@@ -141,11 +143,12 @@ class RetargetingNode(CaptureNode):
     # ---- the tick (own thread)
 
     def _run(self) -> None:
+        self._preferred = prefer_thread(COMMANDS)
         for _ in self._schedule:
             started_s = time.monotonic()
             with self._lock:
                 self._take_inputs(started_s)
-                waiting = self._parameters.auto_engage and self._retargeter.state is State.IDLE
+                waiting = self._settings.auto_engage and self._retargeter.state is State.IDLE
                 if waiting and self._retargeter.refusal(started_s) is None:
                     self._retargeter.engage(started_s)
                 command = self._retargeter.tick(self.get_clock().now().nanoseconds, started_s)
@@ -220,6 +223,7 @@ class RetargetingNode(CaptureNode):
             "missed_ticks": self._schedule.missed,
             "forced_exceptions": self._retargeter.forced_exceptions,
             "rejected_inputs": self._rejected_frames,
+            "real_time_priority": self._preferred,
         }
         for name, samples in (("tick", ticks), ("motion_to_command", latencies)):
             if samples:

@@ -23,6 +23,7 @@ from capture_nodes.topics import TRAINER_NAMESPACE, latched_qos
 # The robot settles and the last messages arrive before the file is closed.
 _SETTLE_S = 0.5
 _TICK_S = 0.02
+_START_AGAIN_S = 0.1
 _ENGAGE_AGAIN_S = 0.3
 # States in which the robot does not follow the trainer any more until it is engaged again.
 _STOPPED = ("holding", "emergency_stop")
@@ -167,7 +168,7 @@ class SessionNode(CaptureNode):
         self._phase("engaging")
         await self._engage()
         self._phase("recording")
-        self._progress["id"] = await self._call("start")
+        self._progress["id"] = await self._start()
         try:
             await self._play(deadline)
         finally:
@@ -176,6 +177,17 @@ class SessionNode(CaptureNode):
             self._progress["path"] = await self._call("stop")
         self._phase("completed")
         await self._call("release")
+
+    async def _start(self) -> str:
+        """Start the episode; again where the recorder is not connected to everything yet."""
+        deadline = time.monotonic() + self._settings.answer_timeout_s
+        while True:
+            try:
+                return await self._call("start")
+            except SessionRefused:
+                if time.monotonic() > deadline:
+                    raise
+            await self._pause(_START_AGAIN_S)
 
     async def _engage(self) -> None:
         """Engage until the robot tracks; again where it refuses or goes to a hold on the way there."""

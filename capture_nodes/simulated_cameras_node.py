@@ -20,10 +20,14 @@ from capture_nodes.resources import config_file, robot_description_file
 from capture_nodes.simulation.pacing import TickPacer
 from capture_nodes.simulation.rendering import CameraRenderer, camera_matrix, choose_graphics
 from capture_nodes.simulation.scene import layout_scene, load_scene
+from capture_nodes.thread_priority import step_back
 from retargeting.robot_model import load_robot
 
 # Images kept for a stalled reader; a second of them.
 _HISTORY_BYTES = 16_000_000
+
+
+_NICENESS = 10
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class SimulatedCamerasNode(CaptureNode):
 
     def __init__(self) -> None:
         super().__init__("simulated_cameras")
+        # Pictures can wait, the robot cannot.
+        step_back(_NICENESS)
         parameters = self.declare_from(Parameters)
         model = load_robot(robot_description_file(parameters.robot))
         cameras = model.description.cameras

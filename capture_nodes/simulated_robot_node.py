@@ -28,6 +28,7 @@ from capture_nodes.resources import config_file, robot_description_file
 from capture_nodes.simulation.pacing import StampClock, TickPacer
 from capture_nodes.simulation.scene import load_scene
 from capture_nodes.simulation.simulated_robot import TICK_RATE_HZ, RobotSample, SimulatedRobot
+from capture_nodes.thread_priority import PHYSICS, prefer_thread
 from retargeting.robot_model import load_robot
 
 Stream = tuple[CountingPublisher, CdrTemplate]
@@ -123,6 +124,7 @@ class SimulatedRobotNode(CaptureNode):
         return response
 
     def _run(self) -> None:
+        prefer_thread(PHYSICS)
         try:
             while not self._ending.is_set():
                 due_s = self._pacer.wait()

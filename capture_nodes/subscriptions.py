@@ -90,6 +90,11 @@ class SubscriptionSet:
         # Replaced as a whole, so that a round of the taking thread sees either list.
         self._taken = [*taken, (stream, message_type, subscription.handle)]
 
+    def matched(self, topic: str) -> int:
+        """How many publishers of a topic its subscription is connected to."""
+        subscription = self._subscriptions.get(topic)
+        return 0 if subscription is None else int(subscription.handle.get_publisher_count())
+
     def drain(self, take: Take) -> None:
         """Take everything that is there, one subscription after the other."""
         for stream, message_type, handle in self._taken:

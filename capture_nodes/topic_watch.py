@@ -16,6 +16,8 @@ from capture_nodes.recording.tf_stream import TF_TYPE
 from capture_nodes.subscriptions import SubscriptionSet, endpoint_metadata, profile_text
 from capture_nodes.topics import DIAGNOSTICS, JOINT_STATES, RETARGETING_STATE
 
+_JOINING_S = 0.3
+
 
 class TopicWatch:
     """Subscribes what is configured at once, and on every `look` what has appeared; fits QoS to publishers.
@@ -35,6 +37,7 @@ class TopicWatch:
             DIAGNOSTICS: "diagnostics",
         }
         self.simulated = False
+        self._joined_s: dict[str, float] = {}
         self.readers = SubscriptionSet(node, configuration.history_s)
         for rule in self._rules:
             # /tf is the recorder's own as long as nobody else publishes it.
@@ -62,6 +65,24 @@ class TopicWatch:
             if change:
                 self._node.get_logger().warning(change)
         self._recorder.make_tf = "/tf" not in self.readers.topics
+
+    def not_joined(self, now_s: float) -> list[str]:
+        """Topics with a publisher that the recorder is not, or only just, connected to (`now_s`: steady clock).
+
+        An episode that began now could miss their first messages.
+        """
+        self.look()
+        waiting = []
+        for stream in self._recorder.streams:
+            topic = stream.topic
+            publishers = len(self._node.get_publishers_info_by_topic(topic))
+            if self.readers.matched(topic) < publishers:
+                self._joined_s.pop(topic, None)
+                waiting.append(topic)
+            elif publishers and now_s - self._joined_s.setdefault(topic, now_s) < _JOINING_S:
+                # The publisher learns of the subscription a moment after the subscription of it.
+                waiting.append(topic)
+        return waiting
 
     def publishers_alive(self, except_node: str) -> frozenset[str]:
         """Gids of all publishers of recorded topics on the network but those of one node."""

@@ -73,7 +73,10 @@ class CameraRenderer:
         self.model.vis.global_.offwidth = max(width, int(self.model.vis.global_.offwidth))
         self.model.vis.global_.offheight = max(height, int(self.model.vis.global_.offheight))
         # Without smoothing of edges a picture costs half as much in software.
-        self.model.vis.quality.offsamples = 0
+        quality = self.model.vis.quality
+        quality.offsamples = 0
+        # Round shapes of fewer faces: a third off the time of a picture.
+        quality.numslices, quality.numstacks, quality.numquads = 16, 8, 2
         try:
             self._renderer = mujoco.Renderer(self.model, height=height, width=width)
         except Exception as error:  # the graphics libraries raise errors of many unrelated types

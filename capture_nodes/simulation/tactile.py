@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from retargeting.frames import pose_compose, rotation_matrix_from_quaternion
+from retargeting.frames import rotation_matrix_from_quaternion
 from retargeting.robot_description import TactileSensor
 
 Array = NDArray[np.float64]
@@ -68,7 +68,12 @@ class TactilePads:
         self._pads_of_body: dict[int, list[str]] = {}
         for name, body in self._bodies.items():
             self._pads_of_body.setdefault(body, []).append(name)
+        self._pad_places = {
+            name: (sensor.pose[:3], rotation_matrix_from_quaternion(sensor.pose[3:]))
+            for name, sensor in sensors.items()
+        }
         self._is_pad_geom = np.isin(mj_model.geom_bodyid, list(self._pads_of_body))
+        self._load = np.zeros(6)
 
     def contacts(self, data: Any) -> dict[str, tuple[Array, Array]]:
         """Per pad: contact points ``(k, 2)`` (m, pad x and y) and forces ``(k,)`` (N) into the pad."""
@@ -76,35 +81,42 @@ class TactilePads:
         geoms = data.contact.geom
         if len(geoms):
             touched = self._is_pad_geom[geoms]
-            for i in np.nonzero(touched.any(axis=1))[0]:
-                for side in (0, 1):
-                    if touched[i, side]:
-                        self._add(data, int(i), side, found)
+            indices = np.nonzero(touched.any(axis=1))[0]
+            if len(indices):
+                frames, places = data.contact.frame.reshape(-1, 3, 3), data.contact.pos
+                for i in indices:
+                    mujoco.mj_contactForce(self._model, data, int(i), self._load)
+                    # The contact normal points from geom 0 to geom 1; the force given acts on geom 1.
+                    force = frames[i].T @ self._load[:3]
+                    for side, sign in ((0, -1.0), (1, 1.0)):
+                        if touched[i, side]:
+                            body = int(self._model.geom_bodyid[geoms[i, side]])
+                            self._add(data, body, sign * frames[i, 0], sign * force, places[i], found)
         return {
             name: (np.array(points).reshape(-1, 2), np.array(forces))
             for name, (points, forces) in found.items()
         }
 
     def _add(
-        self, data: Any, index: int, side: int, found: dict[str, tuple[list[Array], list[float]]]
+        self,
+        data: Any,
+        body: int,
+        normal: Array,
+        force: Array,
+        place: Array,
+        found: dict[str, tuple[list[Array], list[float]]],
     ) -> None:
-        contact = data.contact[index]
-        body = int(self._model.geom_bodyid[contact.geom[side]])
-        frame = contact.frame.reshape(3, 3)
-        load = np.zeros(6)
-        mujoco.mj_contactForce(self._model, data, index, load)
-        # The contact normal points from geom 0 to geom 1; the force given acts on geom 1.
-        sign = 1.0 if side == 1 else -1.0
-        force = sign * (frame.T @ load[:3])
-        link_pose = np.concatenate([data.xpos[body], data.xquat[body][[1, 2, 3, 0]]])
+        """A force (N, world) on a body at `place`; `normal` points into the body."""
+        link_rotation = data.xmat[body].reshape(3, 3)
+        from_link = place - data.xpos[body]
         for name in self._pads_of_body[body]:
-            pad = pose_compose(link_pose, self.sensors[name].pose)
-            rotation = rotation_matrix_from_quaternion(pad[3:])
+            centre, pad_rotation = self._pad_places[name]
+            rotation = link_rotation @ pad_rotation
             outward = rotation[:, 2]
             into_pad = -float(force @ outward)
-            if -sign * float(frame[0] @ outward) < _SMALLEST_ALIGNMENT or into_pad <= 0.0:
+            if -float(normal @ outward) < _SMALLEST_ALIGNMENT or into_pad <= 0.0:
                 continue
-            local = rotation.T @ (contact.pos - pad[:3])
+            local = rotation.T @ (from_link - link_rotation @ centre)
             found[name][0].append(local[:2])
             found[name][1].append(into_pad)
 

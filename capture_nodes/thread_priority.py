@@ -1,0 +1,30 @@
+"""Which threads run first when the machine is busy.
+
+A robot's tick must not wait for a picture to be rendered. Threads with a deadline ask for real-time
+priority, which root and users with an `rtprio` limit may have; what can wait steps back, which
+everybody may.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Real-time levels (1..99): kernel threads that matter run at 50 and above.
+PHYSICS = 20
+COMMANDS = 15
+MOTION = 10
+TAKING = 5
+
+
+def prefer_thread(level: int) -> bool:
+    """Give the calling thread the real-time priority `level`; False where the system does not allow it."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(level))
+    except PermissionError:
+        return False
+    return True
+
+
+def step_back(niceness: int) -> None:
+    """Let everything else on the machine go before the calling process."""
+    os.nice(niceness)
