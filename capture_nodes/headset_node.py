@@ -30,6 +30,7 @@ from retargeting.errors import RetargetingError
 from retargeting.motion_frame import MotionFrame
 from retargeting.robot_model import load_robot
 
+_LOOK_PERIOD_S = 0.1
 _VIEWED_POINTS = ("head", "left_wrist", "right_wrist")
 
 
@@ -40,6 +41,7 @@ class HeadsetNode(CaptureNode):
         super().__init__("headset")
         self._settings = self.declare_from(HeadsetParameters)
         self._task: ScriptedTask | None = None
+        self._objects: Any = None
         self._object_position: np.ndarray[Any, np.dtype[np.float64]] | None = None
         self._playback = Playback(self._open())
         for key, text in self._playback.source.report.items():
@@ -58,11 +60,8 @@ class HeadsetNode(CaptureNode):
         self._last_stamp_ns = 0
         self._published_state: PlaybackState | None = None
         self._untracked_frames = 0
-        if self._settings.start == "auto":
-            if self._task is None:
-                self._playback.play(time.monotonic())
-            else:
-                self._first_sight_timer = self.create_timer(0.1, self._play_at_first_sight)
+        if self._settings.start == "auto" and self._task is None:
+            self._playback.play(time.monotonic())
         self._schedule = Schedule(1.0 / rate)
         self._thread = threading.Thread(target=self._run, name="frames", daemon=True)
         self._thread.start()
@@ -77,6 +76,7 @@ class HeadsetNode(CaptureNode):
         self._objects = self.create_subscription(
             PoseStamped, topic, lambda _message: None, topics.newest_qos(), callback_group=DrainedGroup()
         )
+        self.create_timer(_LOOK_PERIOD_S, self._look)
         self.get_logger().info(f"task: bring {topic} to {[round(v, 3) for v in self._task.goal_m]}")
         return self._task.standing
 
@@ -104,7 +104,6 @@ class HeadsetNode(CaptureNode):
         if self._task is None:
             self._playback.play(time.monotonic())
             return
-        self._look()
         if self._object_position is None:
             name = self._task.object_name
             raise CaptureError(f"the object {name!r} has not been seen yet: is the robot running?")
@@ -114,14 +113,12 @@ class HeadsetNode(CaptureNode):
     def _look(self) -> None:
         """See where the object is now; it stays where it was last seen."""
         message = drain(self._objects, PoseStamped)
-        if message is not None:
-            position = message.pose.position
-            self._object_position = np.array([position.x, position.y, position.z])
-
-    def _play_at_first_sight(self) -> None:
-        self._look()
-        if self._object_position is not None:
-            self._first_sight_timer.cancel()
+        if message is None:
+            return
+        first = self._object_position is None
+        position = message.pose.position
+        self._object_position = np.array([position.x, position.y, position.z])
+        if first and self._settings.start == "auto":
             self._play()
 
     def _on_feedback(self, message: JoyFeedbackArray) -> None:

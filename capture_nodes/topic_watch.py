@@ -67,7 +67,7 @@ class TopicWatch:
         self._recorder.make_tf = "/tf" not in self.readers.topics
 
     def not_joined(self, now_s: float) -> list[str]:
-        """Topics with a publisher that the recorder is not, or only just, connected to (`now_s`: steady clock).
+        """Topics with a publisher that the recorder is not, or only just, connected to (`now_s`: steady).
 
         An episode that began now could miss their first messages.
         """
