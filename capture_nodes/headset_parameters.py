@@ -28,6 +28,7 @@ class HeadsetParameters:
     rate_hz: float = 90.0
     start: str = "auto"
     robot: str = ""
+    scene: str = ""
     object: str = ""
     goal_m: tuple[float, ...] = NOT_SAID
     side: str = "auto"
@@ -65,6 +66,7 @@ class HeadsetParameters:
     @property
     def task_parameters(self) -> TaskParameters:
         return TaskParameters(
+            scene=self.scene,
             object_name=self.object,
             goal_m=self.goal_m,
             side=self.side,

@@ -169,7 +169,7 @@ class RecorderNode(CaptureNode):
             response.success = True
         except CaptureError as error:
             response.success, response.message = False, str(error)
-            self.get_logger().warning(f"episode not started: {error}")
+            self.get_logger().warning(f"episode not started: {error}", throttle_duration_sec=1.0)
         self._publish_episode()
         return response
 

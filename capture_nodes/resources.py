@@ -34,6 +34,11 @@ def config_file(name: str) -> Path:
     return path
 
 
+def scene_file(path: str) -> Path:
+    """The scene file at `path`, or `config/scene.yaml` where that is empty."""
+    return Path(path).expanduser() if path else config_file("scene.yaml")
+
+
 def known_robots() -> list[str]:
     """Names of all robots that ship with the package."""
     folder = share_folder() / "robot_descriptions"

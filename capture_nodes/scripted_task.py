@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from capture_nodes.errors import CaptureError
-from capture_nodes.resources import config_file
+from capture_nodes.resources import scene_file
 from capture_nodes.simulation.scene import layout_scene, load_scene
 from capture_nodes.sources.person import Person
 from capture_nodes.sources.script import PickAndPlace, ScriptSource, pick_and_place, stand_ready
@@ -27,11 +27,12 @@ _DURATION_SPREAD, _LIFT_SPREAD_M = 0.1, 0.03
 class TaskParameters:
     """What may be said about the task; an empty name or nan means: as the scene and the robot have it.
 
-    `goal_m` is where the object's centre belongs, in the robot's root link; `grasp_offset_m` where the
+    `scene` is the path of a scene file ("" = config/scene.yaml); `goal_m` is where the object's centre belongs, in the robot's root link; `grasp_offset_m` where the
     object is in the grasping hand's wrist axes; it is held `grasp_above_m` above its centre, which keeps the
     finger tips off the table; `seed` >= 0 varies duration and lift between repetitions.
     """
 
+    scene: str = ""
     object_name: str = ""
     goal_m: tuple[float, ...] = NOT_SAID
     side: str = "auto"
@@ -49,7 +50,7 @@ class ScriptedTask:
         self._model = model
         self._person = person
         self._parameters = parameters
-        layout = layout_scene(model, load_scene(config_file("scene.yaml")))
+        layout = layout_scene(model, load_scene(scene_file(parameters.scene)))
         self.object_name = parameters.object_name or layout.scene.goal_object
         self.goal_m = tuple(
             float(scene if math.isnan(said) else said)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
@@ -16,7 +15,7 @@ from capture_nodes import topics
 from capture_nodes.cdr_template import camera_info_template, image_template
 from capture_nodes.errors import CaptureError
 from capture_nodes.node_runtime import CaptureNode, DrainedGroup, drain, run_node
-from capture_nodes.resources import config_file, robot_description_file
+from capture_nodes.resources import robot_description_file, scene_file
 from capture_nodes.simulation.pacing import TickPacer
 from capture_nodes.simulation.rendering import CameraRenderer, camera_matrix, choose_graphics
 from capture_nodes.simulation.scene import layout_scene, load_scene
@@ -67,7 +66,7 @@ class SimulatedCamerasNode(CaptureNode):
         choose_graphics()
         from capture_nodes.simulation.physics_model import build_physics
 
-        scene = load_scene(config_file("scene.yaml") if not parameters.scene else Path(parameters.scene))
+        scene = load_scene(scene_file(parameters.scene))
         self._physics = build_physics(model, layout_scene(model, scene))
         self._sizes = {
             name: (parameters.width or camera.width, parameters.height or camera.height)

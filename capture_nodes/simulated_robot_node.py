@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -24,7 +23,7 @@ from capture_nodes.cdr_template import (
     wrench_template,
 )
 from capture_nodes.node_runtime import CaptureNode, CountingPublisher, DrainedGroup, drain, run_node
-from capture_nodes.resources import config_file, robot_description_file
+from capture_nodes.resources import robot_description_file, scene_file
 from capture_nodes.simulation.pacing import StampClock, TickPacer
 from capture_nodes.simulation.scene import load_scene
 from capture_nodes.simulation.simulated_robot import TICK_RATE_HZ, RobotSample, SimulatedRobot
@@ -63,7 +62,7 @@ class SimulatedRobotNode(CaptureNode):
         parameters = self.declare_from(Parameters)
         model = load_robot(robot_description_file(parameters.robot))
         timeout_s = parameters.command_timeout_s or model.description.safety.command_timeout_s
-        scene = load_scene(config_file("scene.yaml") if not parameters.scene else Path(parameters.scene))
+        scene = load_scene(scene_file(parameters.scene))
         self._robot = SimulatedRobot(model, scene, seed=parameters.seed, command_timeout_s=timeout_s)
         root = f"{model.name}/{model.urdf.root}"
         description = model.description

@@ -20,8 +20,9 @@ from pathlib import Path
 import yaml
 
 from capture_nodes.errors import CaptureError
-from capture_nodes.resources import config_file, robot_description_file
+from capture_nodes.resources import config_file, robot_description_file, scene_file
 from capture_nodes.ros_environment import prepare_ros_environment, station_environment
+from capture_nodes.simulation.scene import load_scene
 from capture_nodes.sources.registry import SOURCES, SourceOptions, open_source
 from retargeting.errors import InvalidConfiguration, RetargetingError
 from retargeting.robot_model import load_robot
@@ -89,6 +90,7 @@ class StationArguments:
     scenario: str
     instruction: str
     recorder_config: str
+    scene: str
     seed: int
     cameras: bool
     camera_width: int
@@ -194,6 +196,7 @@ def make_plan(
     domain_id = _domain_id(settings, environment, problems)
     robot = _check_robot(settings, problems)
     _check_source(settings, problems)
+    _check_scene(settings, problems)
     root = _check_root(settings, problems)
     _check_combinations(settings, problems)
     if problems or robot is None:
@@ -224,6 +227,7 @@ def _processes(
         str(Path(text).expanduser().absolute()) if text else ""
         for text in (settings.motion, settings.recorder_config)
     )
+    scene = str(_scene(settings).absolute())
 
     def process(name: str, parameters: Mapping[str, ParameterValue], where: str = namespace) -> ProcessPlan:
         return ProcessPlan(
@@ -243,6 +247,7 @@ def _processes(
         "scale": settings.scale,
         "loop": settings.loop,
         "rate_hz": settings.headset_rate_hz,
+        "scene": scene,
         "seed": settings.seed,
         "start": "service" if session else "auto",
     }
@@ -252,11 +257,23 @@ def _processes(
             "retargeting",
             {"rate_hz": settings.command_rate_hz, "stale_s": settings.stale_s, "auto_engage": not session},
         ),
-        process("simulated_robot", {"seed": settings.seed, "command_timeout_s": settings.command_timeout_s}),
+        process(
+            "simulated_robot",
+            {"scene": scene, "seed": settings.seed, "command_timeout_s": settings.command_timeout_s},
+        ),
     ]
     if settings.cameras:
-        size = {"width": settings.camera_width, "height": settings.camera_height}
-        processes.append(process("simulated_cameras", {**size, "rate_hz": settings.camera_rate_hz}))
+        processes.append(
+            process(
+                "simulated_cameras",
+                {
+                    "scene": scene,
+                    "width": settings.camera_width,
+                    "height": settings.camera_height,
+                    "rate_hz": settings.camera_rate_hz,
+                },
+            )
+        )
     processes.append(
         process(
             "recorder",
@@ -276,6 +293,13 @@ def _processes(
         limits = {"timeout_s": settings.episode_timeout_s, "ready_timeout_s": settings.ready_timeout_s}
         processes.insert(0, process("session", {"episodes": settings.episodes, **limits}))
     return tuple(processes)
+
+
+def _scene(settings: StationArguments) -> Path:
+    """The scene asked for; else one to grasp in, or room for a motion that was not made for our table."""
+    if settings.scene:
+        return scene_file(settings.scene)
+    return config_file("scene.yaml" if settings.source == "script" else "scene_clear.yaml")
 
 
 def _read_yaml(path: Path, problems: list[str]) -> dict[str, object]:
@@ -408,6 +432,13 @@ def _check_source(settings: StationArguments, problems: list[str]) -> None:
     motion = str(Path(settings.motion).expanduser()) if settings.motion else ""
     try:
         open_source(settings.source, SourceOptions(motion=motion, scale=settings.scale, loop=settings.loop))
+    except CaptureError as error:
+        problems.extend(str(error).splitlines())
+
+
+def _check_scene(settings: StationArguments, problems: list[str]) -> None:
+    try:
+        load_scene(_scene(settings))
     except CaptureError as error:
         problems.extend(str(error).splitlines())
 

@@ -6,6 +6,7 @@ import importlib
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from capture_nodes.errors import CaptureError
 from capture_nodes.recording.mcap_file import ChannelDescription
@@ -49,7 +50,7 @@ class TopicWatch:
         self._add_new()
         for stream in self._recorder.streams:
             found = self._node.get_publishers_info_by_topic(stream.topic)
-            publishers = [p for p in found if p.topic_type == stream.channel.type_name]
+            publishers = _of_type(found, stream.channel.type_name)
             for other in sorted({p.topic_type for p in found} - {stream.channel.type_name}):
                 self._refuse(stream.topic, f"it is {other}, configured is {stream.channel.type_name}")
             if not publishers:
@@ -75,7 +76,9 @@ class TopicWatch:
         waiting = []
         for stream in self._recorder.streams:
             topic = stream.topic
-            publishers = len(self._node.get_publishers_info_by_topic(topic))
+            found = self._node.get_publishers_info_by_topic(topic)
+            # One of another type is never connected; `look` has refused it by name.
+            publishers = len(_of_type(found, stream.channel.type_name))
             if self.readers.matched(topic) < publishers:
                 self._joined_s.pop(topic, None)
                 waiting.append(topic)
@@ -121,6 +124,10 @@ class TopicWatch:
         if topic not in self._recorder.refused:
             self._recorder.refused[topic] = reason
             self._node.get_logger().warning(f"{topic} is not recorded: {reason}")
+
+
+def _of_type(publishers: list[TopicEndpointInfo], type_name: str) -> list[TopicEndpointInfo]:
+    return [publisher for publisher in publishers if publisher.topic_type == type_name]
 
 
 def tf_channel(topic: str, qos: QoSProfile) -> ChannelDescription:

@@ -75,7 +75,7 @@ def test_a_wrong_domain_in_the_environment_is_named(tmp_path: Path) -> None:
 
 def test_unknown_robot_names_the_nearest_and_the_choices(tmp_path: Path) -> None:
     (problem,) = problems_of(f"root:={tmp_path}", "robot:=kestrl")
-    assert "'kestrl'" in problem and "did you mean 'kestrel'" in problem and "g1" in problem
+    assert "'kestrl'" in problem and "Did you mean 'kestrel'" in problem and "g1" in problem
 
 
 def test_unknown_argument_names_the_nearest(tmp_path: Path) -> None:
