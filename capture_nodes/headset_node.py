@@ -25,6 +25,7 @@ from capture_nodes.sources.person import Person
 from capture_nodes.sources.playback import Playback, PlaybackState
 from capture_nodes.sources.registry import open_source
 from capture_nodes.sources.source import TrainerSource
+from capture_nodes.stamp_clock import StampClock
 from capture_nodes.thread_priority import MOTION, prefer_thread
 from retargeting.errors import RetargetingError
 from retargeting.motion_frame import MotionFrame
@@ -57,11 +58,11 @@ class HeadsetNode(CaptureNode):
         self._transforms = self._transform_broadcaster()
         self.create_subscription(JoyFeedbackArray, topics.FEEDBACK, self._on_feedback, 10)
         self.create_service(Trigger, "~/play", self._on_play)
-        self._last_stamp_ns = 0
         self._published_state: PlaybackState | None = None
         self._untracked_frames = 0
         if self._settings.start == "auto" and self._task is None:
             self._playback.play(time.monotonic())
+        self._stamps = StampClock()
         self._schedule = Schedule(1.0 / rate)
         self._thread = threading.Thread(target=self._run, name="frames", daemon=True)
         self._thread.start()
@@ -129,11 +130,10 @@ class HeadsetNode(CaptureNode):
 
     def _run(self) -> None:
         prefer_thread(MOTION)
-        for _ in self._schedule:
-            # Stamps rise strictly, also where the system clock is set back.
-            stamp_ns = max(self.get_clock().now().nanoseconds, self._last_stamp_ns + 1)
-            self._last_stamp_ns = stamp_ns
-            frame = self._playback.frame(time.monotonic(), stamp_ns)
+        for due_s in self._schedule:
+            now_s = time.monotonic()
+            stamp_ns = self._stamps.stamp(self.get_clock().now().nanoseconds, now_s, due_s)
+            frame = self._playback.frame(due_s, stamp_ns)
             if frame is None:
                 self._untracked_frames += 1
             else:

@@ -22,6 +22,7 @@ from capture_nodes.node_runtime import CaptureNode, DrainedGroup, drain, run_nod
 from capture_nodes.recording.cdr import CdrReader, JointStateReader
 from capture_nodes.resources import robot_description_file
 from capture_nodes.schedule import Schedule
+from capture_nodes.stamp_clock import StampClock
 from capture_nodes.thread_priority import COMMANDS, prefer_thread
 from retargeting.body_points import SIDES
 from retargeting.errors import InvalidMotion, RetargetingError
@@ -51,6 +52,7 @@ class RetargetingNode(CaptureNode):
         self._warm_up()
         self._lock = threading.Lock()
         self._controls = Controls()
+        self._early_frame: MotionFrame | None = None
         self._published_state: tuple[State, str] | None = None
         self._tick_times_s: list[float] = []
         self._latencies_s: list[float] = []
@@ -89,6 +91,7 @@ class RetargetingNode(CaptureNode):
         self.create_service(Trigger, "~/engage", self._on_engage)
         self.create_service(Trigger, "~/release", self._on_release)
         self.create_service(SetBool, "~/set_emergency_stop", self._on_emergency_stop)
+        self._stamps = StampClock()
         self._schedule = Schedule(1.0 / rate)
         self._thread = threading.Thread(target=self._run, name="tick", daemon=True)
         self._thread.start()
@@ -144,14 +147,16 @@ class RetargetingNode(CaptureNode):
 
     def _run(self) -> None:
         self._preferred = prefer_thread(COMMANDS)
-        for _ in self._schedule:
+        for due_s in self._schedule:
             started_s = time.monotonic()
+            stamp_ns = self._stamps.stamp(self.get_clock().now().nanoseconds, started_s, due_s)
             with self._lock:
-                self._take_inputs(started_s)
+                self._take_inputs(started_s, stamp_ns)
                 waiting = self._settings.auto_engage and self._retargeter.state is State.IDLE
                 if waiting and self._retargeter.refusal(started_s) is None:
                     self._retargeter.engage(started_s)
-                command = self._retargeter.tick(self.get_clock().now().nanoseconds, started_s)
+                # As of when it was due: on a busy machine commands come unevenly, their motion does not.
+                command = self._retargeter.tick(stamp_ns, due_s)
                 state = (self._retargeter.state, self._retargeter.reason)
             if command is not None:
                 self._publish(command)
@@ -159,14 +164,22 @@ class RetargetingNode(CaptureNode):
                 self._publish_change(state)
             self._tick_times_s.append(time.monotonic() - started_s)
 
-    def _take_inputs(self, now_s: float) -> None:
+    def _take_inputs(self, now_s: float, stamp_ns: int) -> None:
         if (stop := drain(self._emergency[1], Bool)) is not None:
             self._retargeter.set_emergency_stop(stop.data)
         try:
             if (joy := drain(self._buttons[1], Joy)) is not None:
                 self._controls = Controls(tuple(joy.axes), tuple(joy.buttons))
+            frame, self._early_frame = self._early_frame, None
             if (motion := drain(self._motion[1], MultiDOFJointState)) is not None:
-                self._retargeter.observe_motion(motion_frame(motion, self._controls), now_s)
+                newest = motion_frame(motion, self._controls)
+                # A tick that comes late may find a frame from after its stamp: the next one's cause.
+                if newest.stamp_ns > stamp_ns:
+                    self._early_frame = newest
+                else:
+                    frame = newest
+            if frame is not None:
+                self._retargeter.observe_motion(frame, now_s)
             if (data := drain(self._joint_states[1], JointState, raw=True)) is not None:
                 sample = self._joint_reader.read(data)
                 self._retargeter.observe_joints(

@@ -27,9 +27,10 @@ _DURATION_SPREAD, _LIFT_SPREAD_M = 0.1, 0.03
 class TaskParameters:
     """What may be said about the task; an empty name or nan means: as the scene and the robot have it.
 
-    `scene` is the path of a scene file ("" = config/scene.yaml); `goal_m` is where the object's centre belongs, in the robot's root link; `grasp_offset_m` where the
-    object is in the grasping hand's wrist axes; it is held `grasp_above_m` above its centre, which keeps the
-    finger tips off the table; `seed` >= 0 varies duration and lift between repetitions.
+    `scene` is the path of a scene file ("" = config/scene.yaml). `goal_m` is where the object's centre
+    belongs, in the robot's root link; `grasp_offset_m` where the object is in the grasping hand's wrist
+    axes; it is held `grasp_above_m` above its centre, which keeps the finger tips off the table; `seed` >= 0
+    varies duration and lift between repetitions.
     """
 
     scene: str = ""

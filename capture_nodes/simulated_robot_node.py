@@ -24,9 +24,10 @@ from capture_nodes.cdr_template import (
 )
 from capture_nodes.node_runtime import CaptureNode, CountingPublisher, DrainedGroup, drain, run_node
 from capture_nodes.resources import robot_description_file, scene_file
-from capture_nodes.simulation.pacing import StampClock, TickPacer
+from capture_nodes.simulation.pacing import TickPacer
 from capture_nodes.simulation.scene import load_scene
 from capture_nodes.simulation.simulated_robot import TICK_RATE_HZ, RobotSample, SimulatedRobot
+from capture_nodes.stamp_clock import StampClock
 from capture_nodes.thread_priority import PHYSICS, prefer_thread
 from retargeting.robot_model import load_robot
 
@@ -96,14 +97,14 @@ class SimulatedRobotNode(CaptureNode):
         self._description.publish(String(data=model.urdf.text))
         group = DrainedGroup()
         self._commands = self.create_subscription(
-            JointState, topics.JOINT_COMMANDS, lambda _: None, topics.newest_qos(), callback_group=group
+            JointState, topics.JOINT_COMMANDS, lambda _: None, topics.recent_qos(), callback_group=group
         )
         self._stops = self.create_subscription(
             Bool, topics.EMERGENCY_STOP, lambda _: None, topics.latched_qos(), callback_group=group
         )
         self.create_service(Trigger, "~/reset_scene", self._on_reset)
         self._pacer = TickPacer(1.0 / TICK_RATE_HZ)
-        self._stamps = StampClock(1.0 / TICK_RATE_HZ)
+        self._stamps = StampClock()
         self._lowest_factor = 1.0
         self._published_state = ""
         self._ending = threading.Event()
@@ -127,11 +128,10 @@ class SimulatedRobotNode(CaptureNode):
         try:
             while not self._ending.is_set():
                 due_s = self._pacer.wait()
-                # Commands age in real time: ticks that are caught up with do not make them old.
                 now_s = time.monotonic()
+                stamp_ns = self._stamps.stamp(self.get_clock().now().nanoseconds, now_s, due_s)
                 self._take_inputs(now_s)
-                stamp_ns = self._stamps.stamp(self.get_clock().now().nanoseconds, now_s - due_s)
-                self._publish(stamp_ns, self._robot.tick(now_s))
+                self._publish(stamp_ns, self._robot.tick(due_s))
                 if self._robot.state != self._published_state:
                     self._publish_change()
         except Exception as error:  # the thread's end is the node's end; the executor reports it
@@ -143,9 +143,16 @@ class SimulatedRobotNode(CaptureNode):
         stop = drain(self._stops, Bool)
         if stop is not None:
             self._robot.set_emergency_stop(stop.data)
-        command = drain(self._commands, JointState)
-        if command is not None:
-            refusal = self._robot.offer_command(command.name, command.position, command.velocity, now_s)
+        while (taken := self._commands.handle.take_message(JointState, False)) is not None:
+            command = taken[0]
+            stamp = command.header.stamp
+            refusal = self._robot.offer_command(
+                command.name,
+                command.position,
+                command.velocity,
+                now_s,
+                stamp.sec * 1_000_000_000 + stamp.nanosec,
+            )
             if refusal:
                 self.get_logger().warning(f"command refused: {refusal}", throttle_duration_sec=1.0)
 

@@ -280,7 +280,7 @@ def _processes(
             {
                 "root": str(root),
                 "config": recorder_config,
-                "skill": settings.skill,
+                "skill": settings.skill or _usual_skill(settings),
                 "operator": settings.operator,
                 "source": settings.source,
                 "scenario": settings.scenario,
@@ -293,6 +293,10 @@ def _processes(
         limits = {"timeout_s": settings.episode_timeout_s, "ready_timeout_s": settings.ready_timeout_s}
         processes.insert(0, process("session", {"episodes": settings.episodes, **limits}))
     return tuple(processes)
+
+
+def _usual_skill(settings: StationArguments) -> str:
+    return "pick_and_place" if settings.source == "script" else "free_motion"
 
 
 def _scene(settings: StationArguments) -> Path:
@@ -467,8 +471,6 @@ def _check_combinations(settings: StationArguments, problems: list[str]) -> None
         )
     if settings.recorder_config and not Path(settings.recorder_config).expanduser().is_file():
         problems.append(f"recorder_config:={settings.recorder_config}: there is no such file")
-    if not settings.skill:
-        problems.append("skill:= is empty: a name such as pick_and_place is expected")
 
 
 def usage() -> str:

@@ -118,12 +118,16 @@ class Safety:
 
 @dataclass(frozen=True)
 class SimulationDescription:
-    """How the simulated robot is built; `table_*` None = placed by the robot's size."""
+    """How the simulated robot is built; `table_*` None = placed by the robot's size.
+
+    `self_contact`: arms and body touch each other; without it only the fingers of one hand do.
+    """
 
     fixed_link: str | None = None
     shapes: Literal["urdf", "capsules"] = "urdf"
     table_height_m: float | None = None
     table_distance_m: float | None = None
+    self_contact: bool = False
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,15 @@ class _Section:
             return default or ""
         if choices and value not in choices:
             self.reader.problem(self.path(name), f"{value!r} is none of {', '.join(choices)}")
+        return value
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self.raw(name)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            self.reader.problem(self.path(name), f"true or false is expected, not {value!r}")
+            return default
         return value
 
     def number(self, name: str, default: float | None, low: float, high: float, hint: str = "") -> float:
@@ -421,6 +434,7 @@ class _Reader:
             "capsules" if shapes == "capsules" else "urdf",
             None if height is None else section.check("table_height_m", height, -2.0, 3.0, hint),
             None if distance is None else section.check("table_distance_m", distance, 0.0, 3.0, hint),
+            section.flag("self_contact", default=False),
         )
         section.refuse_unknown()
         return simulation

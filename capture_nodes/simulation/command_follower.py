@@ -1,14 +1,16 @@
-"""What a drive does with position commands: check, interpolate, and stop by itself.
+"""What a drive does with position commands: check, play them back smoothly, and stop by itself.
 
-A command is refused whole, with a counted reason, when it cannot be obeyed safely. An accepted one
-is approached along a cubic over `INTERPOLATION_S`, so that commands at 200 Hz with some jitter make
-a smooth motion; when that runs out without a new command, the joints brake within the acceleration
-limit. Nothing here makes a step in position.
+A command is refused whole, with a counted reason, when it cannot be obeyed safely. Accepted ones are
+played back `PLAYBACK_DELAY_S` after their stamps, so that the network's and the sender's unevenness leaves
+no trace: the reference is the quadratic B-spline through the commands, whose velocity and acceleration are
+those between the commands and never more. Where the next command is too far for that, it is caught up
+with inside the acceleration limit; when commands run out, the joints brake within it. Nothing here makes
+a step in position.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,16 +21,23 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 FollowerState = Literal["ready", "holding", "emergency_stop"]
 
-# One and a half command periods at 200 Hz: a command that is late by less leaves no trace.
-INTERPOLATION_S = 0.0075
+# One and a half periods of 200 Hz that the spline looks ahead, and one for commands that come late.
+PLAYBACK_DELAY_S = 0.0125
 # A command farther (rad) than this from where the joint is held comes from a wrong start; refused.
 LARGEST_JUMP_RAD = 0.8
-# Smaller distances are caught up with within the acceleration limit, at up to this part of the
-# velocity limit. What is due to interpolation and to one late command is no distance.
+# Commands farther apart in time than this are not joined to one motion.
+_LONGEST_GAP_S = 0.05
+# Larger than the acceleration limit of the sender by what an uneven step does to a spline.
+_UNEVEN = 3.0
+# What is too far is caught up with at up to this part of the velocity limit.
 _CATCH_UP_SPEED = 0.5
-_NO_DISTANCE_S = 0.0002  # times the velocity limit
-_LATE_COMMAND_S = 0.006
+_CATCH_UP_TIME_S = 0.0225
+_SHORTEST_SPAN_S = 0.0025
 _LIMIT_TOLERANCE = 1e-6
+_SAME_TIME_S = 1e-6
+# The sender's clock may drift from ours by this much; a larger jump is a clock that was set.
+_CLOCK_DRIFT = 2e-4
+_CLOCK_JUMP_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -41,9 +50,31 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class _Offer:
-    target: Array
+class _Node:
+    """Where to be at `due_s` (steady clock): position and velocity ``(n,)``."""
+
+    due_s: float
+    position: Array
     velocity: Array
+
+
+class _SenderClock:
+    """Places the stamps of commands on the steady clock, by the quickest arrivals."""
+
+    def __init__(self) -> None:
+        self._offset_s: float | None = None
+        self._last_s = 0.0
+
+    def steady_s(self, stamp_ns: int, now_s: float) -> float:
+        """When a command stamped `stamp_ns` that came at `now_s` was sent; 0 says that it has no stamp."""
+        if stamp_ns == 0:
+            return now_s
+        stamp_s = stamp_ns * 1e-9
+        offset_s = now_s - stamp_s
+        if self._offset_s is not None and abs(offset_s - self._offset_s) < _CLOCK_JUMP_S:
+            offset_s = min(offset_s, self._offset_s + _CLOCK_DRIFT * max(0.0, now_s - self._last_s))
+        self._offset_s, self._last_s = offset_s, now_s
+        return stamp_s + offset_s
 
 
 class CommandFollower:
@@ -52,7 +83,7 @@ class CommandFollower:
     `lower`, `upper`, `velocity`, `acceleration`, `start` are ``(n,)`` in rad, rad/s, rad/s²
     (prismatic joints in m). `may_jump` marks joints whose first command may be anywhere (grippers,
     which stand away from their command while they hold something).
-    `offer` and `set_emergency_stop` may be called from another thread than `advance`.
+    `offer` and `set_emergency_stop` may be called from another thread than `advance`, under one lock.
     """
 
     def __init__(
@@ -75,13 +106,12 @@ class CommandFollower:
         self.refusals: Counter[str] = Counter()
         self.last_refusal = ""
         self.accepted = 0
-        self._offer: _Offer | None = None
-        self._target = start.copy()
+        self._clock = _SenderClock()
+        # The last command, as a node: where and when its position is due.
+        self._command = _Node(-np.inf, start.copy(), np.zeros(len(start)))
+        self._nodes: deque[_Node] = deque()
         self._position: Array = start.copy()
         self._moving: Array = np.zeros(len(start))
-        self._plan_from = (self._position, self._moving)
-        self._plan_to = (self._position, self._moving)
-        self._plan_elapsed_s = INTERPOLATION_S
         self._last_accepted_s: float | None = None
         self._stopped = False
         self._state: FollowerState = "ready"
@@ -104,7 +134,7 @@ class CommandFollower:
     def set_emergency_stop(self, stopped: bool) -> None:
         """Brake and refuse commands until called with False; then the robot holds until commanded."""
         if stopped:
-            self._offer = None
+            self._nodes.clear()
         self._stopped = stopped
 
     def _refuse(self, kind: str, message: str) -> str:
@@ -118,10 +148,13 @@ class CommandFollower:
         positions: Sequence[float],
         velocities: Sequence[float] | None,
         now_s: float,
+        stamp_ns: int = 0,
     ) -> str:
         """Hand in a command for some or all joints at steady time `now_s`.
 
-        Returns "" where it is taken, else why it was refused. Velocities (rad/s) may be left out.
+        `stamp_ns` is when it was meant to hold, on the sender's clock; 0 takes `now_s`. Velocities (rad/s)
+        may be left out; they count for the first command of a motion, later ones have a difference.
+        Returns "" where it is taken, else why it was refused.
         """
         if self._stopped:
             return self._refuse("emergency stop", "the emergency stop is set; reset it first")
@@ -134,7 +167,7 @@ class CommandFollower:
         if unknown:
             return self._refuse("unknown joint", f"joint {unknown[0]!r} is not commanded on this robot")
         indices = [self._index[name] for name in names]
-        target = self._target.copy()
+        target = self._command.position.copy()
         target[indices] = positions
         moving = np.zeros(len(target))
         if velocities is not None and count:
@@ -157,78 +190,119 @@ class CommandFollower:
                 f"where the joint is held, {LARGEST_JUMP_RAD} is allowed; start from the measured position",
             )
         self.accepted += 1
-        self._target = np.clip(target, self._lower, self._upper)
         self._last_accepted_s = now_s
-        limit = self._velocity
-        self._offer = _Offer(self._target, np.clip(moving, -limit, limit))
+        self._add(
+            _Node(
+                self._clock.steady_s(stamp_ns, now_s) + PLAYBACK_DELAY_S,
+                np.clip(target, self._lower, self._upper),
+                np.clip(moving, -self._velocity, self._velocity),
+            )
+        )
         return ""
+
+    def _add(self, command: _Node) -> None:
+        """Lead the spline on: it passes the middle between two commands at their mean velocity."""
+        last, self._command = self._command, command
+        gap_s = command.due_s - last.due_s
+        node = command
+        if 1e-4 < gap_s < _LONGEST_GAP_S:
+            # Joints that may jump are caught up with; their difference is no velocity.
+            velocity = np.clip((command.position - last.position) / gap_s, -self._velocity, self._velocity)
+            node = _Node(last.due_s + 0.5 * gap_s, 0.5 * (last.position + command.position), velocity)
+        while self._nodes and self._nodes[-1].due_s >= node.due_s - 1e-4:
+            self._nodes.pop()
+        self._nodes.append(node)
 
     def advance(self, now_s: float, step_s: float, steps: int) -> Reference:
         """The reference for the next `steps` physics steps; `now_s` is the steady time they start at."""
-        offer, self._offer = self._offer, None
         last = self._last_accepted_s
-        if self._stopped:
-            # Start braking at once, and forget what was asked.
-            self._plan_from = self._plan_to = (self._position, self._moving)
-            self._plan_elapsed_s = INTERPOLATION_S
+        if self._stopped or (last is not None and now_s - last > self.timeout_s):
+            self._nodes.clear()
             self._state = "holding"
-        elif offer is not None:
-            end = self._approach(offer)
-            self._plan_from = (self._position, self._moving)
-            self._plan_to = end
-            self._plan_elapsed_s = 0.0
+        elif self._nodes:
             self._state = "ready"
-        elif last is not None and now_s - last > self.timeout_s:
-            self._state = "holding"
-        elapsed: Array = self._plan_elapsed_s + step_s * np.arange(1.0, steps + 1.0)[:, None]
-        positions, velocities, accelerations = self._evaluate(elapsed)
-        self._plan_elapsed_s += step_s * steps
-        self._position, self._moving = positions[-1].copy(), velocities[-1].copy()
-        if not self._moving.any() and self._plan_elapsed_s > INTERPOLATION_S:
+        size = (steps, len(self.names))
+        reference = Reference(np.empty(size), np.empty(size), np.empty(size))
+        times = now_s + step_s * np.arange(1, steps + 1)
+        done, from_s = 0, now_s
+        while done < steps:
+            node = self._next_node(from_s)
+            until_s = np.inf if node is None else node.due_s + _SAME_TIME_S
+            count = int(np.searchsorted(times[done:], until_s, side="right"))
+            part = slice(done, done + count)
+            elapsed = np.asarray(times[part, None] - from_s)
+            if node is None:
+                self._brake(elapsed, reference, part)
+            else:
+                node = self._reachable(node, node.due_s - from_s)
+                self._lead_to(node, node.due_s - from_s, elapsed, reference, part)
+                if done + count < steps or node.due_s <= times[-1] + _SAME_TIME_S:
+                    self._position, self._moving, from_s = node.position, node.velocity, node.due_s
+                    self._nodes.popleft()
+            done += count
+        np.clip(reference.positions, self._lower, self._upper, out=reference.positions)
+        self._position, self._moving = reference.positions[-1].copy(), reference.velocities[-1].copy()
+        if not self._nodes and not self._moving.any():
             # Arrived: commands are compared with where the joints stand from here on.
-            self._target = np.where(self._may_jump, self._target, self._position)
-        return Reference(positions, velocities, accelerations)
+            held = np.where(self._may_jump, self._command.position, self._position)
+            self._command = _Node(self._command.due_s, held, self._moving)
+        return reference
 
-    def _approach(self, offer: _Offer) -> tuple[Array, Array]:
-        """Position and velocity to have in `INTERPOLATION_S`: the command's, or on the way to it."""
-        span = INTERPOLATION_S
-        distance = offer.target - self._position - offer.velocity * span
+    def _next_node(self, now_s: float) -> _Node | None:
+        """The node to lead to from `now_s`; what is due by then is skipped, the last one comes late."""
+        while len(self._nodes) > 1 and self._nodes[0].due_s <= now_s + _SAME_TIME_S:
+            self._nodes.popleft()
+        if not self._nodes:
+            return None
+        node = self._nodes[0]
+        if node.due_s <= now_s + _SAME_TIME_S:
+            self._nodes[0] = node = _Node(now_s + _SHORTEST_SPAN_S, node.position, node.velocity)
+        return node
+
+    def _reachable(self, node: _Node, span_s: float) -> _Node:
+        """The node, joint by joint, or what can be had of it within the acceleration limit."""
         limit = self._acceleration
+        ahead: Array = node.position - self._position
+        at_start: Array = (6.0 * ahead / span_s - 4.0 * self._moving - 2.0 * node.velocity) / span_s
+        at_end: Array = (-6.0 * ahead / span_s + 2.0 * self._moving + 4.0 * node.velocity) / span_s
+        far = np.maximum(np.abs(at_start), np.abs(at_end)) > _UNEVEN * limit
+        if not far.any():
+            return node
+        distance: Array = ahead - node.velocity * span_s
         # Braking at half the limit, then fading out so that the end makes no jerk.
-        closing = np.minimum(np.sqrt(limit * np.abs(distance)), np.abs(distance) / (3.0 * span))
+        closing: Array = np.minimum(np.sqrt(limit * np.abs(distance)), np.abs(distance) / _CATCH_UP_TIME_S)
         closing = np.minimum(closing, _CATCH_UP_SPEED * self._velocity)
-        wanted = np.clip(offer.velocity + np.sign(distance) * closing, -self._velocity, self._velocity)
-        reached = self._moving + np.clip(wanted - self._moving, -limit * span, limit * span)
-        on_the_way = self._position + 0.5 * (self._moving + reached) * span
-        far = np.abs(distance) > _NO_DISTANCE_S * self._velocity + _LATE_COMMAND_S * np.abs(offer.velocity)
-        far |= np.abs(self._moving - offer.velocity) > 1.5 * limit * span
-        return np.where(far, on_the_way, offer.target), np.where(far, reached, offer.velocity)
-
-    def _evaluate(self, elapsed_s: Array) -> tuple[Array, Array, Array]:
-        """The plan at ``(k, 1)`` times since it was made: a cubic, then braking."""
-        (q0, v0), (q1, v1) = self._plan_from, self._plan_to
-        span = INTERPOLATION_S
-        h = np.minimum(elapsed_s / span, 1.0)
-        positions = (
-            (1 + 2 * h) * (1 - h) ** 2 * q0
-            + h * (1 - h) ** 2 * span * v0
-            + h**2 * (3 - 2 * h) * q1
-            + h**2 * (h - 1) * span * v1
+        wanted = np.clip(node.velocity + np.sign(distance) * closing, -self._velocity, self._velocity)
+        reached = self._moving + np.clip(wanted - self._moving, -limit * span_s, limit * span_s)
+        on_the_way = self._position + 0.5 * (self._moving + reached) * span_s
+        return _Node(
+            node.due_s, np.where(far, on_the_way, node.position), np.where(far, reached, node.velocity)
         )
-        velocities = 6 * h * (h - 1) * (q0 - q1) / span + (1 - h) * (1 - 3 * h) * v0 + h * (3 * h - 2) * v1
-        accelerations = (12 * h - 6) * (q0 - q1) / span**2 + (6 * h - 4) * v0 / span + (6 * h - 2) * v1 / span
-        # Hermite cubics overshoot between far ends; the feed-forward of it stays within reason.
-        np.clip(accelerations, -2.0 * self._acceleration, 2.0 * self._acceleration, out=accelerations)
-        over = elapsed_s - span
-        braking = over > 1e-9
-        if braking.any():
-            stop_time = np.abs(v1) / self._acceleration
-            moved = np.clip(over, 0.0, stop_time)
-            slowing = np.sign(v1) * self._acceleration
-            positions = np.where(braking, q1 + v1 * moved - 0.5 * slowing * moved**2, positions)
-            velocities = np.where(braking, v1 - slowing * moved, velocities)
-            accelerations = np.where(braking, np.where(over < stop_time, -slowing, 0.0), accelerations)
-            velocities = np.where(braking & (over >= stop_time), 0.0, velocities)
-        at_limit = (positions < self._lower) | (positions > self._upper)
-        velocities = np.where(at_limit, 0.0, velocities)
-        return np.clip(positions, self._lower, self._upper), velocities, accelerations
+
+    def _lead_to(
+        self, node: _Node, span_s: float, elapsed_s: Array, reference: Reference, part: slice
+    ) -> None:
+        """Fill the steps ``(k, 1)`` after now on the cubic to a node (a parabola where commands are even)."""
+        q0, v0, q1, v1 = self._position, self._moving, node.position, node.velocity
+        h = elapsed_s / span_s
+        reference.positions[part] = (
+            (1 + 2 * h) * (1 - h) ** 2 * q0
+            + h * (1 - h) ** 2 * span_s * v0
+            + h**2 * (3 - 2 * h) * q1
+            + h**2 * (h - 1) * span_s * v1
+        )
+        reference.velocities[part] = (
+            6 * h * (h - 1) * (q0 - q1) / span_s + (1 - h) * (1 - 3 * h) * v0 + h * (3 * h - 2) * v1
+        )
+        reference.accelerations[part] = (
+            (12 * h - 6) * (q0 - q1) / span_s**2 + (6 * h - 4) * v0 / span_s + (6 * h - 2) * v1 / span_s
+        )
+
+    def _brake(self, elapsed_s: Array, reference: Reference, part: slice) -> None:
+        """Fill the steps ``(k, 1)`` after now with braking at the acceleration limit, then rest."""
+        v0 = self._moving
+        slowing = np.sign(v0) * self._acceleration
+        moved = np.minimum(elapsed_s, np.abs(v0) / self._acceleration)
+        reference.positions[part] = self._position + v0 * moved - 0.5 * slowing * moved**2
+        reference.velocities[part] = np.where(elapsed_s > moved, 0.0, v0 - slowing * moved)
+        reference.accelerations[part] = np.where(elapsed_s > moved, 0.0, -slowing)

@@ -1,4 +1,4 @@
-"""Real time for the simulation: ticks on the steady clock, stamps in ROS time."""
+"""Real time for the simulation: ticks on the steady clock."""
 
 from __future__ import annotations
 
@@ -58,39 +58,3 @@ class TickPacer:
             return 1.0
         real = self._times[-1] - self._times[0]
         return 1.0 if real <= 0.0 else (len(self._times) - 1) * self.period_s / real
-
-
-class StampClock:
-    """Evenly spaced, strictly increasing stamps (ns) that stay near the ROS clock.
-
-    A stamp is the ROS time at which its tick was due: start + ticks * period, corrected by at most
-    `SLEW_NS` per tick where the two clocks drift apart. Is the ROS clock set forward, or was time
-    skipped, stamps jump forward with it; is it set back, they go on at half pace until it is reached.
-    """
-
-    DEAD_BAND_NS = 300_000
-    SLEW_NS = 5_000
-    JUMP_NS = 20_000_000
-
-    def __init__(self, period_s: float) -> None:
-        self._period_ns = round(period_s * 1e9)
-        self._last_ns: int | None = None
-
-    def stamp(self, ros_now_ns: int, late_s: float) -> int:
-        """The stamp of the tick that was due `late_s` before the ROS clock showed `ros_now_ns`."""
-        due = ros_now_ns - round(late_s * 1e9)
-        if self._last_ns is None:
-            self._last_ns = due
-            return due
-        even = self._last_ns + self._period_ns
-        error = due - even
-        if error > self.JUMP_NS:
-            even = due
-        elif error < -self.JUMP_NS:
-            even -= self._period_ns // 2
-        elif error > self.DEAD_BAND_NS:
-            even += self.SLEW_NS
-        elif error < -self.DEAD_BAND_NS:
-            even -= self.SLEW_NS
-        self._last_ns = even
-        return even

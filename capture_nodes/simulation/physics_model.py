@@ -8,6 +8,7 @@ feed-forward would be. Nothing is welded to a gripper: objects are held by conta
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ PHYSICS_STEP_S = 0.001
 
 # Contact classes: bit i collides with the classes whose mask has bit i.
 _ROBOT, _OBJECT, _TABLE, _FLOOR = 1, 2, 4, 8
+_HAND = {"left": 16, "right": 32}
 _VISUAL_GROUP, _COLLISION_GROUP = 2, 3
 
 # Bandwidth of the joint servos (rad/s) and their damping ratio. With command feed-forward the
@@ -119,6 +121,9 @@ class _Builder:
         self.spec = mujoco.MjSpec()
         self.bodies: dict[str, Any] = {}
         self.neutral_poses = robot.link_poses(robot.neutral_positions())
+        self.hands = {
+            side: self._links_moved_by(gripper.joints) for side, gripper in robot.description.grippers.items()
+        }
 
     def build(self) -> PhysicsModel:
         self._options()
@@ -189,8 +194,23 @@ class _Builder:
         for primitive in collision_primitives(self.urdf, link):
             geom = _add_geom(body, primitive)
             geom.group = _COLLISION_GROUP
-            geom.contype, geom.conaffinity = _ROBOT, _ROBOT | _OBJECT | _TABLE
+            own = self._touched_by_own(link.name)
+            geom.contype, geom.conaffinity = _ROBOT | own, _OBJECT | _TABLE | own
             _contact(geom, _ROBOT_FRICTION)
+
+    def _links_moved_by(self, joints: Collection[str]) -> set[str]:
+        links: set[str] = set()
+        for joint in self.urdf.joints_root_first():
+            follows = joint.mimic is not None and joint.mimic.joint in joints
+            if joint.name in joints or follows or (joint.kind == "fixed" and joint.parent in links):
+                links.add(joint.child)
+        return links
+
+    def _touched_by_own(self, link: str) -> int:
+        """Contact bits of a link towards other links: those of its hand, or of the whole robot."""
+        if self.robot.description.simulation.self_contact:
+            return _ROBOT
+        return next((_HAND[side] for side, links in self.hands.items() if link in links), 0)
 
     def _joint(self, body: Any, joint: Joint) -> None:
         slides = joint.kind == "prismatic"
@@ -254,8 +274,7 @@ class _Builder:
             cost = 1 if _is_movable(joint) else 0
             neighbours[joint.parent].append((joint.child, cost))
             neighbours[joint.child].append((joint.parent, cost))
-        fingers = {name for gripper in self.robot.description.grippers.values() for name in gripper.joints}
-        inside = {self.urdf.joints[name].child for name in fingers}
+        inside = set().union(*self.hands.values())
         pairs = set()
         for start in self.urdf.links:
             cheapest = {start: 0}

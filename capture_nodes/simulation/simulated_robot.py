@@ -113,10 +113,11 @@ class SimulatedRobot:
         positions: Sequence[float],
         velocities: Sequence[float] | None,
         now_s: float,
+        stamp_ns: int = 0,
     ) -> str:
         """Hand in a command (see `CommandFollower.offer`); returns why it was refused, or ""."""
         with self._lock:
-            return self.follower.offer(names, positions, velocities, now_s)
+            return self.follower.offer(names, positions, velocities, now_s, stamp_ns)
 
     def set_emergency_stop(self, stopped: bool) -> None:
         with self._lock:
@@ -137,7 +138,7 @@ class SimulatedRobot:
             self.data.qvel[dof : dof + 6] = 0.0
 
     def tick(self, now_s: float) -> RobotSample:
-        """Advance by 1/200 s; `now_s` is the steady time of the tick, used for the commands' age only."""
+        """Advance by 1/200 s from `now_s`, the steady time at which this tick is due."""
         with self._lock:
             reference = self.follower.advance(now_s, PHYSICS_STEP_S, STEPS_PER_TICK)
             reset, self._reset_wanted = self._reset_wanted, False

@@ -59,7 +59,7 @@ class Playback:
             self._update(now_s)
             elapsed_s = {
                 PlaybackState.READY: 0.0,
-                PlaybackState.PLAYING: now_s - self._start_s,
+                PlaybackState.PLAYING: max(0.0, now_s - self._start_s),
                 PlaybackState.FINISHED: self._source.duration_s,
             }[self._state]
             return self._source.frame_at(elapsed_s, stamp_ns)

@@ -48,7 +48,7 @@ def track(subject: CommandFollower, ticks: int, rate_rad_s: float) -> Reference:
     return Reference(*(np.vstack([getattr(p, field) for p in parts]) for field in fields))
 
 
-def test_tracks_a_moving_command_with_the_interpolation_lag() -> None:
+def test_tracks_a_moving_command_smoothly() -> None:
     subject = follower()
     reference = track(subject, 150, 2.0)
     assert reference.velocities[-50:, 0] == pytest.approx(2.0, abs=0.01)
@@ -112,6 +112,76 @@ def test_refuses_with_a_counted_reason(
     assert part in subject.offer(names, positions, velocities, 0.0)
     assert subject.refusals == {kind: 1} and subject.accepted == 0
     assert np.array_equal(run(subject, 0, 20).positions[-1], before)
+
+
+def _swing(k: int) -> tuple[float, float]:
+    """Position and velocity of a command that swings with up to 2.4 rad/s and 14 rad/s²."""
+    t = k * TICK_S
+    return 0.4 - 0.4 * np.cos(6.0 * t), 2.4 * np.sin(6.0 * t)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_uneven_arrivals_leave_no_trace(seed: int) -> None:
+    """Stamped commands that come up to 5 ms late, and in bunches, make the same motion as punctual ones."""
+    generator = np.random.default_rng(seed)
+    even, uneven = follower(), follower()
+    clock_ns = 10**18
+    delays_s = generator.uniform(0.0, 0.005, 400)
+    delays_s[::10] = 0.0
+    arrivals = [(k * TICK_S + delays_s[k], k) for k in range(400)]
+    parts: dict[str, list[Reference]] = {"even": [], "uneven": []}
+    for tick in range(400):
+        now_s = tick * TICK_S
+        position, velocity = _swing(tick)
+        command = (NAMES, [position, 0.5, 0.05], [velocity, 0.0, 0.0])
+        assert even.offer(*command, now_s, clock_ns + tick * 5_000_000) == ""
+        while arrivals and arrivals[0][0] <= now_s:
+            _, k = arrivals.pop(0)
+            position, velocity = _swing(k)
+            late = (NAMES, [position, 0.5, 0.05], [velocity, 0.0, 0.0])
+            assert uneven.offer(*late, now_s, clock_ns + k * 5_000_000) == ""
+        parts["even"].append(even.advance(now_s, STEP_S, STEPS))
+        parts["uneven"].append(uneven.advance(now_s, STEP_S, STEPS))
+    settled = slice(20, None)
+    positions = {name: np.vstack([p.positions for p in of[settled]]) for name, of in parts.items()}
+    np.testing.assert_allclose(positions["uneven"], positions["even"], atol=1e-4)
+    accelerations = np.vstack([p.accelerations for p in parts["uneven"][settled]])
+    assert np.abs(accelerations[:, 0]).max() <= 14.4 * 1.05
+
+
+def test_the_reference_has_the_velocity_and_acceleration_of_the_commands_and_never_more() -> None:
+    generator = np.random.default_rng(7)
+    subject = follower()
+    position, velocity = 0.0, 0.0
+    parts = []
+    for k in range(800):
+        wanted = float(generator.uniform(-3.0, 3.0)) if k % 40 == 0 else velocity
+        wanted = np.clip(wanted, (-1.8 - position) / 0.3, (1.8 - position) / 0.3)
+        velocity += float(np.clip(wanted - velocity, -30.0 * TICK_S, 30.0 * TICK_S))
+        position += velocity * TICK_S
+        if abs(position) > 1.9:
+            break
+        assert subject.offer(NAMES, [position, 0.5, 0.05], [velocity, 0.0, 0.0], k * TICK_S) == ""
+        parts.append(subject.advance(k * TICK_S, STEP_S, STEPS))
+    velocities = np.concatenate([p.velocities[:, 0] for p in parts])
+    accelerations = np.concatenate([p.accelerations[:, 0] for p in parts])
+    assert np.abs(velocities).max() <= 3.0 + 1e-9
+    assert np.abs(accelerations).max() <= 30.0 * 1.001
+    assert np.abs(np.diff(velocities)).max() <= 30.0 * STEP_S * 1.001
+
+
+def test_a_sender_whose_clock_is_set_is_still_followed() -> None:
+    subject = follower()
+    reference = None
+    for k in range(200):
+        position, velocity = _swing(k)
+        stamp_ns = 10**18 + k * 5_000_000 - (3_600_000_000_000 if k >= 100 else 0)
+        command = (NAMES, [position, 0.5, 0.05], [velocity, 0.0, 0.0])
+        assert subject.offer(*command, k * TICK_S, stamp_ns) == ""
+        reference = subject.advance(k * TICK_S, STEP_S, STEPS)
+        assert np.abs(reference.velocities[:, 0]).max() <= 2.6
+    assert subject.state == "ready" and reference is not None
+    assert reference.positions[-1, 0] == pytest.approx(_swing(198)[0], abs=0.03)
 
 
 def test_a_distant_command_is_caught_up_with_inside_the_limits() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import mujoco
 import numpy as np
 import pytest
@@ -56,6 +58,30 @@ def test_neutral_posture_touches_nothing(robot: RobotModel, scene: SceneDescript
     for contact in data.contact:
         names = {physics.mj_model.body(physics.mj_model.geom_bodyid[g]).name for g in contact.geom}
         assert not names & links, f"{names} touch in the neutral posture"
+
+
+@pytest.mark.parametrize("self_contact", [False, True])
+def test_a_robot_touches_itself_only_where_it_is_told_to(
+    kestrel: RobotModel, scene: SceneDescription, self_contact: bool
+) -> None:
+    simulation = dataclasses.replace(kestrel.description.simulation, self_contact=self_contact)
+    description = dataclasses.replace(kestrel.description, simulation=simulation)
+    physics = build(dataclasses.replace(kestrel, description=description), scene)
+    data = mujoco.MjData(physics.mj_model)
+    # The left forearm through the pelvis, the left fingers into each other.
+    inside = {"left_shoulder_pitch": -0.3, "left_shoulder_yaw": -1.4, "left_elbow_pitch": -1.1}
+    closed = {"left_finger_inner": -0.002}
+    physics.set_joint_positions(data, kestrel.neutral_positions() | inside | closed)
+    mujoco.mj_forward(physics.mj_model, data)
+    pairs = {
+        frozenset(physics.mj_model.body(physics.mj_model.geom_bodyid[g]).name for g in contact.geom)
+        for contact in data.contact
+    }
+    own = {pair for pair in pairs if pair <= set(kestrel.urdf.links)}
+    fingers = {pair for pair in own if all("finger" in name or "pad" in name for name in pair)}
+    others = own - fingers
+    assert fingers
+    assert bool(others) == self_contact, pairs
 
 
 def test_object_poses_round_trip(kestrel: RobotModel, scene: SceneDescription) -> None:

@@ -1,0 +1,40 @@
+"""Stamps of things that happen on a schedule, in ROS time."""
+
+from __future__ import annotations
+
+
+class StampClock:
+    """Strictly increasing stamps (ns), as evenly spaced as the schedule, that stay near the ROS clock.
+
+    A stamp is the ROS time at which its tick was due, not when a busy machine got round to it: the stamp
+    before plus the time between the two on the schedule, corrected by at most `SLEW_NS` where the clocks
+    drift apart. Is the ROS clock set forward, stamps jump with it; is it set back, they go on at half pace
+    until it is reached.
+    """
+
+    DEAD_BAND_NS = 300_000
+    SLEW_NS = 5_000
+    JUMP_NS = 20_000_000
+
+    def __init__(self) -> None:
+        self._last: tuple[int, float] | None = None
+
+    def stamp(self, ros_now_ns: int, steady_now_s: float, due_s: float) -> int:
+        """The stamp of the tick that was due at `due_s`; both clocks are read at the same moment.
+
+        `due_s` and `steady_now_s` are of the steady clock; `due_s` is later than that of the call before.
+        """
+        due_ns = ros_now_ns - round((steady_now_s - due_s) * 1e9)
+        if self._last is not None:
+            last_ns, last_due_s = self._last
+            step_ns = max(1_000, round((due_s - last_due_s) * 1e9))
+            even_ns = last_ns + step_ns
+            error_ns = due_ns - even_ns
+            if error_ns < -self.JUMP_NS:
+                due_ns = even_ns - step_ns // 2
+            elif error_ns <= self.JUMP_NS:
+                slew_ns = min(self.SLEW_NS, step_ns // 2)
+                slewed = abs(error_ns) > self.DEAD_BAND_NS
+                due_ns = even_ns + (slew_ns if error_ns > 0 else -slew_ns) * slewed
+        self._last = due_ns, due_s
+        return due_ns
