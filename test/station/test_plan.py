@@ -17,6 +17,8 @@ from capture_nodes.station import (
     usage,
 )
 
+MOTIONS = sorted((Path(__file__).resolve().parents[3] / "shared" / "motions").glob("*.bvh"))
+
 
 def problems_of(*words: str, environment: dict[str, str] | None = None) -> tuple[str, ...]:
     with pytest.raises(StationError) as caught:
@@ -123,7 +125,6 @@ def test_malformed_motion_file_names_the_line(tmp_path: Path) -> None:
         (["source:=script", "motion:=a.bvh"], "takes no file"),
         (["loop:=true"], "never ends"),
         (["recorder_config:=/nowhere.yaml"], "no such file"),
-        (["skill:="], "skill"),
         (["scale:=nan"], "0 .. 1000"),
         (["episodes:=1.5"], "a whole number"),
     ],
@@ -198,3 +199,29 @@ def test_the_defaults_as_arguments_make_the_same_plan(tmp_path: Path) -> None:
     """What a launch file passes on: every argument as text."""
     values = {**argument_defaults(), "root": str(tmp_path)}
     assert make_plan(values, {}) == make_plan([f"root:={tmp_path}"], {})
+
+
+@pytest.mark.parametrize(
+    ("words", "skill", "scene"),
+    [
+        (["source:=script"], "pick_and_place", "scene.yaml"),
+        (["source:=script", "skill:=lift"], "lift", "scene.yaml"),
+        (["source:=bvh"], "free_motion", "scene_clear.yaml"),
+    ],
+)
+def test_skill_and_scene_follow_the_source(tmp_path: Path, words: list[str], skill: str, scene: str) -> None:
+    motion = []
+    if "source:=bvh" in words:
+        if not MOTIONS:
+            pytest.skip("no recorded motions beside the checkout")
+        motion = [f"motion:={MOTIONS[0]}"]
+    plan = make_plan([f"root:={tmp_path}", *words, *motion], {})
+    parameters = {process.name: process.parameters for process in plan.processes}
+    assert parameters["recorder"]["skill"] == skill
+    for name in ("headset", "simulated_robot", "simulated_cameras"):
+        assert Path(str(parameters[name]["scene"])).name == scene
+
+
+def test_an_unusable_scene_is_told_by_the_plan(tmp_path: Path) -> None:
+    (problem,) = problems_of(f"root:={tmp_path}", "scene:=/nowhere/scene.yaml")
+    assert "/nowhere/scene.yaml: cannot be read" in problem
