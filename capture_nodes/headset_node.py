@@ -58,6 +58,7 @@ class HeadsetNode(CaptureNode):
         self._transforms = self._transform_broadcaster()
         self.create_subscription(JoyFeedbackArray, topics.FEEDBACK, self._on_feedback, 10)
         self.create_service(Trigger, "~/play", self._on_play)
+        self.create_service(Trigger, "~/halt", self._on_halt)
         self._published_state: PlaybackState | None = None
         self._untracked_frames = 0
         if self._settings.start == "auto" and self._task is None:
@@ -99,6 +100,11 @@ class HeadsetNode(CaptureNode):
         except (CaptureError, RetargetingError) as error:
             response.success = False
             response.message = str(error)
+        return response
+
+    def _on_halt(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._playback.halt()
+        response.success = True
         return response
 
     def _play(self) -> None:

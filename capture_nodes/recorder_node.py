@@ -161,15 +161,17 @@ class RecorderNode(CaptureNode):
         )
 
     def _on_start(self, _request: Any, response: Any) -> Any:
+        waiting = self._topics.not_joined(time.monotonic())
+        if waiting:
+            # Of no concern to anybody but who asked.
+            response.message = f"still joining {', '.join(waiting)}; ask again in a moment"
+            return response
         try:
-            waiting = self._topics.not_joined(time.monotonic())
-            if waiting:
-                raise CaptureError(f"still joining {', '.join(waiting)}; ask again in a moment")
             response.message = self._recorder.start(self._fields())
             response.success = True
         except CaptureError as error:
             response.success, response.message = False, str(error)
-            self.get_logger().warning(f"episode not started: {error}", throttle_duration_sec=1.0)
+            self.get_logger().warning(f"episode not started: {error}")
         self._publish_episode()
         return response
 

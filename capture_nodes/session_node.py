@@ -20,7 +20,7 @@ from capture_nodes.errors import CaptureError
 from capture_nodes.node_runtime import CaptureNode, run_node
 from capture_nodes.topics import TRAINER_NAMESPACE, latched_qos
 
-# The robot settles and the last messages arrive before the file is closed.
+# For the robot to settle before the file is closed.
 _SETTLE_S = 0.5
 _TICK_S = 0.02
 _START_AGAIN_S = 0.1
@@ -31,18 +31,23 @@ _STOPPED = ("holding", "emergency_stop")
 
 @dataclass(frozen=True)
 class SessionParameters:
-    """`timeout_s` is for one repetition, `ready_timeout_s` for the other nodes to answer at all."""
+    """`timeout_s` is for one repetition, `ready_timeout_s` for the other nodes to answer at all.
+
+    A repetition in which the robot goes to a hold is tried `attempts` times.
+    """
 
     robot: str = "kestrel"
     episodes: int = 1
+    attempts: int = 3
     timeout_s: float = 300.0
     ready_timeout_s: float = 60.0
     answer_timeout_s: float = 30.0
 
     def __post_init__(self) -> None:
         problems = []
-        if self.episodes < 1:
-            problems.append(f"parameter episodes: {self.episodes} is given; 1 or more is expected")
+        for name in ("episodes", "attempts"):
+            if getattr(self, name) < 1:
+                problems.append(f"parameter {name}: {getattr(self, name)} is given; 1 or more is expected")
         for name in ("timeout_s", "ready_timeout_s", "answer_timeout_s"):
             value = getattr(self, name)
             if not 0.0 < value < float("inf"):
@@ -53,6 +58,10 @@ class SessionParameters:
 
 class SessionFailed(CaptureError):
     """A repetition that did not come about; names who did not do what."""
+
+
+class RobotHeld(SessionFailed):
+    """The retargeting went to a hold in a repetition that can be tried again."""
 
 
 class SessionRefused(SessionFailed):
@@ -88,7 +97,9 @@ class SessionNode(CaptureNode):
             "release": f"{self._retargeting_node}/release",
             "start": f"{self._recorder_node}/start",
             "stop": f"{self._recorder_node}/stop",
+            "discard": f"{self._recorder_node}/discard",
             "play": f"{self._headset_node}/play",
+            "halt": f"{self._headset_node}/halt",
         }
         self._clients_by_key = {key: self.create_client(Trigger, name) for key, name in services.items()}
         self._waiting: list[tuple[Callable[[], bool], float, Future[bool]]] = []
@@ -149,7 +160,7 @@ class SessionNode(CaptureNode):
             )
             for number in range(1, self._settings.episodes + 1):
                 self._progress = {"episode": number, "episodes": self._settings.episodes}
-                await self._repeat()
+                await self._repeat_until_good()
             self._progress["phase"] = "done"
             self._publish("finished")
         except SessionFailed as error:
@@ -161,7 +172,16 @@ class SessionNode(CaptureNode):
         await self._pause(_SETTLE_S)
         self.stop_requested = True
 
-    async def _repeat(self) -> None:
+    async def _repeat_until_good(self) -> None:
+        """A repetition that ends in a hold is discarded (kept in the trash) and tried again."""
+        for left in reversed(range(self._settings.attempts)):
+            try:
+                await self._repeat(again=left > 0)
+                return
+            except RobotHeld as error:
+                self.get_logger().warning(f"repetition discarded and tried again: {error}")
+
+    async def _repeat(self, again: bool) -> None:
         deadline = time.monotonic() + self._settings.timeout_s
         self._phase("resetting")
         await self._call("reset")
@@ -171,12 +191,27 @@ class SessionNode(CaptureNode):
         self._progress["id"] = await self._start()
         try:
             await self._play(deadline)
-        finally:
+        except RobotHeld as error:
+            # Long enough to hear of an emergency stop, which is not for this node to undo.
+            await self._pause(_SETTLE_S)
+            if again and self._retargeting_word() == "holding":
+                await self._call("discard")
+                await self._call("halt")
+                raise
+            await self._complete()
+            raise SessionFailed(str(error)) from error
+        except SessionFailed:
             # A repetition that failed is a file too: what happened is in it.
-            self._phase("completing")
-            self._progress["path"] = await self._call("stop")
+            await self._complete()
+            raise
+        await self._pause(_SETTLE_S)
+        await self._complete()
         self._phase("completed")
         await self._call("release")
+
+    async def _complete(self) -> None:
+        self._phase("completing")
+        self._progress["path"] = await self._call("stop")
 
     async def _start(self) -> str:
         """Start the episode; again where the recorder is not connected to everything yet."""
@@ -239,8 +274,7 @@ class SessionNode(CaptureNode):
             f"{self._headset_node} did not finish the motion",
         )
         if self._retargeting_word() in _STOPPED:
-            raise SessionFailed(f"the robot stopped following: {self._retargeting_problem()}")
-        await self._pause(_SETTLE_S)
+            raise RobotHeld(f"the robot stopped following: {self._retargeting_problem()}")
 
     async def _pause(self, duration_s: float) -> None:
         end = time.monotonic() + duration_s

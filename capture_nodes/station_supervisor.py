@@ -24,8 +24,10 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import Bool
 
 from capture_nodes.child_process import ChildProcess
+from capture_nodes.recording.recorder import TRASH
 from capture_nodes.shared_memory import dds_files, remove_orphans
 from capture_nodes.station import (
     EXIT_BAD_ARGUMENTS,
@@ -39,11 +41,13 @@ from capture_nodes.station import (
 )
 from capture_nodes.station_lock import DomainLock, free_domain_hint
 from capture_nodes.station_status import StationStatus, StatusLine
-from capture_nodes.topics import latched_qos
+from capture_nodes.topics import EMERGENCY_STOP, latched_qos
 
 # Long enough to discover the nodes of another station on this machine before ours start.
 _DISCOVERY_S = 0.6
-_STEP_S = 0.05
+# How soon the death of a process is seen, and the robot stopped.
+_STEP_S = 0.02
+_COMING_TO_REST_S = 0.7
 _REPORTING_NODE = "recorder"
 
 
@@ -53,6 +57,7 @@ class StationNode(Node):
     def __init__(self, plan: StationPlan, status: StationStatus) -> None:
         super().__init__("station", namespace=plan.namespace, enable_rosout=False)
         self._status = status
+        self._emergency_stop = self.create_publisher(Bool, EMERGENCY_STOP, latched_qos())
         # Every callback is kept by its subscription.
         for process in plan.processes:
             self.create_subscription(
@@ -79,6 +84,10 @@ class StationNode(Node):
     def _on_episode(self, message: Any) -> None:
         self._status.episode_state = message.message
         self._status.episode = {item.key: item.value for item in message.values}
+
+    def stop_robot(self) -> None:
+        """Set the robot's emergency stop."""
+        self._emergency_stop.publish(Bool(data=True))
 
     def counted_names(self) -> Counter[str]:
         """How many nodes of each fully qualified name are on the graph."""
@@ -156,6 +165,13 @@ class Supervisor:
             if self._interrupts:
                 self._line.say("interrupted; the episode at hand is completed")
                 return EXIT_INTERRUPTED
+            # Before the session's word: it may only have seen what the death of another led to.
+            dead = self._dead()
+            if dead:
+                self._node.stop_robot()
+                self._tell_dead(dead)
+                self._watch_the_rest()
+                return EXIT_PROCESS_DIED
             state = self._status.states.get("session")
             if state == "finished" or self._session_exit_code() == EXIT_OK:
                 return EXIT_OK
@@ -163,10 +179,6 @@ class Supervisor:
                 reason = self._status.reasons.get("session", "") or "no reason given"
                 self._line.say(f"station: error: the session failed: {reason}")
                 return EXIT_FAILED
-            dead = self._dead()
-            if dead:
-                self._tell_dead(dead)
-                return EXIT_PROCESS_DIED
             self._line.show(self._status.line())
 
     # ---- start
@@ -260,6 +272,12 @@ class Supervisor:
                 f"(its output is in {child.log_file})"
             )
 
+    def _watch_the_rest(self) -> None:
+        """How the robot comes to rest after its emergency stop is still recorded."""
+        until = time.monotonic() + _COMING_TO_REST_S
+        while time.monotonic() < until and not self._interrupts:
+            self._step()
+
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._interrupts += 1
 
@@ -315,7 +333,7 @@ class Supervisor:
             self._line.say(f"station: error: {lost} messages were lost during episodes")
             code = EXIT_FAILED
         paths = [Path(e["path"]) for e in report.get("episodes", []) if e.get("path")]
-        paths = [path for path in paths if path.is_file()]
+        paths = [path for path in paths if path.is_file() and TRASH not in path.parts]
         if paths and not self._tell_episodes(paths) and code == EXIT_OK:
             code = EXIT_FAILED
         return code

@@ -53,6 +53,11 @@ class Playback:
                 self._source = source
             self._state, self._start_s = PlaybackState.PLAYING, now_s
 
+    def halt(self) -> None:
+        """End the motion: the trainer stands at its beginning at once. Only for arms that do not follow."""
+        with self._lock:
+            self._state = PlaybackState.READY
+
     def frame(self, now_s: float, stamp_ns: int) -> MotionFrame | None:
         """The motion frame of this moment; the state is up to date afterwards."""
         with self._lock:

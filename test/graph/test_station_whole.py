@@ -7,16 +7,32 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+from mcap.reader import make_reader  # noqa: E402
+from mcap_ros2.decoder import DecoderFactory  # noqa: E402
+from rclpy.context import Context  # noqa: E402
+from sensor_msgs.msg import JointState  # noqa: E402
+
+from capture_nodes.recording.recovery import recover_all  # noqa: E402
+from capture_nodes.topics import stream_qos  # noqa: E402
+
 ROOT = Path(__file__).resolve().parents[2]
 MOTIONS = ROOT.parent / "shared" / "motions"
 DOMAIN = 65
 TIMEOUT_S = 240.0
+
+# The robot's watchdog (command_timeout_s, stale_s), its acceleration limit, and what playing back a
+# command and following it takes.
+WATCHDOG_S, ACCELERATION_RAD_S2, FOLLOWING_S = 0.1, 30.0, 0.06
+MOVING_RAD_S, STANDING_RAD_S = 0.3, 0.05
 
 
 class Station:
@@ -72,7 +88,7 @@ class Station:
         raise AssertionError(f"no process runs {module}")
 
     def episodes(self) -> list[Path]:
-        return sorted(self.root.rglob("*.mcap"))
+        return sorted(path for path in self.root.rglob("*.mcap") if ".trash" not in path.parts)
 
     def leftovers(self) -> list[str]:
         """Node processes of our domain that are still there."""
@@ -131,7 +147,7 @@ def test_one_recorded_motion(start: Callable[..., Station]) -> None:
 
 def test_interrupt_completes_the_episode_at_hand(start: Callable[..., Station]) -> None:
     station = start("episodes:=1")
-    station.read_until("recording 3")
+    station.read_until("| tracking |")
     station.process.send_signal(signal.SIGINT)
     assert station.end() == 130, station.text
     assert "interrupted" in station.text
@@ -139,16 +155,100 @@ def test_interrupt_completes_the_episode_at_hand(start: Callable[..., Station]) 
     assert station.leftovers() == []
 
 
-@pytest.mark.parametrize("name", ["retargeting", "simulated_robot"])
-def test_a_killed_node_is_named_and_the_episode_survives(start: Callable[..., Station], name: str) -> None:
+def test_a_repetition_that_was_held_is_discarded_and_tried_again(start: Callable[..., Station]) -> None:
+    """A headset that hangs for a moment: the arms hold, the session repeats, nothing is lost."""
     station = start("episodes:=1")
-    station.read_until("recording")
-    station.read_until("recording")
-    os.kill(station.pid_of(f"capture_nodes.{name}_node"), signal.SIGKILL)
-    assert station.end() == 3, station.text
+    station.read_until("| tracking |")
+    headset = station.pid_of("capture_nodes.headset_node")
+    os.kill(headset, signal.SIGSTOP)
+    threading.Event().wait(0.3)  # how long it hangs
+    os.kill(headset, signal.SIGCONT)
+    station.read_until("repetition discarded and tried again")
+    check_recorded(station, station.end())
+    assert "stale" in station.text
+    assert len(list(station.root.glob(".trash/**/*.mcap"))) == 1
+
+
+class JointWatch:
+    """Speeds of the robot's joints as they are published: (seconds of ROS time, fastest joint's rad/s)."""
+
+    def __init__(self) -> None:
+        self.samples: list[tuple[float, float]] = []
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        context = Context()
+        rclpy.init(context=context, domain_id=DOMAIN)
+        node = rclpy.create_node("joint_watch", context=context)
+        subscription = node.create_subscription(JointState, "/kestrel/joint_states", print, stream_qos(200))
+        while not self._ending.wait(0.002):
+            while (taken := subscription.handle.take_message(JointState, False)) is not None:
+                stamp = taken[0].header.stamp
+                self.samples.append((stamp.sec + stamp.nanosec * 1e-9, max(map(abs, taken[0].velocity))))
+        node.destroy_node()
+        rclpy.try_shutdown(context=context)
+
+    def wait_for_motion(self) -> None:
+        deadline = time.monotonic() + 60.0
+        while not self.samples or self.samples[-1][1] < MOVING_RAD_S:
+            assert time.monotonic() < deadline, "the robot never moved"
+            self._ending.wait(0.002)
+
+    def close(self) -> None:
+        self._ending.set()
+        self._thread.join()
+
+
+def last_states(file: Path) -> dict[str, str]:
+    """The last word on every `…/state` topic of an episode."""
+    words = {}
+    with file.open("rb") as stream:
+        reader = make_reader(stream, decoder_factories=[DecoderFactory()])
+        for _, channel, _, message in reader.iter_decoded_messages():
+            if channel.topic.endswith("/state"):
+                words[channel.topic.split("/")[2]] = message.message
+    return words
+
+
+NODES = ["session", "headset", "retargeting", "simulated_robot", "simulated_cameras", "recorder"]
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_whatever_is_killed_the_robot_stands_and_the_episode_survives(
+    start: Callable[..., Station], name: str
+) -> None:
+    station = start("episodes:=1")
+    station.read_until("| tracking |")
+    watch = JointWatch()
+    try:
+        watch.wait_for_motion()
+        os.kill(station.pid_of(f"capture_nodes.{name}_node"), signal.SIGKILL)
+        killed_s = time.time()
+        assert station.end() == 3, station.text
+    finally:
+        watch.close()
     assert f"{name} was killed by SIGKILL" in station.text
-    assert len(station.episodes()) == 1
     assert station.leftovers() == []
+
+    after = [(t - killed_s, speed) for t, speed in watch.samples if t > killed_s]
+    if name != "simulated_robot":
+        braking_s = max(speed for _, speed in after) / ACCELERATION_RAD_S2
+        still_s = max((t for t, speed in after if speed > STANDING_RAD_S), default=0.0)
+        assert after[-1][0] > still_s + 0.2, "the robot is watched until it stands"
+        assert still_s <= WATCHDOG_S + braking_s + FOLLOWING_S
+
+    if name == "recorder":
+        assert station.episodes() == []
+        (recovered,) = recover_all(station.root, print)
+        assert recovered.messages > 1000
+    (file,) = station.episodes()
+    words = last_states(file)
+    if name not in ("retargeting", "recorder"):
+        assert words["retargeting"] in ("emergency_stop", "holding")
+    if name not in ("simulated_robot", "recorder"):
+        assert words["simulated_robot"] in ("emergency_stop", "holding")
 
 
 @pytest.mark.parametrize(

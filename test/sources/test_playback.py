@@ -46,6 +46,19 @@ def test_play_is_refused_while_playing(source):
     playback.play(2.0 + source.duration_s)  # the end is noticed without a frame in between
 
 
+def test_halt_goes_back_to_the_beginning(source):
+    playback = Playback(source)
+    playback.play(0.0)
+    playback.frame(2.0, 1)
+    playback.halt()
+    assert playback.state is PlaybackState.READY
+    np.testing.assert_array_equal(
+        wrist(playback.frame(3.0, 2)), source.poses_at(0.0)[source.names.index("right_wrist")]
+    )
+    playback.play(4.0)
+    assert playback.state is PlaybackState.PLAYING
+
+
 def test_another_source_can_be_put_in(source):
     playback = Playback(ScriptSource(stand_ready(Person())))
     playback.play(0.0, source)
