@@ -136,6 +136,14 @@ class HeadsetNode(CaptureNode):
 
     def _run(self) -> None:
         prefer_thread(MOTION)
+        try:
+            self._run_frames()
+        except Exception as error:  # the thread's end is the node's end: the arms hold
+            self.exit_code = 1
+            self.stop_requested = True
+            self.get_logger().error(f"motion frames ended: {error!r}")
+
+    def _run_frames(self) -> None:
         for due_s in self._schedule:
             now_s = time.monotonic()
             stamp_ns = self._stamps.stamp(self.get_clock().now().nanoseconds, now_s, due_s)

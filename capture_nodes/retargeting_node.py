@@ -17,6 +17,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from capture_nodes import topics
 from capture_nodes.cdr_template import joint_command_template, pose_template, time_reference_template
+from capture_nodes.emergency_stop import EmergencyStopListener
 from capture_nodes.errors import CaptureError
 from capture_nodes.node_runtime import CaptureNode, DrainedGroup, drain, run_node
 from capture_nodes.recording.cdr import CdrReader, JointStateReader
@@ -29,6 +30,11 @@ from retargeting.errors import InvalidMotion, RetargetingError
 from retargeting.motion_frame import Controls, MotionFrame
 from retargeting.retargeter import AppliedCommand, Retargeter, RetargeterParameters, State
 from retargeting.robot_model import load_robot
+
+# A frame from farther in the future than this has another clock.
+_LARGEST_LEAD_S = 0.1
+# From 6 rad/s at 30 rad/s² it takes 0.2 s.
+_BRAKING_TIMEOUT_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class RetargetingNode(CaptureNode):
         self._published_state: tuple[State, str] | None = None
         self._tick_times_s: list[float] = []
         self._latencies_s: list[float] = []
-        self._rejected_frames = 0
+        self._rejected_inputs = 0
         self._preferred = False
 
         rate = self._settings.rate_hz
@@ -83,7 +89,7 @@ class RetargetingNode(CaptureNode):
         self._motion = self._drained(MultiDOFJointState, topics.MOTION, newest, group)
         self._buttons = self._drained(Joy, topics.BUTTONS, newest, group)
         self._joint_states = self._drained(JointState, topics.JOINT_STATES, newest, group)
-        self._emergency = self._drained(Bool, topics.EMERGENCY_STOP, topics.latched_qos(), group)
+        self._emergency_stop = EmergencyStopListener(self, group)
         self._wrenches = {
             name: self._drained(WrenchStamped, f"wrench/{name}", newest, group)
             for name in self._model.description.wrenches
@@ -110,7 +116,7 @@ class RetargetingNode(CaptureNode):
             "right_wrist": np.array([0.3, -0.2, 1.2, 0.0, 0.0, 0.0, 1.0]),
         }
         trial = Retargeter(self._model, RetargeterParameters(size_frames=1))
-        trial.observe_joints(self._model.neutral_positions())
+        trial.observe_joints(self._model.neutral_positions(), 0.0)
         trial.observe_motion(MotionFrame(1, poses), 0.0)
         trial.engage(0.0)
         for k in range(3):
@@ -147,6 +153,14 @@ class RetargetingNode(CaptureNode):
 
     def _run(self) -> None:
         self._preferred = prefer_thread(COMMANDS)
+        try:
+            self._run_ticks()
+        except Exception as error:  # the thread's end is the node's end: the robot stops by itself
+            self.exit_code = 1
+            self.stop_requested = True
+            self.get_logger().error(f"commands ended: {error!r}")
+
+    def _run_ticks(self) -> None:
         for due_s in self._schedule:
             started_s = time.monotonic()
             stamp_ns = self._stamps.stamp(self.get_clock().now().nanoseconds, started_s, due_s)
@@ -165,33 +179,48 @@ class RetargetingNode(CaptureNode):
             self._tick_times_s.append(time.monotonic() - started_s)
 
     def _take_inputs(self, now_s: float, stamp_ns: int) -> None:
-        if (stop := drain(self._emergency[1], Bool)) is not None:
-            self._retargeter.set_emergency_stop(stop.data)
-        try:
-            if (joy := drain(self._buttons[1], Joy)) is not None:
-                self._controls = Controls(tuple(joy.axes), tuple(joy.buttons))
-            frame, self._early_frame = self._early_frame, None
-            if (motion := drain(self._motion[1], MultiDOFJointState)) is not None:
-                newest = motion_frame(motion, self._controls)
-                # A tick that comes late may find a frame from after its stamp: the next one's cause.
-                if newest.stamp_ns > stamp_ns:
-                    self._early_frame = newest
-                else:
-                    frame = newest
-            if frame is not None:
-                self._retargeter.observe_motion(frame, now_s)
-            if (data := drain(self._joint_states[1], JointState, raw=True)) is not None:
-                sample = self._joint_reader.read(data)
-                self._retargeter.observe_joints(
-                    dict(zip(sample.names, sample.positions.tolist(), strict=True))
-                )
-            for name, (message_type, subscription) in self._wrenches.items():
-                if (data := drain(subscription, message_type, raw=True)) is not None:
-                    self._retargeter.observe_wrench(name, force_of(data))
-        except (CaptureError, RetargetingError) as error:
-            # Bad input from outside never stops the tick: without good input the arms hold.
-            self._rejected_frames += 1
-            self.get_logger().warning(f"input refused: {error}", throttle_duration_sec=1.0)
+        if (stop := self._emergency_stop.take()) is not None:
+            self._retargeter.set_emergency_stop(stop)
+        # Each by itself: a bad one never keeps the others from being heard.
+        for take in (self._take_motion, self._take_joints, self._take_wrenches):
+            try:
+                take(now_s, stamp_ns)
+            except (CaptureError, RetargetingError) as error:
+                # Without good input the arms hold.
+                self._rejected_inputs += 1
+                self.get_logger().warning(f"input refused: {error}", throttle_duration_sec=1.0)
+
+    def _take_motion(self, now_s: float, stamp_ns: int) -> None:
+        if (joy := drain(self._buttons[1], Joy)) is not None:
+            self._controls = Controls(tuple(joy.axes), tuple(joy.buttons))
+        frame, self._early_frame = self._early_frame, None
+        if frame is not None:
+            self._retargeter.observe_motion(frame, now_s)
+        if (motion := drain(self._motion[1], MultiDOFJointState)) is None:
+            return
+        frame = motion_frame(motion, self._controls)
+        ahead_s = (frame.stamp_ns - stamp_ns) * 1e-9
+        if ahead_s > _LARGEST_LEAD_S:
+            raise InvalidMotion(
+                f"/trainer/motion is stamped {ahead_s:.3f} s ahead of this machine's clock, "
+                f"{_LARGEST_LEAD_S} s are allowed: set the clocks by one another"
+            )
+        if ahead_s > 0.0:
+            # A tick that comes late may find a frame from after its stamp: the next one's cause.
+            self._early_frame = frame
+        else:
+            self._retargeter.observe_motion(frame, now_s)
+
+    def _take_joints(self, now_s: float, _stamp_ns: int) -> None:
+        if (data := drain(self._joint_states[1], JointState, raw=True)) is not None:
+            sample = self._joint_reader.read(data)
+            positions = dict(zip(sample.names, sample.positions.tolist(), strict=True))
+            self._retargeter.observe_joints(positions, now_s)
+
+    def _take_wrenches(self, _now_s: float, _stamp_ns: int) -> None:
+        for name, (message_type, subscription) in self._wrenches.items():
+            if (data := drain(subscription, message_type, raw=True)) is not None:
+                self._retargeter.observe_wrench(name, force_of(data))
 
     def _publish(self, command: AppliedCommand) -> None:
         template = self._command_template
@@ -235,7 +264,7 @@ class RetargetingNode(CaptureNode):
             "late_ticks": self._retargeter.late_ticks,
             "missed_ticks": self._schedule.missed,
             "forced_exceptions": self._retargeter.forced_exceptions,
-            "rejected_inputs": self._rejected_frames,
+            "rejected_inputs": self._rejected_inputs,
             "real_time_priority": self._preferred,
         }
         for name, samples in (("tick", ticks), ("motion_to_command", latencies)):
@@ -245,6 +274,12 @@ class RetargetingNode(CaptureNode):
         return numbers
 
     def stop(self) -> None:
+        """Brake to a standstill, then end the ticks."""
+        with self._lock:
+            self._retargeter.release()
+        until_s = time.monotonic() + _BRAKING_TIMEOUT_S
+        while self._thread.is_alive() and self._retargeter.solver.v.any() and time.monotonic() < until_s:
+            self._thread.join(timeout=self._schedule.period_s)
         self._schedule.stop()
         self._thread.join(timeout=1.0)
 

@@ -185,6 +185,8 @@ class SessionNode(CaptureNode):
         deadline = time.monotonic() + self._settings.timeout_s
         self._phase("resetting")
         await self._call("reset")
+        # The trainer stands where the motion begins before the arms follow: nothing jumps when it starts.
+        await self._call("halt")
         self._phase("engaging")
         await self._engage()
         self._phase("recording")
@@ -196,7 +198,6 @@ class SessionNode(CaptureNode):
             await self._pause(_SETTLE_S)
             if again and self._retargeting_word() == "holding":
                 await self._call("discard")
-                await self._call("halt")
                 raise
             await self._complete()
             raise SessionFailed(str(error)) from error

@@ -11,7 +11,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, WrenchStamped
 from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import Bool, String
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from capture_nodes import topics
@@ -22,7 +22,8 @@ from capture_nodes.cdr_template import (
     pose_template,
     wrench_template,
 )
-from capture_nodes.node_runtime import CaptureNode, CountingPublisher, DrainedGroup, drain, run_node
+from capture_nodes.emergency_stop import EmergencyStopListener
+from capture_nodes.node_runtime import CaptureNode, CountingPublisher, DrainedGroup, run_node
 from capture_nodes.resources import robot_description_file, scene_file
 from capture_nodes.simulation.pacing import TickPacer
 from capture_nodes.simulation.scene import load_scene
@@ -99,9 +100,7 @@ class SimulatedRobotNode(CaptureNode):
         self._commands = self.create_subscription(
             JointState, topics.JOINT_COMMANDS, lambda _: None, topics.recent_qos(), callback_group=group
         )
-        self._stops = self.create_subscription(
-            Bool, topics.EMERGENCY_STOP, lambda _: None, topics.latched_qos(), callback_group=group
-        )
+        self._emergency_stop = EmergencyStopListener(self, group)
         self.create_service(Trigger, "~/reset_scene", self._on_reset)
         self._pacer = TickPacer(1.0 / TICK_RATE_HZ)
         self._stamps = StampClock()
@@ -140,9 +139,8 @@ class SimulatedRobotNode(CaptureNode):
             self.get_logger().error(f"the simulation stopped: {error}")
 
     def _take_inputs(self, now_s: float) -> None:
-        stop = drain(self._stops, Bool)
-        if stop is not None:
-            self._robot.set_emergency_stop(stop.data)
+        if (stop := self._emergency_stop.take()) is not None:
+            self._robot.set_emergency_stop(stop)
         while (taken := self._commands.handle.take_message(JointState, False)) is not None:
             command = taken[0]
             stamp = command.header.stamp

@@ -14,6 +14,9 @@ from retargeting.errors import InvalidMotion
 
 Array = NDArray[np.float64]
 
+# Nobody is farther than this from where they stand.
+LARGEST_DISTANCE_M = 100.0
+
 
 class Axis(IntEnum):
     """Index into `sensor_msgs/Joy.axes` of `/trainer/buttons`. Triggers and squeezes 0..1, sticks -1..1."""
@@ -69,7 +72,8 @@ class MotionFrame:
 
     `poses` maps body points (`retargeting.body_points`) to ``(7,)`` poses in the `trainer` frame;
     a point that is not tracked is absent. Raises `InvalidMotion` on an unknown point, a wrong
-    shape, a non-finite value or a quaternion that is not of norm 1 (to 1e-3).
+    shape, a non-finite value, a position beyond `LARGEST_DISTANCE_M` or a quaternion that is not of
+    norm 1 (to 1e-3).
     """
 
     stamp_ns: int
@@ -84,6 +88,11 @@ class MotionFrame:
                 raise InvalidMotion(f"{name}: pose has shape {pose.shape}, (7,) expected")
             if not np.isfinite(pose).all():
                 raise InvalidMotion(f"{name}: non-finite pose {pose.tolist()}")
+            if np.abs(pose[:3]).max() > LARGEST_DISTANCE_M:
+                raise InvalidMotion(
+                    f"{name}: position {pose[:3].tolist()} is over {LARGEST_DISTANCE_M:g} m away; "
+                    "metres are expected"
+                )
             norm = float(pose[3:] @ pose[3:]) ** 0.5
             if abs(norm - 1.0) > 1e-3:
                 raise InvalidMotion(f"{name}: quaternion norm is {norm:.6f}, 1 +- 0.001 expected")

@@ -5,6 +5,7 @@ States and what leads from one to the next::
     idle --engage--> engaging --blend done--> tracking --release--> holding
     engaging, tracking --stale motion, robot does not follow, robot pushes too hard--> holding
     holding --engage--> engaging
+    tracking --the trainer's points jump--> engaging
     any --emergency stop--> emergency_stop --reset--> holding
 
 In idle nothing was ever commanded. From the first engage on there is a command in every tick: in
@@ -23,13 +24,18 @@ from numpy.typing import NDArray
 
 from retargeting.body_points import SIDES
 from retargeting.errors import RetargetingError
-from retargeting.frames import pose_from_matrix
+from retargeting.frames import (
+    pose_from_matrix,
+    quaternion_inverse,
+    quaternion_multiply,
+    rotation_vector_from_quaternion,
+)
 from retargeting.motion_frame import MotionFrame
 from retargeting.robot_model import RobotModel
 from retargeting.solver import POSE_SITES, Solver, SolverParameters, Step
 from retargeting.target_track import TargetTrack
 from retargeting.trainer_size import TrainerSizeEstimator
-from retargeting.trainer_to_robot import TrainerToRobot, measure_robot
+from retargeting.trainer_to_robot import Targets, TrainerToRobot, measure_robot
 
 Array = NDArray[np.float64]
 
@@ -47,24 +53,38 @@ MOVING_STATES = (State.ENGAGING, State.TRACKING)
 
 @dataclass(frozen=True)
 class RetargeterParameters:
-    """Timing of the state machine. The soft approach goes at most at `approach_m_s` on average."""
+    """Timing of the state machine. The soft approach goes at most at `approach_m_s` on average.
+
+    A wrist that moves between two frames by more than `jump_m` and faster than `jump_m_s`, or turns by
+    more than `jump_rad` and faster than `jump_rad_s`, did not move: its tracking jumped.
+    """
 
     rate_hz: float = 200.0
     stale_s: float = 0.1
     approach_m_s: float = 0.4
+    approach_rad_s: float = 1.0
     shortest_approach_s: float = 0.5
     size_frames: int = 30
     # A robot may lag for a moment (a contact, a fast swing); longer means that it does not follow.
     following_error_time_s: float = 0.25
+    jump_m: float = 0.15
+    jump_m_s: float = 8.0
+    jump_rad: float = 0.8
+    jump_rad_s: float = 30.0
 
     def __post_init__(self) -> None:
         bounds = {
             "rate_hz": (20.0, 1000.0),
             "stale_s": (0.02, 2.0),
             "approach_m_s": (0.01, 5.0),
+            "approach_rad_s": (0.01, 10.0),
             "shortest_approach_s": (0.05, 10.0),
             "size_frames": (1, 10_000),
             "following_error_time_s": (0.0, 5.0),
+            "jump_m": (0.0, 10.0),
+            "jump_m_s": (0.0, 1000.0),
+            "jump_rad": (0.0, 4.0),
+            "jump_rad_s": (0.0, 1000.0),
         }
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
@@ -115,6 +135,7 @@ class Retargeter:
         self._frame: MotionFrame | None = None
         self._frame_arrival_s = -math.inf
         self._measured: Array | None = None
+        self._measured_s = -math.inf
         self._last_stamp_ns: int | None = None
         self._engage_s = 0.0
         self._approach_s = 0.0
@@ -146,8 +167,11 @@ class Retargeter:
 
     def observe_motion(self, frame: MotionFrame, now_s: float) -> None:
         """Take a motion frame in that arrived at `now_s` (steady clock)."""
-        if self._frame is not None and frame.stamp_ns <= self._frame.stamp_ns:
-            return
+        gap_s = 0.0
+        if self._frame is not None:
+            gap_s = (frame.stamp_ns - self._frame.stamp_ns) * 1e-9
+            if gap_s <= 0.0:
+                return
         if self.mapping is None:
             size = self._estimator.observe(frame)
             if size is not None:
@@ -160,10 +184,28 @@ class Retargeter:
         if self.state in MOVING_STATES and len(targets.wrists) < len(self._sides):
             lost = [side for side in self._sides if side not in targets.wrists]
             self._hold(f"tracking of the {' and '.join(lost)} wrist is lost")
+        jump = self._jump(self._track, targets, gap_s) if self.state in MOVING_STATES else ""
+        if jump:
+            self._approach(self._track.poses.copy(), targets, now_s, f"{jump}; ")
         self._track.add(targets, frame.stamp_ns, now_s)
 
-    def observe_joints(self, positions: Mapping[str, float]) -> None:
-        """Take the robot's measured joints in (rad, m). Missing commanded joints make it unusable."""
+    def _jump(self, track: TargetTrack, targets: Targets, gap_s: float) -> str:
+        """What of the trainer was moved in `gap_s` as no arm can, if anything."""
+        limits = self.parameters
+        for side, pose in targets.wrists.items():
+            last = track.newest_poses[SIDES.index(side)]
+            distance, angle = float(np.linalg.norm(pose[:3] - last[:3])), _angle(pose[3:], last[3:])
+            if distance > max(limits.jump_m, limits.jump_m_s * gap_s):
+                return f"the {side} wrist jumped by {distance:.2f} m"
+            if angle > max(limits.jump_rad, limits.jump_rad_s * gap_s):
+                return f"the {side} wrist jumped by {angle:.2f} rad"
+        return ""
+
+    def observe_joints(self, positions: Mapping[str, float], now_s: float) -> None:
+        """Take the robot's measured joints (rad, m) in that arrived at `now_s` (steady clock).
+
+        Raises `RetargetingError` where a commanded joint is missing or not finite.
+        """
         try:
             measured = np.array([positions[name] for name in self.model.joint_names])
         except KeyError as error:
@@ -172,12 +214,13 @@ class Retargeter:
             ) from error
         if not np.isfinite(measured).all():
             raise RetargetingError("joint_states hold a non-finite position")
-        self._measured = measured
+        self._measured, self._measured_s = measured, now_s
 
     def observe_wrench(self, sensor: str, force_n: float) -> None:
         """Take a wrist's force (N) in; over the robot's cap the arms hold."""
         cap = self.model.description.safety.wrench_n
-        if self.state in MOVING_STATES and force_n > cap:
+        # Not `force_n > cap`: a force that is no number is no reason to go on.
+        if self.state in MOVING_STATES and not force_n <= cap:
             self._hold(f"{sensor} pushes with {force_n:.0f} N, over the cap of {cap:g} N")
 
     # ---- what is asked
@@ -188,6 +231,8 @@ class Retargeter:
             return "the emergency stop is set; reset it first"
         if self._measured is None:
             return "no joint_states from the robot yet"
+        if now_s - self._measured_s > self.parameters.stale_s:
+            return f"joint_states are {now_s - self._measured_s:.2f} s old"
         if self._frame is None:
             return "no /trainer/motion yet"
         if now_s - self._frame_arrival_s > self.parameters.stale_s:
@@ -220,17 +265,24 @@ class Retargeter:
         openings = np.array([targets.openings.get(side, 1.0) for side in SIDES])
         self._track = TargetTrack(start, openings, 1.0 / self.parameters.rate_hz)
         self._track.add(targets, self._frame.stamp_ns, now_s)
-        self._approach_from = start
-        distance = max(
-            float(np.linalg.norm(pose[:3] - start[SIDES.index(side), :3]))
-            for side, pose in targets.wrists.items()
-        )
-        # A smoothstep's peak speed is 1.5 times its average.
-        self._approach_s = max(self.parameters.shortest_approach_s, distance / self.parameters.approach_m_s)
-        self._engage_s = now_s
         self.transform_trainer_to_robot = self.mapping.transform_trainer_to_robot(self._frame)
         self._lagging_since_s = None
-        self._change(State.ENGAGING, f"approaching over {self._approach_s:.2f} s")
+        self._approach(start, targets, now_s)
+
+    def _approach(self, start: Array, targets: Targets, now_s: float, why: str = "") -> None:
+        """Blend softly from the poses `start` ``(3, 7)`` to where the targets are."""
+        limits = self.parameters
+        times_s = [limits.shortest_approach_s]
+        for side, pose in targets.wrists.items():
+            from_pose = start[SIDES.index(side)]
+            times_s.append(float(np.linalg.norm(pose[:3] - from_pose[:3])) / limits.approach_m_s)
+            times_s.append(_angle(pose[3:], from_pose[3:]) / limits.approach_rad_s)
+        if targets.head_rotation is not None and self.model.description.chains["head"]:
+            times_s.append(_angle(targets.head_rotation, start[2, 3:]) / limits.approach_rad_s)
+        # A smoothstep's peak speed is 1.5 times its average.
+        self._approach_s = max(times_s)
+        self._approach_from, self._engage_s = start, now_s
+        self._change(State.ENGAGING, f"{why}approaching over {self._approach_s:.2f} s")
 
     def release(self) -> None:
         """Stop following: brake and hold."""
@@ -272,11 +324,17 @@ class Retargeter:
             dt = min(real_s, nominal_s)
         self.ticks += 1
         self._check_inputs(now_s)
+        step: Step | None = None
+        targets: dict[str, Array] = {}
+        cause: int | None = None
         if self.state in MOVING_STATES and self._track is not None and self._frame is not None:
-            step, targets = self._follow(self._track, now_s, dt)
-            cause: int | None = self._frame.stamp_ns
-        else:
-            step, targets, cause = self.solver.brake(dt), {}, None
+            try:
+                step, targets = self._follow(self._track, now_s, dt)
+                cause = self._frame.stamp_ns
+            except RetargetingError as error:
+                self._hold(str(error))
+        if step is None:
+            step = self.solver.brake(dt)
         self.forced_exceptions += step.forced_exceptions
         self._last_stamp_ns = stamp_ns
         return AppliedCommand(
@@ -309,6 +367,10 @@ class Retargeter:
             return
         if self._measured is None:
             return
+        age_s = now_s - self._measured_s
+        if age_s > self.parameters.stale_s:
+            self._hold(f"joint_states are stale: the newest are {age_s * 1e3:.0f} ms old")
+            return
         error = np.abs(self._measured - self.solver.q)[: self.model.body_count]
         worst = int(np.argmax(error))
         cap = self.model.description.safety.following_error_rad
@@ -321,3 +383,9 @@ class Retargeter:
                 f"{self.model.joint_names[worst]} is {error[worst]:.2f} rad away from its command, "
                 f"over the cap of {cap:g} rad"
             )
+
+
+def _angle(a: Array, b: Array) -> float:
+    """Angle (rad) between the orientations `a` and `b` ``(4,)``."""
+    turn = rotation_vector_from_quaternion(quaternion_multiply(a, quaternion_inverse(b)))
+    return float(np.linalg.norm(turn))

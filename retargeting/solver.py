@@ -12,7 +12,6 @@ Both are exact box QPs; nothing is clipped afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numba
@@ -196,8 +195,8 @@ class Solver:
         self.goal = np.clip(positions, self.model.lower, self.model.upper)
         self._goal_velocity = np.zeros_like(self.goal)
 
-    def _model_at(self, q: Array, targets: SolverTargets, layout: TaskLayout | None = None) -> float:
-        layout = layout or self.layout
+    def _model_at(self, q: Array, targets: SolverTargets) -> float:
+        layout = self.layout
         tree = layout.tree
         known = np.any(targets.elbow_directions != 0.0, axis=1) & (layout.to_bodies > 0)
         cost: float = quadratic_model(
@@ -320,21 +319,9 @@ class Solver:
                     f"{model.name}: the command's quadratic problem failed (status {status})"
                 )
         position = np.clip(self.q + velocity * dt, model.lower, model.upper)
+        if not np.isfinite(position).all():
+            raise RetargetingError(f"{model.name}: the command is not finite")
         self.v = (position - self.q) / dt
         self.q = position
         clipped = tuple(name for name, out in zip(model.joint_names, outside, strict=True) if out)
         return Step(position.copy(), self.v.copy(), clipped, forced)
-
-
-def solve_within_position_limits(
-    solver: Solver, targets: SolverTargets, starts: Sequence[Array], steps: int = 60
-) -> tuple[Array, float]:
-    """The best goal ``(n,)`` over several starts, with position limits only, and its cost."""
-    best, best_cost = starts[0], np.inf
-    for start in starts:
-        solver.reset_goal(start)
-        solver.improve_goal(targets, steps)
-        cost = solver._model_at(solver.goal[: solver.model.body_count], targets)
-        if cost < best_cost:
-            best, best_cost = solver.goal.copy(), cost
-    return best, best_cost

@@ -85,6 +85,11 @@ class TargetTrack:
         self._last_stamp_s = 0.0
         self._period_s = _USUAL_PERIOD_S
 
+    @property
+    def newest_poses(self) -> Array:
+        """Where the newest frame leads to: ``(3, 7)``."""
+        return self._knots[-1].poses
+
     def add(self, targets: Targets, stamp_ns: int, now_s: float) -> None:
         """Head for a new frame's targets; what it does not hold stays where it is.
 

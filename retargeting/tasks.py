@@ -44,10 +44,6 @@ class TaskLayout:
     to_positions: Array
     posture_weights: Array
 
-    @property
-    def coordinate_count(self) -> int:
-        return len(self.posture_weights)
-
     def site_poses(self, q: Array) -> tuple[Array, Array]:
         """Positions ``(k, 3)`` and rotations ``(k, 3, 3)`` of the sites in the root for q ``(n,)``."""
         positions, rotations = self.tree.body_poses(q)

@@ -43,7 +43,7 @@ def play(model: RobotModel, motion: Path) -> Run:
     next_frame_s = 0.0
     for k in range(round((STANDING_S + source.duration_s) / TICK_S)):
         now_s, stamp_ns = k * TICK_S, 10**9 + k * 5_000_000
-        retargeter.observe_joints(measured)
+        retargeter.observe_joints(measured, now_s)
         if now_s >= next_frame_s:
             frame = source.frame_at(max(0.0, now_s - STANDING_S), stamp_ns)
             if frame is not None:

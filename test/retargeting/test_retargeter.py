@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retargeting.errors import RetargetingError
-from retargeting.frames import quaternion_from_rotation_vector
+from retargeting.errors import InvalidMotion, RetargetingError
+from retargeting.frames import quaternion_from_rotation_vector, quaternion_multiply
 from retargeting.motion_frame import Controls, MotionFrame
 from retargeting.retargeter import Retargeter, State
 from retargeting.robot_model import RobotModel
@@ -19,7 +19,12 @@ UNTURNED = np.array([0.0, 0.0, 0.0, 1.0])
 
 
 def person(
-    reach: dict[str, np.ndarray], stamp_ns: int, trigger: float = 0.0, heading_rad: float = 0.0, at=(0, 0)
+    reach: dict[str, np.ndarray],
+    stamp_ns: int,
+    trigger: float = 0.0,
+    heading_rad: float = 0.0,
+    at=(0, 0),
+    hand_roll_rad: float = 0.0,
 ):
     """A person of average size standing at `at`, wrists at `reach` from the shoulders, elbows low."""
     turn = quaternion_from_rotation_vector([0.0, 0.0, heading_rad])
@@ -41,7 +46,8 @@ def person(
         elbow = shoulder + x * along + np.sqrt(max(0.0, 0.3**2 - x * x)) * out
         poses[f"{side}_shoulder"] = np.r_[shoulder, turn]
         poses[f"{side}_elbow"] = np.r_[elbow, turn]
-        poses[f"{side}_wrist"] = np.r_[shoulder + length * along, turn]
+        hand = quaternion_multiply(turn, quaternion_from_rotation_vector([hand_roll_rad, 0.0, 0.0]))
+        poses[f"{side}_wrist"] = np.r_[shoulder + length * along, hand]
     axes = [0.0] * 8
     axes[0] = axes[1] = trigger
     return MotionFrame(stamp_ns, poses, Controls(axes=tuple(axes)))
@@ -66,7 +72,7 @@ class Loop:
     def run(self, duration_s: float, reach=None, tick_s=lambda: TICK_S, **person_arguments):
         end_s = self.now_s + duration_s
         while self.now_s < end_s:
-            self.retargeter.observe_joints(self.measured)
+            self.retargeter.observe_joints(self.measured, self.now_s)
             if reach is not None and self.now_s >= self.next_frame_s:
                 self.next_frame_s = max(self.next_frame_s + FRAME_S, self.now_s)
                 wrists = reach(self.now_s) if callable(reach) else reach
@@ -217,6 +223,70 @@ def test_engaging_without_input_says_what_is_missing(kestrel: RobotModel):
     retargeter = Retargeter(kestrel)
     with pytest.raises(RetargetingError, match="no joint_states"):
         retargeter.engage(0.0)
-    retargeter.observe_joints(kestrel.neutral_positions())
+    retargeter.observe_joints(kestrel.neutral_positions(), 0.0)
     with pytest.raises(RetargetingError, match="/trainer/motion"):
         retargeter.engage(0.0)
+
+
+def test_old_joint_states_refuse_to_engage_and_hold(kestrel: RobotModel):
+    loop = Loop(kestrel).run(0.5, READY)
+    with pytest.raises(RetargetingError, match=r"joint_states are 1\.0\d s old"):
+        loop.retargeter.engage(loop.now_s + 1.0)
+    loop = engaged(kestrel)
+    for _ in range(60):  # motion goes on, joint states do not
+        loop.retargeter.observe_motion(person(READY, int(loop.now_s * 1e9)), loop.now_s)
+        loop.tick()
+        loop.now_s += TICK_S
+    assert loop.retargeter.state is State.HOLDING
+    assert "joint_states are stale" in loop.retargeter.reason
+    assert np.abs(loop.commands[-1].velocities).max() == 0.0
+
+
+def test_a_trainer_who_jumps_is_approached_softly(model: RobotModel):
+    """Another take begins, or a lost pelvis turns the whole frame: no arm goes there at full speed."""
+    loop = engaged(model)
+    far = {side: np.array([0.05, 0.0, -0.5]) for side in ("left", "right")}
+    loop.run(0.02, far)
+    assert loop.retargeter.state is State.ENGAGING
+    assert "jumped by" in loop.retargeter.reason
+    before = len(loop.commands)
+    loop.run(4.0, far)
+    assert loop.retargeter.state is State.TRACKING
+    targets = np.array([command.targets["left_wrist"][:3] for command in loop.commands[before:]])
+    speeds = np.linalg.norm(np.diff(targets, axis=0), axis=1) / TICK_S
+    assert speeds.max() <= 1.6 * loop.retargeter.parameters.approach_m_s
+
+
+def test_a_turned_hand_is_approached_softly(kestrel: RobotModel):
+    loop = Loop(kestrel).run(0.5, READY, hand_roll_rad=2.5)
+    loop.retargeter.engage(loop.now_s)
+    loop.run(0.01, READY, hand_roll_rad=2.5)
+    seconds = float(loop.retargeter.reason.split()[2])
+    start, end = loop.retargeter._approach_from, loop.retargeter._track.newest_poses
+    angle = 2.0 * np.arccos(min(1.0, abs(float(start[0, 3:] @ end[0, 3:]))))
+    assert seconds >= angle / loop.retargeter.parameters.approach_rad_s - 0.01
+
+
+def test_a_force_that_is_no_number_holds(kestrel: RobotModel):
+    loop = engaged(kestrel)
+    loop.retargeter.observe_wrench("left_wrist", float("nan"))
+    assert loop.retargeter.state is State.HOLDING
+
+
+def test_a_solver_that_fails_brakes_and_holds(kestrel: RobotModel, monkeypatch: pytest.MonkeyPatch):
+    loop = engaged(kestrel)
+    loop.run(0.2, lambda t: {side: READY[side] + [0.0, 0.1 * np.sin(3 * t), 0.0] for side in READY})
+
+    def fail(*_arguments):
+        raise RetargetingError("the problem has no answer")
+
+    monkeypatch.setattr(loop.retargeter.solver, "follow", fail)
+    loop.run(0.5, READY)  # every command is checked against the limits
+    assert loop.retargeter.state is State.HOLDING and loop.retargeter.reason == "the problem has no answer"
+    assert np.abs(loop.commands[-1].velocities).max() == 0.0
+
+
+def test_a_pose_in_other_units_is_refused():
+    poses = {"head": np.array([0.0, 0.0, 1650.0, 0.0, 0.0, 0.0, 1.0])}
+    with pytest.raises(InvalidMotion, match=r"head: position .* over 100 m away; metres are expected"):
+        MotionFrame(1, poses)
