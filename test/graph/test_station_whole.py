@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import signal
@@ -19,6 +20,8 @@ rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 from mcap.reader import make_reader  # noqa: E402
 from mcap_ros2.decoder import DecoderFactory  # noqa: E402
 from rclpy.context import Context  # noqa: E402
+from rclpy.serialization import deserialize_message  # noqa: E402
+from rosbags.highlevel import AnyReader  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 
 from capture_nodes.recording.recovery import recover_all  # noqa: E402
@@ -33,6 +36,14 @@ TIMEOUT_S = 240.0
 # command and following it takes.
 WATCHDOG_S, ACCELERATION_RAD_S2, FOLLOWING_S = 0.1, 30.0, 0.06
 MOVING_RAD_S, STANDING_RAD_S = 0.3, 0.05
+
+
+def has_package(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 class Station:
@@ -105,6 +116,41 @@ class Station:
         return found
 
 
+class JointWatch:
+    """The joint states as published: `raw`, and (seconds of ROS time, fastest joint's rad/s) of each."""
+
+    def __init__(self) -> None:
+        self.samples: list[tuple[float, float]] = []
+        self.raw: list[bytes] = []
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        context = Context()
+        rclpy.init(context=context, domain_id=DOMAIN)
+        node = rclpy.create_node("joint_watch", context=context)
+        subscription = node.create_subscription(JointState, "/kestrel/joint_states", print, stream_qos(200))
+        while not self._ending.wait(0.002):
+            while (taken := subscription.handle.take_message(JointState, True)) is not None:
+                message = deserialize_message(taken[0], JointState)
+                stamp = message.header.stamp
+                self.raw.append(taken[0])
+                self.samples.append((stamp.sec + stamp.nanosec * 1e-9, max(map(abs, message.velocity))))
+        node.destroy_node()
+        rclpy.try_shutdown(context=context)
+
+    def wait_for_motion(self) -> None:
+        deadline = time.monotonic() + 60.0
+        while not self.samples or self.samples[-1][1] < MOVING_RAD_S:
+            assert time.monotonic() < deadline, "the robot never moved"
+            self._ending.wait(0.002)
+
+    def close(self) -> None:
+        self._ending.set()
+        self._thread.join()
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Station]]:
     stations: list[Station] = []
@@ -134,15 +180,47 @@ def check_recorded(station: Station, code: int) -> None:
 
 
 def test_one_scripted_repetition(start: Callable[..., Station]) -> None:
+    """Every joint state that was published is in the file, bit for bit, for an independent reader too."""
     station = start("source:=script", "episodes:=1")
-    check_recorded(station, station.end())
+    watch = JointWatch()
+    try:
+        code = station.end()
+    finally:
+        watch.close()
+    check_recorded(station, code)
+    (file,) = station.episodes()
+    with file.open("rb") as stream:
+        recorded = [
+            message.data
+            for _, _, message in make_reader(stream).iter_messages(topics=["/kestrel/joint_states"])
+        ]
+    first = watch.raw.index(recorded[0])
+    assert recorded == watch.raw[first : first + len(recorded)]
+    with AnyReader([file]) as reader:
+        connections = [c for c in reader.connections if c.topic == "/kestrel/joint_states"]
+        assert [bytes(data) for _, _, data in reader.messages(connections=connections)] == recorded
+        message = reader.deserialize(recorded[0], connections[0].msgtype)
+        assert len(message.name) == len(message.position) > 10
 
 
 @pytest.mark.skipif(not list(MOTIONS.glob("*.bvh")), reason=f"no recorded motions in {MOTIONS}")
-def test_one_recorded_motion(start: Callable[..., Station]) -> None:
+@pytest.mark.skipif(not has_package("example-robot-data"), reason="example-robot-data is not installed")
+def test_one_recorded_motion_on_a_real_humanoid(start: Callable[..., Station]) -> None:
     motion = min(MOTIONS.glob("*.bvh"), key=lambda path: path.stat().st_size)
-    station = start("source:=bvh", f"motion:={motion}", "episodes:=1")
+    station = start("robot:=g1", "source:=bvh", f"motion:={motion}", "episodes:=1")
     check_recorded(station, station.end())
+    (file,) = station.episodes()
+    command = [sys.executable, "-m", "episodes.cli", "check", "--json", str(file)]
+    result = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
+    (report,) = json.loads(result.stdout)
+    figures = {check["name"]: check["figures"] for check in report["checks"]}
+    assert figures["streams"]["lost"] == figures["limits"]["violations"] == 0
+    # On the frames that a solution of the position limits alone reaches within 5 mm.
+    reachable = figures["tracking"]["reachable_position"]
+    assert reachable["coverage"] >= 0.6
+    for wrist in ("left_wrist", "right_wrist"):
+        assert reachable[wrist]["commanded_m"]["p95"] <= 0.025
+        assert reachable[wrist]["commanded_deg"]["p95"] <= 6.0
 
 
 def test_interrupt_completes_the_episode_at_hand(start: Callable[..., Station]) -> None:
@@ -167,38 +245,6 @@ def test_a_repetition_that_was_held_is_discarded_and_tried_again(start: Callable
     check_recorded(station, station.end())
     assert "stale" in station.text
     assert len(list(station.root.glob(".trash/**/*.mcap"))) == 1
-
-
-class JointWatch:
-    """Speeds of the robot's joints as they are published: (seconds of ROS time, fastest joint's rad/s)."""
-
-    def __init__(self) -> None:
-        self.samples: list[tuple[float, float]] = []
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        context = Context()
-        rclpy.init(context=context, domain_id=DOMAIN)
-        node = rclpy.create_node("joint_watch", context=context)
-        subscription = node.create_subscription(JointState, "/kestrel/joint_states", print, stream_qos(200))
-        while not self._ending.wait(0.002):
-            while (taken := subscription.handle.take_message(JointState, False)) is not None:
-                stamp = taken[0].header.stamp
-                self.samples.append((stamp.sec + stamp.nanosec * 1e-9, max(map(abs, taken[0].velocity))))
-        node.destroy_node()
-        rclpy.try_shutdown(context=context)
-
-    def wait_for_motion(self) -> None:
-        deadline = time.monotonic() + 60.0
-        while not self.samples or self.samples[-1][1] < MOVING_RAD_S:
-            assert time.monotonic() < deadline, "the robot never moved"
-            self._ending.wait(0.002)
-
-    def close(self) -> None:
-        self._ending.set()
-        self._thread.join()
 
 
 def last_states(file: Path) -> dict[str, str]:

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+# The launch tests share a module.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
 LAUNCH_FOLDER = Path(__file__).resolve().parents[2] / "launch"
 
 
@@ -26,19 +29,21 @@ def _recorded(name: str) -> type[Recorded]:
 
 
 class FakeContext:
-    """Launch configurations as `launch` keeps them: text by name."""
+    """Launch configurations as `launch` keeps them, text by name; and whether it is shutting down."""
 
-    def __init__(self, values: dict[str, str]) -> None:
-        self.values = values
+    def __init__(self, values: dict[str, str], is_shutdown: bool = False) -> None:
+        self.launch_configurations = values
+        self.is_shutdown = is_shutdown
+        self.locals = types.SimpleNamespace()
 
 
 class FakeConfiguration(Recorded):
     def perform(self, context: FakeContext) -> str:
-        return context.values[self.arguments[0]]
+        return context.launch_configurations[self.arguments[0]]
 
 
 MODULES: dict[str, dict[str, type]] = {
-    "launch": {"LaunchDescription": _recorded("LaunchDescription")},
+    "launch": {name: _recorded(name) for name in ("Event", "EventHandler", "LaunchDescription")},
     "launch.actions": {
         name: _recorded(name)
         for name in (
