@@ -9,6 +9,7 @@ from capture_nodes.scripted_task import HAND_RPY_RAD, NOT_SAID, TaskParameters
 from capture_nodes.sources.registry import SourceOptions
 
 _STARTS = ("auto", "service")
+RATE_BOUNDS_HZ = (10.0, 250.0)
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,9 @@ class HeadsetParameters:
 
     def __post_init__(self) -> None:
         problems = []
-        if not 10.0 <= self.rate_hz <= 250.0:
-            problems.append(f"rate_hz:={self.rate_hz:g}: 10..250 Hz is expected")
+        low, high = RATE_BOUNDS_HZ
+        if not low <= self.rate_hz <= high:
+            problems.append(f"rate_hz:={self.rate_hz:g}: {low:g}..{high:g} Hz is expected")
         if self.start not in _STARTS:
             problems.append(f"start:={self.start}: one of {', '.join(_STARTS)} is expected")
         if self.side not in ("auto", "left", "right"):

@@ -11,6 +11,7 @@ import dataclasses
 import signal
 import sys
 import time
+from array import array
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any, TypeVar
@@ -32,6 +33,13 @@ from retargeting.errors import InvalidConfiguration, RetargetingError
 Parameters = TypeVar("Parameters")
 
 EXIT_BAD_CONFIGURATION = 2
+_EXPECTED = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple: "a list such as [1.0, 2.0]",
+}
 _DIAGNOSTICS_PERIOD_S = 1.0
 _ACKNOWLEDGE_TIMEOUT_S = 1.0
 
@@ -130,11 +138,12 @@ class CaptureNode(Node):
                 given = float(given)
             if isinstance(default, str) and not isinstance(given, str):
                 given = str(given)
-            if isinstance(default, tuple) and not isinstance(given, str):
-                given = tuple(given)  # type: ignore[arg-type]
+            # rclpy gives a list of numbers as an array.
+            if isinstance(default, tuple) and isinstance(given, list | tuple | array):
+                given = tuple(given)
             if type(given) is not type(default):
-                expected = type(default).__name__
-                problems.append(f"parameter {field.name}: {given!r} is given, a {expected} is expected")
+                expected = _EXPECTED[type(default)]
+                problems.append(f"parameter {field.name}: {given!r} is given, {expected} is expected")
                 continue
             # The override is applied by us, so that an int is accepted where a float is meant.
             self.declare_parameter(
@@ -237,9 +246,21 @@ def run_node(factory: Callable[[], CaptureNode]) -> None:
         stopping = True
 
     prepare_ros_environment()
-    rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # the base of rclpy's errors about arguments and environment
+        # Behind ", at" is a line of rcl's own source.
+        reason = " ".join(str(error).split()).removeprefix("failed to initialize rcl: ").split(", at /")[0]
+        _complain(
+            name,
+            CaptureError(
+                f"ROS cannot start with these arguments: {reason} (usage: --ros-args -p name:=value)"
+            ),
+        )
+        sys.exit(EXIT_BAD_CONFIGURATION)
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGHUP, on_signal)  # the terminal of a `ros2 launch` was closed
     try:
         node = factory()
     except (CaptureError, RetargetingError) as error:

@@ -49,7 +49,6 @@ def station_environment(environment: Mapping[str, str], domain_id: int) -> dict[
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "PYTHONUNBUFFERED": "1",
-        "MUJOCO_GL": "egl",
     }
     added |= {name: value for name, value in defaults.items() if name not in environment}
     return added

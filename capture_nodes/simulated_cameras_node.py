@@ -129,9 +129,12 @@ class SimulatedCamerasNode(CaptureNode):
                     renderer.render(name)
         except CaptureError as error:
             self._failure = error
-            self._ready.set()
             return
-        self._ready.set()
+        except Exception as error:  # graphics drivers fail in many ways; the constructor waits for us
+            self._failure = CaptureError(f"the cameras cannot draw: {error!r}")
+            return
+        finally:
+            self._ready.set()
         try:
             self._draw(renderers)
         except Exception as error:  # the thread's end is the node's end

@@ -16,16 +16,23 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from capture_nodes.errors import CaptureError
+from capture_nodes.headset_parameters import RATE_BOUNDS_HZ, HeadsetParameters
+from capture_nodes.recording.episode_record import EpisodeFields
+from capture_nodes.recording.recorder_configuration import load_recorder_configuration
 from capture_nodes.resources import config_file, robot_description_file, scene_file
 from capture_nodes.ros_environment import prepare_ros_environment, station_environment
-from capture_nodes.simulation.scene import load_scene
-from capture_nodes.sources.registry import SOURCES, SourceOptions, open_source
+from capture_nodes.scripted_task import ScriptedTask
+from capture_nodes.simulation.scene import layout_scene, load_scene
+from capture_nodes.sources.person import Person
+from capture_nodes.sources.registry import SOURCES, open_source
 from retargeting.errors import InvalidConfiguration, RetargetingError
-from retargeting.robot_model import load_robot
+from retargeting.retargeter import RetargeterParameters
+from retargeting.robot_model import RobotModel, load_robot
 
 DEFAULT_DOMAIN_ID = 73
 # The recorder completes the episode at hand and hears everyone's final counts before it ends.
@@ -81,6 +88,7 @@ class StationArguments:
     source: str
     motion: str
     scale: float
+    up_axis: str
     loop: bool
     headset_rate_hz: float
     episodes: int
@@ -108,7 +116,10 @@ class StationArguments:
 
 @dataclass(frozen=True)
 class StationPlan:
-    """Everything needed to run one station; `processes` in the order in which they are stopped."""
+    """Everything needed to run one station; `processes` in the order in which they are stopped.
+
+    `warnings` are what the robot's URDF had that was mended, to be shown before starting.
+    """
 
     arguments: StationArguments
     robot: str
@@ -119,6 +130,7 @@ class StationPlan:
     report_path: Path
     processes: tuple[ProcessPlan, ...]
     environment: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
 
     @property
     def has_session(self) -> bool:
@@ -128,20 +140,24 @@ class StationPlan:
 # Smallest and largest value of every number; the unit is in the name.
 _BOUNDS: dict[str, tuple[float, float]] = {
     "scale": (0.0, 1000.0),
-    "headset_rate_hz": (1.0, 1000.0),
+    "headset_rate_hz": RATE_BOUNDS_HZ,
     "episodes": (0, 100_000),
     "seed": (-1, 2**31 - 1),
     "camera_width": (16, 4096),
     "camera_height": (16, 4096),
     "camera_rate_hz": (1.0, 240.0),
     "command_rate_hz": (20.0, 1000.0),
-    "stale_s": (0.01, 10.0),
+    "stale_s": (0.02, 2.0),
     "command_timeout_s": (0.01, 10.0),
     "domain_id": (-1, LARGEST_DOMAIN_ID),
     "ready_timeout_s": (1.0, 3600.0),
     "episode_timeout_s": (1.0, 86_400.0),
     "stop_timeout_s": (0.1, 600.0),
 }
+# Of these 0 is possible too: as the robot.yaml says.
+_AS_THE_ROBOT_SAYS = ("camera_width", "camera_height", "camera_rate_hz", "command_timeout_s")
+# Motion is late only when more than one frame is missing.
+_STALE_PERIODS = 2.0
 
 
 def argument_names() -> tuple[str, ...]:
@@ -196,12 +212,13 @@ def make_plan(
     domain_id = _domain_id(settings, environment, problems)
     robot = _check_robot(settings, problems)
     _check_source(settings, problems)
-    _check_scene(settings, problems)
+    _check_scene(settings, robot, problems)
     root = _check_root(settings, problems)
     _check_combinations(settings, problems)
+    _check_recording(settings, problems)
     if problems or robot is None:
         raise StationError(problems)
-    robot_name, robot_file = robot
+    robot_name, robot_file = robot.name, robot.description.file
     report_path = root / ".station" / f"report_domain_{domain_id}.json"
     return StationPlan(
         arguments=settings,
@@ -213,6 +230,7 @@ def make_plan(
         report_path=report_path,
         processes=_processes(settings, robot_name, robot_file, root, report_path),
         environment=station_environment(environment, domain_id),
+        warnings=robot.urdf.warning_lines(),
     )
 
 
@@ -223,10 +241,6 @@ def _processes(
     # A known robot goes by name, so that the file is found again by each process; others by path.
     robot_argument = settings.robot if settings.robot == robot else str(robot_file)
     session = settings.episodes > 0
-    motion, recorder_config = (
-        str(Path(text).expanduser().absolute()) if text else ""
-        for text in (settings.motion, settings.recorder_config)
-    )
     scene = str(_scene(settings).absolute())
 
     def process(name: str, parameters: Mapping[str, ParameterValue], where: str = namespace) -> ProcessPlan:
@@ -241,18 +255,8 @@ def _processes(
             stop_timeout_s=settings.stop_timeout_s + (_FINISHING_S if name == "recorder" else 0.0),
         )
 
-    headset: dict[str, ParameterValue] = {
-        "source": settings.source,
-        "motion": motion,
-        "scale": settings.scale,
-        "loop": settings.loop,
-        "rate_hz": settings.headset_rate_hz,
-        "scene": scene,
-        "seed": settings.seed,
-        "start": "service" if session else "auto",
-    }
     processes = [
-        process("headset", headset, "/trainer"),
+        process("headset", _headset_parameters(settings), "/trainer"),
         process(
             "retargeting",
             {"rate_hz": settings.command_rate_hz, "stale_s": settings.stale_s, "auto_engage": not session},
@@ -279,8 +283,8 @@ def _processes(
             "recorder",
             {
                 "root": str(root),
-                "config": recorder_config,
-                "skill": settings.skill or _usual_skill(settings),
+                "config": _absolute(settings.recorder_config),
+                "skill": _skill(settings),
                 "operator": settings.operator,
                 "source": settings.source,
                 "scenario": settings.scenario,
@@ -295,8 +299,28 @@ def _processes(
     return tuple(processes)
 
 
-def _usual_skill(settings: StationArguments) -> str:
-    return "pick_and_place" if settings.source == "script" else "free_motion"
+def _headset_parameters(settings: StationArguments) -> dict[str, ParameterValue]:
+    up_axis = settings.up_axis
+    return {
+        "source": settings.source,
+        "motion": _absolute(settings.motion),
+        "scale": settings.scale,
+        # A bare y is true to ROS; with its sign it stays a text.
+        "up_axis": f"+{up_axis}" if up_axis in ("x", "y", "z") else up_axis,
+        "loop": settings.loop,
+        "rate_hz": settings.headset_rate_hz,
+        "scene": str(_scene(settings).absolute()),
+        "seed": settings.seed,
+        "start": "service" if settings.episodes > 0 else "auto",
+    }
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute()) if path else ""
+
+
+def _skill(settings: StationArguments) -> str:
+    return settings.skill or ("pick_and_place" if settings.source == "script" else "free_motion")
 
 
 def _scene(settings: StationArguments) -> Path:
@@ -388,11 +412,15 @@ def _convert(name: str, value: object, kind: type, problems: list[str]) -> Param
         return None
     low, high = _BOUNDS[name]
     noun = "a whole number" if kind is int else "a number"
+    if name in _AS_THE_ROBOT_SAYS:
+        noun = f"0 (as in robot.yaml) or {noun}"
     try:
         number: int | float = int(text) if kind is int else float(text)
     except ValueError:
         problems.append(f"{name}:={text}: {noun} {low:g} .. {high:g} is expected")
         return None
+    if number == 0 and name in _AS_THE_ROBOT_SAYS:
+        return number
     if not math.isfinite(number) or not low <= number <= high:
         problems.append(f"{name}:={text}: {noun} {low:g} .. {high:g} is expected")
         return None
@@ -413,10 +441,15 @@ def _domain_id(settings: StationArguments, environment: Mapping[str, str], probl
     return int(text)
 
 
-def _check_robot(settings: StationArguments, problems: list[str]) -> tuple[str, Path] | None:
+def _headset(settings: StationArguments) -> HeadsetParameters:
+    """What the headset node will be given. A loop that cannot be is told in the words of the station."""
+    parameters: dict[str, Any] = {**_headset_parameters(settings), "robot": settings.robot, "loop": False}
+    return HeadsetParameters(**parameters)
+
+
+def _check_robot(settings: StationArguments, problems: list[str]) -> RobotModel | None:
     try:
-        file = robot_description_file(settings.robot)
-        return load_robot(file).description.name, file
+        return load_robot(robot_description_file(settings.robot))
     except InvalidConfiguration as error:
         problems.extend(str(problem) for problem in error.problems)
     except (CaptureError, RetargetingError) as error:
@@ -433,18 +466,27 @@ def _check_source(settings: StationArguments, problems: list[str]) -> None:
             f"source:={settings.source}: unknown source.{hint} Known sources: {', '.join(SOURCES)}"
         )
         return
-    motion = str(Path(settings.motion).expanduser()) if settings.motion else ""
     try:
-        open_source(settings.source, SourceOptions(motion=motion, scale=settings.scale, loop=settings.loop))
+        open_source(settings.source, _headset(settings).source_options)
     except CaptureError as error:
         problems.extend(str(error).splitlines())
 
 
-def _check_scene(settings: StationArguments, problems: list[str]) -> None:
+def _check_scene(settings: StationArguments, robot: RobotModel | None, problems: list[str]) -> None:
+    """The scene, and whether the robot can have it in front of it, work in it and see it."""
     try:
-        load_scene(_scene(settings))
-    except CaptureError as error:
+        scene = load_scene(_scene(settings))
+        if robot is not None and settings.source == "script":
+            headset = _headset(settings)
+            ScriptedTask(robot, Person.of_stature(headset.stature_m), headset.task_parameters)
+        elif robot is not None:
+            layout_scene(robot, scene)
+    except (CaptureError, RetargetingError) as error:
         problems.extend(str(error).splitlines())
+    if robot is not None and settings.cameras and not robot.description.cameras:
+        problems.append(
+            f"cameras:=true: {robot.description.file} names no camera (sensors.cameras); say cameras:=false"
+        )
 
 
 def _check_root(settings: StationArguments, problems: list[str]) -> Path:
@@ -469,8 +511,39 @@ def _check_combinations(settings: StationArguments, problems: list[str]) -> None
             f"loop:=true with episodes:={settings.episodes}: a repetition ends with the motion, and a looped "
             "one never ends; leave loop:= out, or give episodes:=0"
         )
-    if settings.recorder_config and not Path(settings.recorder_config).expanduser().is_file():
+    if settings.loop and settings.source == "script":
+        problems.append(
+            "loop:=true with source:=script: the scripted trainer acts once on what it sees; leave loop:= "
+            "out, or give source:=bvh"
+        )
+    shortest_s = _STALE_PERIODS / settings.headset_rate_hz
+    if settings.stale_s <= shortest_s:
+        problems.append(
+            f"stale_s:={settings.stale_s:g} with headset_rate_hz:={settings.headset_rate_hz:g}: more than "
+            f"{_STALE_PERIODS:g} frames of the motion ({shortest_s:.3g} s) is expected, or one late frame "
+            "holds the robot"
+        )
+    try:
+        RetargeterParameters(rate_hz=settings.command_rate_hz, stale_s=settings.stale_s)
+    except RetargetingError as error:
+        problems.append(f"command_rate_hz, stale_s: {error}")
+
+
+def _check_recording(settings: StationArguments, problems: list[str]) -> None:
+    try:
+        EpisodeFields(robot="robot", skill=_skill(settings))
+    except CaptureError as error:
+        problems.append(f"skill:={settings.skill}: {error}")
+    if not settings.recorder_config:
+        return
+    path = Path(settings.recorder_config).expanduser()
+    if not path.is_file():
         problems.append(f"recorder_config:={settings.recorder_config}: there is no such file")
+        return
+    try:
+        load_recorder_configuration(path)
+    except CaptureError as error:
+        problems.extend(f"recorder_config:={line}" for line in str(error).splitlines())
 
 
 def usage() -> str:
@@ -482,7 +555,7 @@ def usage() -> str:
         "Start a station on this machine: trainer, retargeting, robot, cameras, recorder, and a session\n"
         "that records the repetitions. Ctrl-C stops all in order; the episode at hand is completed.\n\n"
         "  station robot:=kestrel source:=script episodes:=3 root:=recordings\n"
-        "  station robot:=talos source:=bvh motion:=FILE.bvh episodes:=1\n\n"
+        "  station robot:=g1 source:=bvh motion:=FILE.bvh episodes:=1\n\n"
         "exit code: 0 all went well; 1 the session failed, messages were lost or an episode broke a limit;\n"
         "2 an argument or a file cannot be used; 3 a process died or never became ready; 130 interrupted\n\n"
         f"arguments and defaults (config/station.yaml):\n\n{indented}"
@@ -501,6 +574,8 @@ def main() -> None:
         for problem in error.problems:
             print(f"station: error: {problem}", file=sys.stderr)
         sys.exit(EXIT_BAD_ARGUMENTS)
+    for warning in plan.warnings:
+        print(f"station: warning: {warning}", file=sys.stderr)
     os.environ.update(plan.environment)
     try:
         from capture_nodes.station_supervisor import Supervisor

@@ -13,7 +13,6 @@ import os
 PHYSICS = 20
 COMMANDS = 15
 MOTION = 10
-TAKING = 5
 
 
 def prefer_thread(level: int) -> bool:
@@ -26,5 +25,9 @@ def prefer_thread(level: int) -> bool:
 
 
 def step_back(niceness: int) -> None:
-    """Let everything else on the machine go before the calling process."""
-    os.nice(niceness)
+    """Let others go before the calling process, where threads with a deadline cannot ask for more."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    if prefer_thread(1):
+        os.sched_setscheduler(0, *before)
+    else:
+        os.nice(niceness)

@@ -129,8 +129,13 @@ def contact_force_n(bag: Bag, model: AttachedModel, hand_link: str, at_ns: IntAr
     return total
 
 
-def vertical_force_n(bag: Bag, model: AttachedModel, name: str, at_ns: IntArray) -> Array:
-    """The wrist sensor's force along the root link's z (N) at given times, by the measured joints."""
+def vertical_force_and_height(
+    bag: Bag, model: AttachedModel, name: str, at_ns: IntArray
+) -> tuple[Array, Array]:
+    """The wrist sensor's force along the root link's z (N), and its z (m), at given times.
+
+    Both ``(n,)``, by the measured joints.
+    """
     samples = bag.wrenches(bag.topic(f"wrench/{name}"))
     states = bag.joints(bag.topic("joint_states"))
     q = np.stack([_resampled(at_ns, states.stamp_ns, column) for column in states.position.T], axis=1)
@@ -140,7 +145,38 @@ def vertical_force_n(bag: Bag, model: AttachedModel, name: str, at_ns: IntArray)
     link = model.wrenches[name]
     placement = model.tree.place([link], states.names, q)[link]
     vertical: Array = np.einsum("nj,nj->n", placement.rotation[:, 2], force)
-    return vertical
+    return vertical, placement.position[:, 2]
+
+
+def acceleration_of(values: Array, stamp_ns: IntArray, window_s: float = 0.1) -> Array:
+    """Second derivative ``(n,)`` per s² of evenly sampled values, of the parabola through each window."""
+    if len(values) < 3:
+        return np.zeros(len(values))
+    period_s = float(np.median(np.diff(stamp_ns))) * 1e-9
+    half = max(1, round(0.5 * window_s / period_s))
+    squares = np.arange(-half, half + 1, dtype=np.float64) ** 2
+    weights = squares - squares.mean()
+    padded = np.pad(values, half, mode="edge")
+    second: Array = 2.0 * np.convolve(padded, weights, mode="valid") / float(weights @ weights)
+    return second / period_s**2
+
+
+def weight_of_empty_hand(vertical_n: Array, acceleration_m_s2: Array) -> tuple[float, float]:
+    """What an empty hand reads at rest (N), and more per m/s² upwards (kg).
+
+    Least squares, without the samples that a jolt takes far from it.
+    """
+    rest_n = float(np.median(vertical_n))
+    if float(np.abs(acceleration_m_s2).max(initial=0.0)) < 0.1:
+        return rest_n, 0.0
+    kept = np.ones(len(vertical_n), dtype=bool)
+    mass_kg = 0.0
+    for _ in range(3):
+        columns = np.stack([np.ones(int(kept.sum())), acceleration_m_s2[kept]], axis=1)
+        (rest_n, mass_kg), *_ = np.linalg.lstsq(columns, vertical_n[kept], rcond=None)
+        error = np.abs(vertical_n - rest_n - mass_kg * acceleration_m_s2)
+        kept = error <= 3.0 * max(float(np.median(error)), 1e-6)
+    return float(rest_n), float(mass_kg)
 
 
 @dataclass(frozen=True)
@@ -166,18 +202,22 @@ def hand_agreement(
     lifted: NDArray[np.bool_],
     contact_n: Array,
     vertical_n: Array,
+    height_m: Array,
     bounds: GraspBounds,
 ) -> Agreement | None:
-    """How touch and force of one hand agree; None where the hand never touches or nothing was lifted."""
+    """How touch and force of one hand agree; None where the hand never touches or nothing was lifted.
+
+    The load is the force without the hand's own weight and inertia, as found while it was empty.
+    """
     contact = contact_n > bounds.contact_n
     if not contact.any() or not lifted.any():
         return None
     free = ~contact & ~lifted
-    first = int(np.argmax(contact))
-    before = free & (np.arange(len(free)) < first)
-    baseline = vertical_n[before] if before.any() else vertical_n[free]
-    zero = float(np.median(baseline)) if len(baseline) else 0.0
-    load = _smooth(vertical_n - zero, stamp_ns)
+    acceleration = acceleration_of(height_m, stamp_ns)
+    zero, mass_kg = 0.0, 0.0
+    if free.any():
+        zero, mass_kg = weight_of_empty_hand(vertical_n[free], acceleration[free])
+    load = _smooth(vertical_n - zero - mass_kg * acceleration, stamp_ns)
     # Which way a sensor counts weight is its own business; that it does so while lifting is ours.
     load = load * (1.0 if np.median(load[lifted]) >= 0.0 else -1.0)
     median_load = float(np.median(load[lifted]))
@@ -289,8 +329,8 @@ def grasping_hand(bag: Bag, motion: ObjectMotion, bounds: GraspBounds) -> Agreem
         contact = contact_force_n(bag, model, model.wrenches[name], stamps)
         if contact is None or bag.streams[topic].count == 0:
             continue
-        vertical = vertical_force_n(bag, model, name, stamps)
-        found = hand_agreement(name, stamps, motion.lifted, contact, vertical, bounds)
+        vertical, height = vertical_force_and_height(bag, model, name, stamps)
+        found = hand_agreement(name, stamps, motion.lifted, contact, vertical, height, bounds)
         if found is not None and (best is None or found.median_contact_n > best.median_contact_n):
             best = found
     return best

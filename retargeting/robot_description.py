@@ -9,10 +9,11 @@ from __future__ import annotations
 import difflib
 import importlib.metadata
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import yaml
@@ -27,9 +28,21 @@ Array = NDArray[np.float64]
 CHAINS = ("waist", "head", "left_arm", "right_arm")
 SITES = ("head", *(f"{side}_{part}" for side in SIDES for part in ("shoulder", "elbow", "wrist")))
 
+# Robots, sensors, cameras and objects name topics, frames and folders.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+# The namespace of the trainer's topics.
+_TRAINER = "trainer"
+
 # A length over this in a robot.yaml is millimetres, an angle over a full turn is degrees.
 LARGEST_LENGTH_M = 5.0
 LARGEST_ANGLE_RAD = 2.0 * math.pi + 1e-9
+
+
+def name_problem(name: str) -> str:
+    """Why `name` cannot stand in a topic, a frame and a folder, or "" where it can."""
+    if _NAME.fullmatch(name):
+        return ""
+    return f"{name!r} cannot name a topic: letters, digits and '_' are expected, the first a letter"
 
 
 @dataclass(frozen=True)
@@ -100,13 +113,17 @@ class JointLimitOverride:
 
 @dataclass(frozen=True)
 class Limits:
-    """Caps on the commanded motion; the URDF's own velocity limit applies where it is lower."""
+    """Caps on the commanded motion; the URDF's own velocity limit applies where it is lower.
+
+    `reason` says why a cap is above the default, which all published figures use.
+    """
 
     velocity_rad_s: float = 6.0
     acceleration_rad_s2: float = 30.0
     velocity_m_s: float = 0.5
     acceleration_m_s2: float = 5.0
     joints: dict[str, JointLimitOverride] = field(default_factory=dict)
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,8 +140,6 @@ class SimulationDescription:
     `self_contact`: arms and body touch each other; without it only the fingers of one hand do.
     """
 
-    fixed_link: str | None = None
-    shapes: Literal["urdf", "capsules"] = "urdf"
     table_height_m: float | None = None
     table_distance_m: float | None = None
     self_contact: bool = False
@@ -180,15 +195,21 @@ class _Section:
         parent = self.section(name)
         return {key: parent.section(key) for key in parent.values}
 
-    def text(self, name: str, default: str | None = None, choices: Sequence[str] = ()) -> str:
+    def named_sections(self, name: str) -> dict[str, _Section]:
+        """`sections` whose keys become part of topic and frame names."""
+        sections = self.sections(name)
+        for key, section in sections.items():
+            if problem := name_problem(key):
+                self.reader.problem(section.key, problem)
+        return sections
+
+    def text(self, name: str, default: str | None = None) -> str:
         value = self.raw(name)
         if value is None and default is not None:
             return default
         if not isinstance(value, str) or not value:
             self.reader.problem(self.path(name), f"text is expected, not {value!r}")
             return default or ""
-        if choices and value not in choices:
-            self.reader.problem(self.path(name), f"{value!r} is none of {', '.join(choices)}")
         return value
 
     def flag(self, name: str, default: bool) -> bool:
@@ -271,6 +292,10 @@ class _Reader:
         text, content = self._load()
         top = _Section(self, "", content)
         name = top.text("name")
+        if name and (problem := name_problem(name)):
+            self.problem("name", problem)
+        if name == _TRAINER:
+            self.problem("name", f"{name!r} is where the trainer's own topics are; name the robot otherwise")
         for note in ("maker", "license", "comment"):
             top.raw(note)
         urdf_file, package_paths = self._urdf(top.section("urdf"))
@@ -352,12 +377,16 @@ class _Reader:
 
     def _sensors(self, section: _Section) -> dict[str, Any]:
         sensors = {
-            "wrenches": self._each(section.sections("wrenches"), lambda s: WrenchSensor(s.text("link"))),
-            "tactile": self._each(section.sections("tactile"), self._tactile),
-            "cameras": self._each(section.sections("cameras"), self._camera),
+            "wrenches": self._each(section.named_sections("wrenches"), self._wrench),
+            "tactile": self._each(section.named_sections("tactile"), self._tactile),
+            "cameras": self._each(section.named_sections("cameras"), self._camera),
         }
         section.refuse_unknown()
         return sensors
+
+    @staticmethod
+    def _wrench(section: _Section) -> WrenchSensor:
+        return WrenchSensor(section.text("link"))
 
     @staticmethod
     def _tactile(section: _Section) -> TactileSensor:
@@ -405,8 +434,15 @@ class _Reader:
             section.number("velocity_m_s", default.velocity_m_s, 1e-3, 5.0),
             section.number("acceleration_m_s2", default.acceleration_m_s2, 1e-2, 100.0),
             joints,
+            section.text("reason", ""),
         )
         section.refuse_unknown()
+        for name in ("velocity_rad_s", "acceleration_rad_s2", "velocity_m_s", "acceleration_m_s2"):
+            value, usual = getattr(limits, name), getattr(default, name)
+            if value > usual and not limits.reason:
+                section.reader.problem(
+                    section.path("reason"), f"{name} {value:g} is above {usual:g}; say here why it may be"
+                )
         return limits
 
     @staticmethod
@@ -424,14 +460,10 @@ class _Reader:
 
     @staticmethod
     def _simulation(section: _Section) -> SimulationDescription:
-        fixed = section.raw("fixed_link")
         height = section.raw("table_height_m")
         distance = section.raw("table_distance_m")
-        shapes = section.text("shapes", "urdf", ("urdf", "capsules"))
         hint = "is it in millimetres? metres are expected"
         simulation = SimulationDescription(
-            None if fixed is None else str(fixed),
-            "capsules" if shapes == "capsules" else "urdf",
             None if height is None else section.check("table_height_m", height, -2.0, 3.0, hint),
             None if distance is None else section.check("table_distance_m", distance, 0.0, 3.0, hint),
             section.flag("self_contact", default=False),
@@ -443,8 +475,9 @@ class _Reader:
         if not (description.chains["left_arm"] or description.chains["right_arm"]):
             self.problem("chains", "neither left_arm nor right_arm names a joint")
         for side in SIDES:
-            if description.chains[f"{side}_arm"] and f"{side}_wrist" not in description.sites:
-                self.problem("sites", f"{side}_arm is given but the site {side}_wrist is not")
+            for site in (f"{side}_shoulder", f"{side}_wrist"):
+                if description.chains[f"{side}_arm"] and site not in description.sites:
+                    self.problem("sites", f"{side}_arm is given but the site {site} is not")
         for name in description.sites:
             if name not in SITES:
                 self.problem(f"sites.{name}", f"unknown site; known: {', '.join(SITES)}")
@@ -455,8 +488,13 @@ class _Reader:
         for chain, joints in description.chains.items():
             for joint in joints:
                 if joint in seen:
-                    self.problem(f"chains.{chain}", f"joint {joint!r} is already in chain {seen[joint]}")
-                seen[joint] = chain
+                    self.problem(f"chains.{chain}", f"joint {joint!r} is already in {seen[joint]}")
+                seen[joint] = f"chains.{chain}"
+        for side, gripper in description.grippers.items():
+            for joint in gripper.joints:
+                if joint in seen:
+                    self.problem(f"grippers.{side}.joints.{joint}", f"the joint is already in {seen[joint]}")
+                seen[joint] = f"grippers.{side}"
 
 
 def load_robot_description(file: Path) -> RobotDescription:

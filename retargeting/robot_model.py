@@ -126,8 +126,6 @@ def load_robot(robot_yaml: Path) -> RobotModel:
                 problem(key, f"{value} is outside the limits {joint.lower:g} .. {joint.upper:g} of {name!r}")
 
     check_link("base_link", description.base_link)
-    if description.simulation.fixed_link is not None:
-        check_link("simulation.fixed_link", description.simulation.fixed_link)
     for chain in CHAINS:
         for name in description.chains[chain]:
             check_joint(f"chains.{chain}", name)

@@ -26,6 +26,12 @@ GeometryKind = Literal["box", "cylinder", "sphere", "capsule", "mesh"]
 
 MOVABLE_KINDS = ("revolute", "continuous", "prismatic")
 
+# Rounding of a file's digits: less than simulation adds to every moment of inertia (kg m²).
+_INERTIA_TOLERANCE_KG_M2 = 1e-6
+# No body has a principal moment above the sum of the others. Files of well-known robots (ANYmal, Go1, PR2)
+# do not keep that, by any factor; simulation evens it out, so it is a warning.
+_UNEVEN_INERTIA = 1.01
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -100,6 +106,17 @@ class Joint:
 
 
 @dataclass(frozen=True)
+class UrdfWarning:
+    """One harmless thing that was repaired: `place` in the file and which `kind` of thing it is."""
+
+    kind: str
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.kind}"
+
+
+@dataclass(frozen=True)
 class Urdf:
     """A checked kinematic tree. `joints` keeps the file's order; `text` is the file as it was read."""
 
@@ -109,11 +126,16 @@ class Urdf:
     links: dict[str, Link]
     joints: dict[str, Joint]
     root: str
-    warnings: tuple[str, ...]
+    warnings: tuple[UrdfWarning, ...]
 
-    def parent_joint(self, link: str) -> Joint | None:
-        """The joint that carries `link`, None for the root."""
-        return next((joint for joint in self.joints.values() if joint.child == link), None)
+    def warning_lines(self) -> tuple[str, ...]:
+        """One line for each kind of warning: the first place, and how many more there are."""
+        lines = []
+        for kind in dict.fromkeys(warning.kind for warning in self.warnings):
+            places = [warning.place for warning in self.warnings if warning.kind == kind]
+            more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
+            lines.append(f"{self.path}: {places[0]}{more}: {kind}")
+        return tuple(lines)
 
     def joints_root_first(self) -> Iterator[Joint]:
         """Every joint, each after the joint that carries its parent."""
@@ -146,7 +168,7 @@ class _Reader:
         self.path = path
         self.package_paths = tuple(package_paths)
         self.problems: list[Problem] = []
-        self.warnings: list[str] = []
+        self.warnings: list[UrdfWarning] = []
         self._lines: dict[int, int] = {}
 
     def parse(self) -> tuple[str, ElementTree.Element]:
@@ -174,6 +196,9 @@ class _Reader:
 
     def problem(self, element: ElementTree.Element, message: str) -> None:
         self.problems.append(Problem(self.path, f"line {self._lines[id(element)]}", message))
+
+    def warn(self, element: ElementTree.Element, what: str, kind: str) -> None:
+        self.warnings.append(UrdfWarning(kind, f"line {self._lines[id(element)]}: {what}"))
 
     def numbers(
         self, element: ElementTree.Element, attribute: str, count: int, default: Sequence[float]
@@ -237,7 +262,7 @@ class _Reader:
             uri = shape.get("filename", "")
             mesh = self.resolve(uri)
             if mesh is None:
-                self.warnings.append(f"line {self._lines[id(shape)]}: mesh {uri!r} not found")
+                self.warn(shape, f"mesh {uri!r}", "not found; a capsule along the link replaces it")
             x, y, z = self.numbers(shape, "scale", 3, [1.0] * 3)
             return Geometry("mesh", (), mesh, uri, (x, y, z))
         self.problem(
@@ -291,6 +316,7 @@ class _Reader:
                     [entries["ixz"], entries["iyz"], entries["izz"]],
                 ]
             )
+            self._check_inertia(inertial_element if tensor is None else tensor, element, matrix)
             inertial = Inertial(mass_kg, self.origin(inertial_element), matrix)
         return Link(
             self.name(element),
@@ -299,11 +325,32 @@ class _Reader:
             self.shapes(element, "collision", materials),
         )
 
+    def _check_inertia(
+        self, element: ElementTree.Element, link: ElementTree.Element, inertia_kg_m2: Array
+    ) -> None:
+        """Moments below 0 are refused; what only a balanced inertia mends is a warning."""
+        moments = np.linalg.eigvalsh(inertia_kg_m2)
+        name, shown = link.get("name", ""), " ".join(f"{moment:.4g}" for moment in moments)
+        smallest, middle, largest = (float(moment) for moment in moments)
+        if smallest < -_INERTIA_TOLERANCE_KG_M2:
+            self.problem(
+                element,
+                f"link {name!r}: principal moments of inertia {shown} kg m²: none may be negative; "
+                "check the signs and the order of ixx, ixy, ixz, iyy, iyz, izz",
+            )
+            return
+        if largest > _UNEVEN_INERTIA * (smallest + middle) + _INERTIA_TOLERANCE_KG_M2:
+            self.warn(
+                element,
+                f"link {name!r}, principal moments of inertia {shown} kg m²",
+                "the largest exceeds the sum of the others, which no body has; simulation evens them out",
+            )
+
     def joint(self, element: ElementTree.Element) -> Joint | None:
         name = self.name(element)
         kind = element.get("type", "")
         if kind in ("floating", "planar"):
-            self.warnings.append(f"joint {name!r}: {kind} joint is treated as fixed")
+            self.warn(element, f"joint {name!r}", f"a {kind} joint is treated as fixed")
             kind = "fixed"
         if kind not in (*MOVABLE_KINDS, "fixed"):
             choices = ", ".join((*MOVABLE_KINDS, "fixed"))
@@ -339,8 +386,8 @@ class _Reader:
             self.problem(limit, f"joint {name!r}: lower {limits['lower']} is above upper {limits['upper']}")
         for key in ("velocity", "effort"):
             if limits[key] <= 0.0:
-                self.warnings.append(
-                    f"joint {name!r}: {key} limit {limits[key]} means nothing and is ignored"
+                self.warn(
+                    element, f"joint {name!r}", f"{key} limit {limits[key]:g} means nothing and is ignored"
                 )
                 limits[key] = math.inf
         mimic_element = element.find("mimic")

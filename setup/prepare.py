@@ -118,6 +118,11 @@ def installed_groups() -> dict[str, str]:
     return content if isinstance(content, dict) else {}
 
 
+def missing_groups(target: str) -> list[str]:
+    done = installed_groups()
+    return [group for group in TARGETS[target] if done.get(group) != fingerprint(group)]
+
+
 def download_mb(group: str) -> str:
     for line in (REQUIREMENTS / "download_mb.txt").read_text().splitlines():
         name, _, size = line.partition(" ")
@@ -126,13 +131,23 @@ def download_mb(group: str) -> str:
     return "?"
 
 
-def make_venv() -> Path:
+def venv_python_version() -> tuple[int, int] | None:
+    """Python version of `.venv`, None where that is missing or has no pip any more."""
     python = VENV / "bin" / "python"
-    works = (
-        python.exists()
-        and subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode == 0
-    )
-    if not works:
+    if not python.exists():
+        return None
+    said = "import pip, sys; print(*sys.version_info[:2])"
+    result = subprocess.run([python, "-c", said], capture_output=True, text=True)
+    if result.returncode != 0:
+        return None
+    major, minor = result.stdout.split()
+    return int(major), int(minor)
+
+
+def make_venv() -> Path:
+    """The Python of `.venv`, which is made anew where it does not work or is of another version than ours."""
+    python = VENV / "bin" / "python"
+    if venv_python_version() != sys.version_info[:2]:
         print(f"making {VENV} with Python {sys.version.split()[0]}", flush=True)
         result = subprocess.run(
             [sys.executable, "-m", "venv", "--clear", str(VENV)], capture_output=True, text=True
@@ -151,13 +166,12 @@ def run_pip(python: Path, *words: str) -> None:
 
 def prepare(target: str) -> None:
     check_python()
-    groups = TARGETS[target]
-    done = installed_groups()
-    todo = [group for group in groups if done.get(group) != fingerprint(group)]
-    if not todo and (VENV / "bin" / "python").exists():
+    if not missing_groups(target) and (VENV / "bin" / "python").exists():
         return
     install_system_packages([*venv_packages(), *missing_system_packages()])
     python = make_venv()
+    # Asked now, because all is gone from a virtual environment that had to be made anew.
+    todo = missing_groups(target)
     sizes = [f"{group} {download_mb(group)} MB" for group in todo]
     print(f"setting up {VENV}: downloading at most {', '.join(sizes)} of Python packages", flush=True)
     for group in todo:
@@ -173,8 +187,7 @@ def prepare(target: str) -> None:
             f"pictures cannot be rendered on this machine (MuJoCo over EGL):\n{probe.stderr[-1500:]}\n"
             f"usually this helps:\n\n    apt-get install --reinstall {packages} libgl1-mesa-dri\n"
         )
-    for group in todo:
-        done[group] = fingerprint(group)
+    done = installed_groups() | {group: fingerprint(group) for group in todo}
     (VENV / "prepared.json").write_text(json.dumps(done, indent=1) + "\n")
     print("set up.", flush=True)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 # Behind by more than this, lost time is given up instead of being caught up with.
 LARGEST_LAG_S = 0.25
 _WINDOW_S = 2.0
+_YIELD_S = 0.0001
 
 
 class TickPacer:
@@ -41,9 +42,12 @@ class TickPacer:
         due = self._next_s
         if now < due:
             self._sleep(due - now)
-        elif now - due > LARGEST_LAG_S:
-            self.skipped_s += now - due
-            due = now
+        elif self.ticks:
+            if now - due > LARGEST_LAG_S:
+                self.skipped_s += now - due
+                due = now
+            # A thread of real-time priority that never sleeps would leave nothing to the others.
+            self._sleep(_YIELD_S)
         if now - due > self.period_s:
             self.late_ticks += 1
         self._next_s = due + self.period_s

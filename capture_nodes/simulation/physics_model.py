@@ -16,9 +16,10 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from capture_nodes.errors import CaptureError
 from capture_nodes.simulation.scene import SceneLayout
 from capture_nodes.simulation.shapes import Primitive, collision_primitives, visual_primitives
-from retargeting.frames import pose_compose, quaternion_multiply, rotation_matrix_from_quaternion
+from retargeting.frames import quaternion_multiply, rotation_matrix_from_quaternion
 from retargeting.robot_model import RobotModel
 from retargeting.urdf import Joint, Link
 
@@ -100,9 +101,6 @@ class PhysicsModel:
         address = self.object_qpos[name]
         x, y, z, qw, qx, qy, qz = data.qpos[address : address + 7]
         return np.array([x, y, z, qx, qy, qz, qw])
-
-    def body_id(self, link: str) -> int:
-        return int(mujoco.mj_name2id(self.mj_model, mujoco.mjtObj.mjOBJ_BODY, link))
 
 
 def _wxyz(q: Array) -> Array:
@@ -502,14 +500,13 @@ def _contact(geom: Any, friction: float) -> None:
 
 
 def build_physics(robot: RobotModel, layout: SceneLayout) -> PhysicsModel:
-    """Compile robot and scene. The pose of the root link is the world frame's origin."""
-    return _Builder(robot, layout).build()
+    """Compile robot and scene. The pose of the root link is the world frame's origin.
 
-
-def optical_pose(link_pose: Array, camera_pose: Array) -> Array:
-    """Pose ``(7,)`` of a camera's optical frame (z ahead, x right, y down).
-
-    `camera_pose` is its pose in the link with x ahead and z up, as in robot.yaml.
+    Raises `CaptureError` where MuJoCo refuses the robot (names that are taken, masses it cannot handle).
     """
-    optical = np.array([-0.5, 0.5, -0.5, 0.5])
-    return pose_compose(pose_compose(link_pose, camera_pose), np.concatenate([np.zeros(3), optical]))
+    try:
+        return _Builder(robot, layout).build()
+    except (ValueError, mujoco.FatalError) as error:
+        raise CaptureError(
+            f"{robot.description.file}: {robot.urdf.path} cannot be simulated: {' '.join(str(error).split())}"
+        ) from error

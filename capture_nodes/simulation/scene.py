@@ -19,11 +19,14 @@ from capture_nodes.errors import CaptureError
 from capture_nodes.simulation.shapes import lowest_point_m
 from retargeting.body_points import SIDES
 from retargeting.frames import quaternion_from_rpy
+from retargeting.robot_description import name_problem
 from retargeting.robot_model import RobotModel
 
 Array = NDArray[np.float64]
 Rgba = tuple[float, float, float, float]
 _BOUND = 10.0
+# What else of the scene has a name in the physics.
+_RESERVED = ("world", "table", "table_board", "floor", "goal")
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,10 @@ class _Reader:
 
     def scene_object(self, name: str, value: Any) -> SceneObject:
         path = f"objects.{name}."
+        if problem := name_problem(name):
+            self.problems.append(f"objects.{name}: {problem}")
+        if name in _RESERVED:
+            self.problems.append(f"objects.{name}: the name is taken by the scene itself; give another one")
         values = value if isinstance(value, dict) else {}
         kind = values.get("kind")
         if kind not in ("box", "cylinder"):
@@ -245,8 +252,15 @@ def layout_scene(model: RobotModel, scene: SceneDescription) -> SceneLayout:
     """Place the scene for a robot by its arm and shoulders, or by `simulation:` in its robot.yaml.
 
     There `table_height_m` is the table top above the floor and `table_distance_m` the workspace
-    centre ahead of the base link.
+    centre ahead of the base link. Raises `CaptureError` where sites are missing or an object is called
+    like a link or joint of the robot.
     """
+    for entry in scene.objects:
+        if entry.name in model.urdf.links or entry.name in model.urdf.joints:
+            raise CaptureError(
+                f"{scene.file}: objects.{entry.name}: robot {model.name} has a link or joint of that name; "
+                "give the object another one"
+            )
     neutral = model.neutral_positions()
     poses = model.link_poses(neutral)
     length = arm_length_m(model)

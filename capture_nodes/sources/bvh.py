@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -55,23 +55,22 @@ _UP_AXES: Mapping[str, Array] = {
     "-z": np.array([0.0, 0.0, -1.0]),
     "-x": np.array([-1.0, 0.0, 0.0]),
 }
-UP_AXES = ("auto", *_UP_AXES)
+# YAML, and so ROS, reads a bare y as true: with its sign it stays a text.
+UP_AXES = ("auto", *(axis if axis.startswith("-") else f"+{axis}" for axis in _UP_AXES))
 
 
 @dataclass(frozen=True)
 class BvhParameters:
     """What to play and how to read it; raises `SourceError` with every problem.
 
-    `scale_m_per_unit`: metres per file unit, `None` finds it. `up_axis`: the file's upward axis,
-    `auto` takes the axis the trainer's head is above the feet along. `joint_names`: body point to
-    joint name, for joints the synonyms do not find.
+    `scale_m_per_unit`: metres per file unit, `None` finds it. `up_axis`: the file's upward axis (its
+    plus sign may be left out), `auto` takes the axis the trainer's head is above the feet along.
     """
 
     motion: Path
     scale_m_per_unit: float | None = None
     loop: bool = False
     up_axis: str = "auto"
-    joint_names: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         problems = []
@@ -82,7 +81,7 @@ class BvhParameters:
         scale = self.scale_m_per_unit
         if scale is not None and not (math.isfinite(scale) and 1e-6 <= scale <= 1e3):
             problems.append(f"scale:={scale:g}: metres per unit, 1e-6..1000, is expected (0 finds it)")
-        if self.up_axis not in UP_AXES:
+        if self.up_axis not in (*UP_AXES, *_UP_AXES):
             problems.append(f"up_axis:={self.up_axis!r}: one of {', '.join(UP_AXES)} is expected")
         if problems:
             raise SourceError(*problems)
@@ -93,7 +92,7 @@ class BvhSource(PoseTrack):
 
     def __init__(self, parameters: BvhParameters) -> None:
         file = read_bvh(parameters.motion)
-        skeleton = read_skeleton(file, parameters.joint_names)
+        skeleton = read_skeleton(file)
         scale, decision = scale_of(skeleton, file.path, parameters.scale_m_per_unit)
         self._skeleton = skeleton
         frames = len(file.values)
@@ -151,14 +150,15 @@ class _BodyMotion:
     def up(self, asked: str) -> tuple[Array, str]:
         """The file's upward unit vector and how it was found."""
         if asked != "auto":
-            return _UP_AXES[asked], f"{asked} as given"
+            axis_name = asked.removeprefix("+")
+            return _UP_AXES[axis_name], f"{axis_name} as given"
         top = "head" if "head" in self._points else "chest"
         bottom = self._foot_positions.mean(axis=1) if self._feet else self._of("pelvis")
         rise = (self._of(top) - bottom).mean(axis=0)
         axis = int(np.argmax(np.abs(rise)))
         share = abs(rise[axis]) / max(float(np.linalg.norm(rise)), 1e-12)
         if share < 0.8:
-            return _UP_AXES["y"], "y (BVH's usual; the motion does not tell, say it with up_axis)"
+            return _UP_AXES["y"], "y (BVH's usual; the motion does not tell, say it with up_axis:=)"
         name = ("" if rise[axis] > 0 else "-") + "xyz"[axis]
         foot = "feet" if self._feet else "pelvis"
         return _UP_AXES[name], f"{name} (found: the {top} is above the {foot} along it)"

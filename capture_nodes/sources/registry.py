@@ -50,6 +50,8 @@ def _open_script(options: SourceOptions) -> TrainerSource:
 
     if options.motion:
         raise SourceError(f"motion:={options.motion}: source:=script takes no file; source:=bvh does")
+    if options.up_axis != "auto":
+        raise SourceError(f"up_axis:={options.up_axis}: source:=script has no file to turn; source:=bvh does")
     return ScriptSource(reach_and_circle(Person.of_stature(options.stature_m)), loop=options.loop)
 
 

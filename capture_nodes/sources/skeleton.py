@@ -85,15 +85,15 @@ class Skeleton:
     notes: Mapping[str, str]
 
 
-def read_skeleton(file: BvhFile, overrides: Mapping[str, str]) -> Skeleton:
-    """Find the body points of a file; `overrides` maps body points to joint names.
+def read_skeleton(file: BvhFile) -> Skeleton:
+    """Find the body points of a file.
 
     Raises `SourceError` listing every arm joint that is not there and the names the file has.
     """
     rest = np.zeros((len(file.joints), 3))
     for index, joint in enumerate(file.joints):
         rest[index] = np.array(joint.offset) + (rest[joint.parent] if joint.parent >= 0 else 0.0)
-    joints = _body_points(file, overrides)
+    joints = _body_points(file)
     axes, notes = _rest_axes(file, joints, rest)
     has_legs = all(f"{side}_{part}" in joints for side in SIDES for part in _LEG)
     return Skeleton(joints, axes, rest, _stature(file, joints, rest, has_legs), has_legs, notes)
@@ -141,7 +141,7 @@ def _sided(side: str, part: str) -> Iterator[str]:
         yield part + word
 
 
-def _body_points(file: BvhFile, overrides: Mapping[str, str]) -> dict[str, int]:
+def _body_points(file: BvhFile) -> dict[str, int]:
     plain = _plain_names(file)
     by_name = {joint.name: index for index, joint in enumerate(file.joints) if not joint.is_end}
     listing = f"the file has: {', '.join(by_name)}"
@@ -162,13 +162,6 @@ def _body_points(file: BvhFile, overrides: Mapping[str, str]) -> dict[str, int]:
     for side in SIDES:
         for part, words in _PARTS.items():
             look_up(f"{side}_{part}", (name for word in words for name in _sided(side, word)))
-    for point, name in overrides.items():
-        if point not in BODY_POINTS:
-            problems.append(f"joint_names: {point!r} is no body point")
-        elif name not in by_name:
-            problems.append(f"joint_names: {point}: there is no joint {name!r}; {listing}")
-        else:
-            joints[point] = by_name[name]
     missing = [f"{side}_{part}" for side in SIDES for part in _ARM if f"{side}_{part}" not in joints]
     for point in missing:
         side, part = point.split("_")

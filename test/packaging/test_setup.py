@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -69,6 +70,45 @@ def test_a_prepared_environment_is_left_alone(
     monkeypatch.setattr(prepare, "installed_groups", lambda: {g: prepare.fingerprint(g) for g in ("demo",)})
     monkeypatch.setattr(prepare.subprocess, "run", lambda *a, **k: pytest.fail(f"set-up work was done: {a}"))
     prepare.prepare("demo")
+
+
+def test_a_venv_of_another_python_is_made_anew(
+    prepare: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`make PYTHON=python3.12` where .venv works, but with another Python: nothing of the old one counts."""
+    venv = tmp_path / ".venv"
+    python = venv / "bin" / "python"
+    venv_version = "3 9"
+    commands: list[list[str]] = []
+
+    def run(command: list[object], **_: object) -> subprocess.CompletedProcess[str]:
+        nonlocal venv_version
+        words = [str(word) for word in command]
+        commands.append(words)
+        if words[1:3] == ["-m", "venv"]:
+            (venv / "prepared.json").unlink()
+            venv_version = f"{sys.version_info.major} {sys.version_info.minor}"
+        return subprocess.CompletedProcess(words, 0, f"{venv_version}\n", "")
+
+    python.parent.mkdir(parents=True)
+    python.touch()
+    monkeypatch.setattr(prepare, "VENV", venv)
+    monkeypatch.setattr(prepare, "install_system_packages", lambda packages: None)
+    # The group `robots` was installed by the Python asked for, before the other one made .venv anew.
+    done = {"demo": "by the other Python", "robots": prepare.fingerprint("robots")}
+    (venv / "prepared.json").write_text(json.dumps(done))
+    monkeypatch.setattr(prepare.subprocess, "run", run)
+    prepare.prepare("test")
+    assert [sys.executable, "-m", "venv", "--clear", str(venv)] in commands
+    installed = [Path(words[-1]).stem for words in commands if "-r" in words]
+    assert installed == ["demo", "robots", "test"]
+    commands.clear()
+    prepare.prepare("test")
+    assert commands == []
+    # The same Python again, with other pins: nothing is made anew.
+    (venv / "prepared.json").write_text("{}")
+    prepare.prepare("demo")
+    assert not any("venv" in words for words in commands)
 
 
 def test_pins_are_exact_and_sizes_are_kept(prepare: ModuleType) -> None:

@@ -60,7 +60,37 @@ def test_every_robot_that_ships_is_usable(model: RobotModel):
         ("chains:", "chains: [", "not valid YAML"),
         ("rows: 6", "rows: many", "a finite number is expected"),
         ("rows: 6", "rows: -6", "outside 1 .. 256"),
-        ("shapes: urdf", "shapes: meshes", "none of urdf, capsules"),
+        ("sensors:", "simulation: {shapes: capsules}\nsensors:", "simulation.shapes: unknown key"),
+        ("sensors:", "simulation: {fixed_link: pelvis}\nsensors:", "simulation.fixed_link: unknown key"),
+        (
+            "name: kestrel",
+            "name: kestrel-2",
+            "name: 'kestrel-2' cannot name a topic: letters, digits and '_'",
+        ),
+        ("name: kestrel", "name: 2kestrel", "name: '2kestrel' cannot name a topic"),
+        ("name: kestrel", "name: trainer", "name: 'trainer' is where the trainer's own topics are"),
+        ("left_wrist: {link: left_hand}", "left wrist: {link: left_hand}", "sensors.wrenches.left wrist: "),
+        ("left_inner:", "left/inner:", "sensors.tactile.left/inner: 'left/inner' cannot name a topic"),
+        (
+            "head: {link: head, xyz_m: [0.095",
+            "3d: {link: head, xyz_m: [0.095",
+            "sensors.cameras.3d: '3d' cannot",
+        ),
+        (
+            "left: {joints: {left_finger_inner:",
+            "left: {joints: {left_elbow_pitch: {closed: -1, open: 0}, left_finger_inner:",
+            "grippers.left.joints.left_elbow_pitch: the joint is already in chains.left_arm",
+        ),
+        (
+            "right: {joints: {right_finger_inner: {",
+            "right: {joints: {left_finger_inner: {closed: 0, open: 0.05}, right_finger_inner: {",
+            "grippers.right.joints.left_finger_inner: the joint is already in grippers.left",
+        ),
+        (
+            "  left_shoulder: {link: left_upper_arm, rpy_rad: [0, 1.5707963, 0]}\n",
+            "",
+            "left_arm is given but the site left_shoulder is not",
+        ),
         ("horizontal_fov_rad: 1.4", "horizontal_fov_rad: 80", "is it in degrees?"),
     ],
 )
@@ -79,5 +109,28 @@ def test_all_mistakes_are_listed_at_once(folder):
 
 
 def test_a_lower_cap_needs_its_reason(folder):
-    text = refused(folder, "simulation:", "limits: {joints: {waist_yaw: {velocity: 1.0}}}\nsimulation:")
+    text = refused(folder, "sensors:", "limits: {joints: {waist_yaw: {velocity: 1.0}}}\nsensors:")
     assert "limits.joints.waist_yaw.reason" in text
+
+
+@pytest.mark.parametrize(
+    ("cap", "usual"),
+    [
+        ("velocity_rad_s: 8", "velocity_rad_s 8 is above 6"),
+        ("acceleration_rad_s2: 31", "acceleration_rad_s2 31 is above 30"),
+        ("velocity_m_s: 0.6", "velocity_m_s 0.6 is above 0.5"),
+        ("acceleration_m_s2: 6", "acceleration_m_s2 6 is above 5"),
+    ],
+)
+def test_a_raised_cap_of_all_joints_needs_its_reason(folder, cap, usual):
+    text = refused(folder, "sensors:", f"limits: {{{cap}}}\nsensors:")
+    assert "limits.reason" in text and usual in text
+    file = folder / "robot.yaml"
+    file.write_text(file.read_text().replace(cap, f"{cap}, reason: measured on the real robot", 1))
+    assert load_robot(file).description.limits.reason == "measured on the real robot"
+
+
+def test_lower_caps_of_all_joints_need_no_reason(folder):
+    file = folder / "robot.yaml"
+    file.write_text(file.read_text().replace("sensors:", "limits: {velocity_rad_s: 2}\nsensors:", 1))
+    assert load_robot(file).velocity.max() <= 2.0

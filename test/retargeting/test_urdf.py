@@ -59,6 +59,12 @@ def test_a_good_file_gives_its_tree(tmp_path):
         (('<child link="c"/>', '<child link="b"/>'), "two parents"),
         (('<box size="1 2 3"/>', "<cone/>"), "unknown geometry"),
         (('value="2"', 'value="-2"'), "negative mass"),
+        (
+            ('ixx="1"', 'ixx="-1"'),
+            "line 5: link 'b': principal moments of inertia -1 1 1 .*none may be negative",
+        ),
+        (('ixy="0"', 'ixy="2"'), "none may be negative"),
+        (('ixx="1"', 'ixx="inf"'), "finite number"),
     ],
 )
 def test_a_bad_file_is_refused_with_place_and_reason(tmp_path, change, message):
@@ -86,10 +92,26 @@ def test_a_missing_mesh_is_a_warning(tmp_path):
     text = GOOD.replace('<box size="1 2 3"/>', '<mesh filename="package://nowhere/a.stl"/>')
     urdf = load(tmp_path, text)
     assert urdf.links["a"].visuals[0].geometry.mesh is None
-    assert "a.stl" in urdf.warnings[0]
+    assert "a.stl" in str(urdf.warnings[0])
 
 
 def test_limits_that_mean_nothing_are_ignored_and_said(tmp_path):
     urdf = load(tmp_path, GOOD.replace('velocity="3"', 'velocity="0"'))
     assert urdf.joints["a_to_b"].velocity == float("inf")
-    assert "velocity limit 0.0" in urdf.warnings[0]
+    assert str(urdf.warnings[0]) == "line 10: joint 'a_to_b': velocity limit 0 means nothing and is ignored"
+
+
+def test_an_inertia_that_simulation_can_balance_is_a_warning(tmp_path):
+    """As in the files of many real robots: a principal moment above the sum of the others."""
+    urdf = load(tmp_path, GOOD.replace('ixx="1"', 'ixx="2.5"'))
+    assert "link 'b', principal moments of inertia 1 1 2.5" in str(urdf.warnings[0])
+    rounded = 'ixx="0" iyy="-1e-9" izz="0"'
+    assert load(tmp_path, GOOD.replace('ixx="1" iyy="1" izz="1"', rounded)).warnings == ()
+
+
+def test_warnings_are_told_in_one_line_per_kind(tmp_path):
+    text = GOOD.replace('velocity="3"', 'velocity="0"').replace('velocity="1"', 'velocity="0"')
+    text = text.replace('<box size="1 2 3"/>', '<mesh filename="a.stl"/>')
+    meshes, limits = load(tmp_path, text).warning_lines()
+    assert meshes.endswith("line 3: mesh 'a.stl': not found; a capsule along the link replaces it")
+    assert "robot.urdf: line 7: joint 'b_to_c' (and 1 more): velocity limit 0" in limits

@@ -48,7 +48,8 @@ def test_long_delays_are_given_up_and_counted() -> None:
     pacer = TickPacer(PERIOD_S, clock, clock.sleep)
     pacer.wait()
     clock.now_s += LARGEST_LAG_S + 1.0
-    assert pacer.wait() == pytest.approx(clock.now_s)
+    # It yields for a moment even then.
+    assert pacer.wait() == pytest.approx(clock.now_s, abs=2e-4)
     assert pacer.skipped_s == pytest.approx(LARGEST_LAG_S + 1.0 - PERIOD_S)
 
 

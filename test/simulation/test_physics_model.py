@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from pathlib import Path
 
 import mujoco
 import numpy as np
 import pytest
 
-from capture_nodes.simulation.physics_model import PhysicsModel, build_physics, optical_pose
+from capture_nodes.errors import CaptureError
+from capture_nodes.simulation.physics_model import PhysicsModel, build_physics
 from capture_nodes.simulation.scene import SceneDescription, layout_scene
-from retargeting.frames import rotate
-from retargeting.robot_model import RobotModel
+from retargeting.robot_model import RobotModel, load_robot
 
 
 def build(robot: RobotModel, scene: SceneDescription) -> PhysicsModel:
@@ -92,12 +94,28 @@ def test_object_poses_round_trip(kestrel: RobotModel, scene: SceneDescription) -
     np.testing.assert_array_equal(physics.object_pose(data, "cube"), pose)
 
 
-def test_optical_frame_looks_along_x() -> None:
-    identity = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
-    q = optical_pose(identity, identity)[3:]
-    np.testing.assert_allclose(rotate(q, [0.0, 0.0, 1.0]), [1.0, 0.0, 0.0], atol=1e-12)
-    np.testing.assert_allclose(rotate(q, [1.0, 0.0, 0.0]), [0.0, -1.0, 0.0], atol=1e-12)
-    np.testing.assert_allclose(rotate(q, [0.0, 1.0, 0.0]), [0.0, 0.0, -1.0], atol=1e-12)
+def test_what_the_physics_refuse_names_the_robot(
+    tmp_path: Path, kestrel: RobotModel, scene: SceneDescription
+) -> None:
+    """A link called like MuJoCo's own body: the URDF is fine, its simulation is not possible."""
+    folder = tmp_path / "kestrel"
+    shutil.copytree(kestrel.description.file.parent, folder)
+    for name in ("kestrel.urdf", "robot.yaml"):
+        text = (folder / name).read_text()
+        (folder / name).write_text(text.replace('"pelvis"', '"world"').replace(" pelvis", " world"))
+    robot = load_robot(folder / "robot.yaml")
+    with pytest.raises(CaptureError, match=r"robot\.yaml: .*kestrel\.urdf cannot be simulated: .*world"):
+        build(robot, scene)
+
+
+def test_unbalanced_inertias_are_simulated(kestrel: RobotModel, scene: SceneDescription) -> None:
+    """A principal moment above the sum of the others, as some files of real robots have it."""
+    link = kestrel.urdf.links["left_hand"]
+    assert link.inertial is not None
+    inertial = dataclasses.replace(link.inertial, inertia_kg_m2=np.full((3, 3), 1e-3))
+    links = kestrel.urdf.links | {"left_hand": dataclasses.replace(link, inertial=inertial)}
+    robot = dataclasses.replace(kestrel, urdf=dataclasses.replace(kestrel.urdf, links=links))
+    assert (build(robot, scene).mj_model.body("left_hand").inertia > 0.0).all()
 
 
 def test_kestrel_inertias_are_physical(kestrel: RobotModel) -> None:

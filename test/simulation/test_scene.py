@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from capture_nodes.errors import CaptureError
+from capture_nodes.simulation.physics_model import build_physics
 from capture_nodes.simulation.scene import SceneDescription, layout_scene, load_scene
 from retargeting.robot_model import RobotModel
 
@@ -62,6 +64,35 @@ def test_every_problem_of_a_scene_file_is_listed(tmp_path: Path, scene: SceneDes
         "wind: unknown key",
     ):
         assert part in message
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("red cube", "objects.red cube: 'red cube' cannot name a topic: letters, digits and '_'"),
+        ("2nd", "objects.2nd: '2nd' cannot name a topic"),
+        ("table", "objects.table: the name is taken by the scene itself"),
+        ("goal", "objects.goal: the name is taken by the scene itself"),
+        ("world", "objects.world: the name is taken by the scene itself"),
+    ],
+)
+def test_a_name_that_cannot_be_an_object(
+    tmp_path: Path, scene: SceneDescription, name: str, message: str
+) -> None:
+    file = tmp_path / "scene.yaml"
+    file.write_text(scene.file.read_text().replace("  can:", f"  {name}:"))
+    with pytest.raises(CaptureError, match="scene.yaml: " + re.escape(message)):
+        load_scene(file)
+
+
+@pytest.mark.parametrize("name", ["left_hand", "left_elbow_pitch"])
+def test_an_object_called_like_a_part_of_the_robot(
+    tmp_path: Path, kestrel: RobotModel, scene: SceneDescription, name: str
+) -> None:
+    file = tmp_path / "scene.yaml"
+    file.write_text(scene.file.read_text().replace("  can:", f"  {name}:"))
+    with pytest.raises(CaptureError, match=f"scene.yaml: objects.{name}: robot kestrel has a link or joint"):
+        build_physics(kestrel, layout_scene(kestrel, load_scene(file)))
 
 
 def test_unreadable_scene_file(tmp_path: Path) -> None:

@@ -2,22 +2,58 @@
 
 from __future__ import annotations
 
+import os
+import re
+import sys
+import types
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from capture_nodes.resources import config_file, robot_description_file
+from capture_nodes.errors import CaptureError
+from capture_nodes.headset_parameters import HeadsetParameters
+from capture_nodes.resources import config_file, known_robots, robot_description_file
+from capture_nodes.sources.bvh import BvhParameters
 from capture_nodes.station import (
     StationError,
+    StationPlan,
     argument_defaults,
     argument_names,
+    main,
     make_plan,
     split_arguments,
     usage,
 )
+from retargeting.errors import RetargetingError
+from retargeting.retargeter import RetargeterParameters
 
 MOTIONS = sorted((Path(__file__).resolve().parents[3] / "shared" / "motions").glob("*.bvh"))
+
+
+def _joint(name: str, offset: str, *children: str) -> str:
+    return f"JOINT {name}\n{{\nOFFSET {offset}\nCHANNELS 0\n{''.join(children)}}}\n"
+
+
+def _arm(side: str, sign: str) -> str:
+    hand = _joint(f"{side}Hand", f"{sign}25 0 0")
+    return _joint(f"{side}Arm", f"{sign}20 20 0", _joint(f"{side}ForeArm", f"{sign}25 0 0", hand))
+
+
+def _leg(side: str, sign: str) -> str:
+    foot = _joint(f"{side}Foot", "0 -40 0", _joint(f"{side}Toe", "0 -5 10"))
+    return _joint(f"{side}UpLeg", f"{sign}10 0 0", _joint(f"{side}Leg", "0 -40 0", foot))
+
+
+# A person who stands still, in centimetres.
+_TRUNK = _joint("Spine", "0 40 0", _joint("Head", "0 30 0"), _arm("Left", ""), _arm("Right", "-"))
+BVH = (
+    "HIERARCHY\nROOT Hips\n{\nOFFSET 0 0 0\nCHANNELS 3 Xposition Yposition Zposition\n"
+    f"{_TRUNK}{_leg('Left', '')}{_leg('Right', '-')}}}\n"
+    "MOTION\nFrames: 2\nFrame Time: 0.01\n0 90 0\n0 90 0\n"
+)
 
 
 def problems_of(*words: str, environment: dict[str, str] | None = None) -> tuple[str, ...]:
@@ -45,11 +81,29 @@ def test_default_plan_has_every_process_once(tmp_path: Path) -> None:
 
 
 def test_without_episodes_there_is_no_session(tmp_path: Path) -> None:
-    plan = make_plan([f"root:={tmp_path}", "episodes:=0", "loop:=true", "cameras:=false"], {})
+    plan = make_plan([f"root:={tmp_path}", "episodes:=0", "cameras:=false"], {})
     by_name = {p.name: p for p in plan.processes}
     assert set(by_name) == {"headset", "retargeting", "simulated_robot", "recorder"}
     assert by_name["headset"].parameters["start"] == "auto"
     assert by_name["retargeting"].parameters["auto_engage"] is True
+
+
+def test_what_robot_yaml_says_is_left_to_it(tmp_path: Path) -> None:
+    """Without an argument the cameras and the robot's watchdog are as its robot.yaml has them."""
+    plan = make_plan([f"root:={tmp_path}"], {})
+    by_name = {p.name: p.parameters for p in plan.processes}
+    assert [by_name["simulated_cameras"][key] for key in ("width", "height", "rate_hz")] == [0, 0, 0]
+    assert by_name["simulated_robot"]["command_timeout_s"] == 0
+    words = ["camera_width:=64", "camera_rate_hz:=10", "command_timeout_s:=0.5"]
+    by_name = {p.name: p.parameters for p in make_plan([f"root:={tmp_path}", *words], {}).processes}
+    assert [by_name["simulated_cameras"][key] for key in ("width", "height", "rate_hz")] == [64, 0, 10]
+    assert by_name["simulated_robot"]["command_timeout_s"] == 0.5
+
+
+@pytest.mark.parametrize("word", ["camera_width:=-1", "camera_rate_hz:=0.5", "command_timeout_s:=0.001"])
+def test_zero_is_the_only_number_outside_the_bounds(tmp_path: Path, word: str) -> None:
+    (problem,) = problems_of(f"root:={tmp_path}", word)
+    assert problem.startswith(f"{word}: 0 (as in robot.yaml) or ")
 
 
 def test_a_robot_can_be_a_path(tmp_path: Path) -> None:
@@ -119,11 +173,70 @@ def test_malformed_motion_file_names_the_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "low", "high", "node"),
+    [
+        ("headset_rate_hz", 10.0, 250.0, lambda value: HeadsetParameters(rate_hz=value)),
+        ("stale_s", 0.02, 2.0, lambda value: RetargeterParameters(stale_s=value)),
+        ("command_rate_hz", 20.0, 1000.0, lambda value: RetargeterParameters(rate_hz=value)),
+    ],
+)
+def test_bounds_are_those_of_the_nodes(
+    tmp_path: Path, name: str, low: float, high: float, node: Callable[[float], object]
+) -> None:
+    words = [f"root:={tmp_path}", "headset_rate_hz:=250", "stale_s:=2"]
+    for inside, outside in ((low, 0.99 * low), (high, 1.01 * high)):
+        node(inside)
+        with pytest.raises((CaptureError, RetargetingError)):
+            node(outside)
+        others = [word for word in words if not word.startswith(name)]
+        make_plan([*others, f"{name}:={inside}"], {})
+        (problem,) = problems_of(*others, f"{name}:={outside}")
+        assert problem == f"{name}:={outside}: a number {low:g} .. {high:g} is expected"
+
+
+def test_motion_is_not_stale_between_two_frames(tmp_path: Path) -> None:
+    (problem,) = problems_of(f"root:={tmp_path}", "headset_rate_hz:=10")
+    assert "stale_s:=0.1 with headset_rate_hz:=10: more than 2 frames of the motion (0.2 s)" in problem
+    make_plan([f"root:={tmp_path}", "headset_rate_hz:=10", "stale_s:=0.21"], {})
+
+
+@pytest.mark.parametrize("skill", ["pick/place", "..", "-x", "x" * 101])
+def test_a_skill_that_cannot_name_a_folder(tmp_path: Path, skill: str) -> None:
+    (problem,) = problems_of(f"root:={tmp_path}", f"skill:={skill}")
+    assert problem.startswith(f"skill:={skill}: ") and "cannot name a folder" in problem
+
+
+def test_an_unusable_recorder_configuration_is_told_by_the_plan(tmp_path: Path) -> None:
+    file = tmp_path / "recorder.yaml"
+    file.write_text("topics: {}\ndisc: {}\n", encoding="utf-8")
+    problems = problems_of(f"root:={tmp_path}", f"recorder_config:={file}")
+    assert all(problem.startswith(f"recorder_config:={file}: ") for problem in problems)
+    assert any("disc" in problem for problem in problems)
+
+
+def test_the_upward_axis_of_a_file_reaches_the_headset(tmp_path: Path) -> None:
+    motion = tmp_path / "motion.bvh"
+    motion.write_text(BVH, encoding="utf-8")
+    words = [f"root:={tmp_path}", "source:=bvh", f"motion:={motion}"]
+    # ROS takes a bare y for true, so it goes with its sign.
+    for said, given in (("auto", "auto"), ("y", "+y"), ("+z", "+z"), ("-x", "-x")):
+        plan = make_plan([*words, f"up_axis:={said}"], {})
+        parameters = {p.name: p.parameters for p in plan.processes}["headset"]
+        assert parameters["up_axis"] == given
+        up_axis = HeadsetParameters(**{**parameters, "robot": "kestrel"}).source_options.up_axis
+        assert BvhParameters(motion, up_axis=up_axis).up_axis == given
+    (problem,) = problems_of(*words, "up_axis:=w")
+    assert problem == "up_axis:='w': one of auto, +y, +z, +x, -y, -z, -x is expected"
+
+
+@pytest.mark.parametrize(
     ("words", "expected"),
     [
         (["source:=bvh"], "motion:="),
         (["source:=script", "motion:=a.bvh"], "takes no file"),
+        (["source:=script", "up_axis:=z"], "source:=script has no file to turn"),
         (["loop:=true"], "never ends"),
+        (["loop:=true", "episodes:=0"], "the scripted trainer acts once"),
         (["recorder_config:=/nowhere.yaml"], "no such file"),
         (["scale:=nan"], "0 .. 1000"),
         (["episodes:=1.5"], "a whole number"),
@@ -157,6 +270,92 @@ def test_wrong_unit_in_a_robot_description_starts_nothing(tmp_path: Path) -> Non
     problems = problems_of(f"root:={tmp_path}", f"robot:={robot}")
     text = "\n".join(problems)
     assert "robot.yaml" in text and "neutral_posture_rad.left_elbow_pitch" in text and "xyz_mm" in text
+
+
+def changed_kestrel(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """A copy of kestrel's description in `folder` with a change."""
+    source = robot_description_file("kestrel").parent
+    content = yaml.safe_load((source / "robot.yaml").read_text(encoding="utf-8"))
+    change(content)
+    (folder / "kestrel.urdf").write_bytes((source / "kestrel.urdf").read_bytes())
+    file = folder / "robot.yaml"
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return file
+
+
+def without_elbows(content: dict[str, Any]) -> None:
+    for side in ("left", "right"):
+        del content["sites"][f"{side}_elbow"]
+
+
+@pytest.mark.parametrize("scene", ["scene.yaml", "scene_clear.yaml"])
+def test_a_table_needs_the_length_of_an_arm(tmp_path: Path, scene: str) -> None:
+    robot = changed_kestrel(tmp_path, without_elbows)
+    (problem,) = problems_of(f"root:={tmp_path}", f"robot:={robot}", f"scene:={config_file(scene)}")
+    assert problem.startswith(f"{robot}: sites: shoulder, elbow and wrist of one side are needed")
+
+
+def test_a_robot_without_cameras(tmp_path: Path) -> None:
+    robot = changed_kestrel(tmp_path, lambda content: content["sensors"].pop("cameras"))
+    (problem,) = problems_of(f"root:={tmp_path}", f"robot:={robot}")
+    assert f"cameras:=true: {robot} names no camera" in problem
+    make_plan([f"root:={tmp_path}", f"robot:={robot}", "cameras:=false"], {})
+
+
+def test_a_hand_without_pads_cannot_be_scripted(tmp_path: Path) -> None:
+    robot = changed_kestrel(tmp_path, lambda content: content["sensors"].pop("tactile"))
+    (problem,) = problems_of(f"root:={tmp_path}", f"robot:={robot}")
+    assert "kestrel has no tactile sensor named right_" in problem
+
+
+def test_an_object_called_like_a_link_starts_nothing(tmp_path: Path) -> None:
+    scene = tmp_path / "scene.yaml"
+    scene.write_text(config_file("scene.yaml").read_text().replace("  can:", "  left_hand:"))
+    (problem,) = problems_of(f"root:={tmp_path}", f"scene:={scene}")
+    assert "objects.left_hand: robot kestrel has a link or joint of that name" in problem
+
+
+def test_what_was_mended_in_a_urdf_is_told_before_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    robot = changed_kestrel(tmp_path, lambda content: None)
+    urdf = tmp_path / "kestrel.urdf"
+    urdf.write_text(urdf.read_text().replace('velocity="', 'velocity="0" was="'), encoding="utf-8")
+    words = [f"root:={tmp_path}", f"robot:={robot}"]
+    (warning,) = make_plan(words, {}).warnings
+    assert warning.startswith(f"{urdf}: line ") and "velocity limit 0 means nothing and is ignored" in warning
+
+    class NoSupervisor:
+        def __init__(self, plan: StationPlan) -> None:
+            assert capsys.readouterr().err == f"station: warning: {warning}\n"
+
+        def run(self) -> int:
+            return 0
+
+    module = types.ModuleType("capture_nodes.station_supervisor")
+    module.Supervisor = NoSupervisor  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "capture_nodes.station_supervisor", module)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(sys, "argv", ["station", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+
+
+@pytest.mark.parametrize("robot", known_robots())
+def test_robots_that_ship_give_no_warning(tmp_path: Path, robot: str) -> None:
+    try:
+        plan = make_plan([f"root:={tmp_path}", f"robot:={robot}"], {})
+    except StationError as error:
+        if "is not installed" in str(error):
+            pytest.skip(str(error))
+        raise
+    assert plan.warnings == ()
+
+
+def test_help_names_robots_that_there_are() -> None:
+    named = set(re.findall(r"robot:=(\w+)", usage()))
+    assert named and named <= set(known_robots())
 
 
 def test_malformed_urdf_starts_nothing(tmp_path: Path) -> None:

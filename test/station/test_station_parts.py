@@ -65,6 +65,11 @@ def test_environment_keeps_what_is_set() -> None:
     assert ros_environment({})["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
 
 
+def test_the_graphics_library_is_left_to_the_cameras() -> None:
+    """They take OSMesa where there is no EGL (`choose_graphics`), unless the user has chosen."""
+    assert "MUJOCO_GL" not in station_environment({}, 5)
+
+
 def test_status_line_tells_episode_rates_and_losses() -> None:
     rates = {
         "/kestrel/joint_states": 200.0,
