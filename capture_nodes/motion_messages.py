@@ -7,9 +7,8 @@ from rclpy.time import Time
 from sensor_msgs.msg import Joy, MultiDOFJointState
 from std_msgs.msg import Header
 
+from capture_nodes.recording.tf_stream import TRAINER_FRAME
 from retargeting.motion_frame import MotionFrame
-
-TRAINER_FRAME = "trainer"
 
 
 def motion_header(frame: MotionFrame) -> Header:

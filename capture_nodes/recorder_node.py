@@ -14,23 +14,29 @@ from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from capture_nodes.errors import CaptureError
 from capture_nodes.node_runtime import CaptureNode, run_node
-from capture_nodes.recording.episode_record import EpisodeFields
+from capture_nodes.recording.episode_record import VERDICTS, EpisodeFields
 from capture_nodes.recording.mcap_file import Attachment
 from capture_nodes.recording.recorder import Recorder, purge_trash
-from capture_nodes.recording.recorder_configuration import load_recorder_configuration
+from capture_nodes.recording.recorder_configuration import (
+    CAMERA_TOPICS,
+    COMMAND_TOPICS,
+    MOTION_TOPICS,
+    load_recorder_configuration,
+)
 from capture_nodes.recording.recovery import recover_all
 from capture_nodes.recording.tf_stream import TfStream
 from capture_nodes.resources import config_file, robot_description_file
 from capture_nodes.topic_watch import TopicWatch, tf_channel
 from capture_nodes.topics import latched_qos, stream_qos
-from retargeting.robot_description import load_robot_description
-from retargeting.urdf import load_urdf
+from retargeting.robot_model import RobotModel, load_robot
 
 GRAPH_PERIOD_S = 0.2
 GRAPH_PERIOD_RECORDING_S = 1.0
@@ -40,12 +46,16 @@ FINISH_TIMEOUT_S = 20.0
 
 @dataclass(frozen=True)
 class RecorderParameters:
-    """ROS parameters of the node; ``simulated``: yes, no or auto (a simulated_robot publishes the joints)."""
+    """ROS parameters of the node; ``simulated``: yes, no or auto (a simulated_robot publishes the joints).
+
+    The rates (Hz) that the station gives its commands, motion frames and cameras; 0: as `recorder.yaml` has
+    it. `verdict` (success, failure or empty) and `reason` are set while an episode is recorded; `~/stop`
+    writes them into it and clears them.
+    """
 
     root: str = "episodes_data"
     robot: str = "kestrel"
     config: str = ""
-    station_config: str = ""
     skill: str = "unnamed"
     operator: str = ""
     source: str = ""
@@ -53,12 +63,27 @@ class RecorderParameters:
     instruction: str = ""
     simulated: str = "auto"
     report_path: str = ""
+    command_rate_hz: float = 0.0
+    motion_rate_hz: float = 0.0
+    camera_rate_hz: float = 0.0
+    verdict: str = ""
+    reason: str = ""
 
     def __post_init__(self) -> None:
+        problems = []
         if self.simulated not in ("auto", "yes", "no"):
-            raise CaptureError(
-                f"parameter simulated: {self.simulated!r} is given; auto, yes or no is expected"
-            )
+            problems.append(f"parameter simulated: {self.simulated!r} is given; auto, yes or no is expected")
+        for name in ("command_rate_hz", "motion_rate_hz", "camera_rate_hz"):
+            rate_hz = getattr(self, name)
+            if rate_hz != 0.0 and not 0.001 <= rate_hz <= 10000.0:
+                problems.append(
+                    f"parameter {name}: {rate_hz} is given; 0.001 to 10000, or 0 for what the configuration "
+                    "says, is expected"
+                )
+        if self.verdict not in VERDICTS:
+            problems.append(_verdict_problem(self.verdict))
+        if problems:
+            raise CaptureError("\n".join(problems))
 
 
 class RecorderNode(CaptureNode):
@@ -67,26 +92,31 @@ class RecorderNode(CaptureNode):
     def __init__(self) -> None:
         super().__init__("recorder")
         self._settings = parameters = self.declare_from(RecorderParameters)
+        self.add_on_set_parameters_callback(_check_parameters)
         self._configuration = load_recorder_configuration(
             Path(parameters.config) if parameters.config else config_file("recorder.yaml")
         )
         self._root = Path(parameters.root).expanduser().absolute()
         robot_file = robot_description_file(parameters.robot)
-        description = load_robot_description(robot_file)
-        urdf = load_urdf(description.urdf_file, description.package_paths)
-        self._robot = description.name
-        self._urdf_sha256 = hashlib.sha256(urdf.text.encode("utf-8")).hexdigest()
-        attachments = [
-            Attachment("robot.urdf", "application/xml", urdf.text.encode("utf-8")),
-            Attachment("robot.yaml", "application/yaml", robot_file.read_bytes()),
-        ]
-        if parameters.station_config:
-            attachments.append(_read_attachment("station.yaml", Path(parameters.station_config)))
+        model = load_robot(robot_file)
+        for topics, rate_hz in (
+            (COMMAND_TOPICS, parameters.command_rate_hz),
+            (MOTION_TOPICS, parameters.motion_rate_hz),
+            (CAMERA_TOPICS, parameters.camera_rate_hz or _camera_rate_hz(model)),
+        ):
+            if rate_hz:
+                self._configuration = self._configuration.with_rate(topics, rate_hz)
+        urdf_text = model.urdf.text.encode("utf-8")
+        self._robot = model.name
+        self._urdf_sha256 = hashlib.sha256(urdf_text).hexdigest()
         self._recorder = Recorder(
             self._root,
             self._configuration,
-            tuple(attachments),
-            TfStream(urdf, description),
+            (
+                Attachment("robot.urdf", "application/xml", urdf_text),
+                Attachment("robot.yaml", "application/yaml", robot_file.read_bytes()),
+            ),
+            TfStream(model),
             tf_channel("/tf", stream_qos(100)),
             tf_channel("/tf_static", latched_qos()),
         )
@@ -133,14 +163,16 @@ class RecorderNode(CaptureNode):
 
     def _take(self) -> None:
         recorder, readers = self._recorder, self._topics.readers
-        try:
-            while not self._ending.wait(self._configuration.poll_s):
-                with recorder.taking():
-                    readers.drain(recorder.take)
-                    recorder.pass_done()
-        except Exception as error:
-            # Reported, and the node ended, by the main thread at its next look.
-            self._taking_problem = error
+        while not self._ending.wait(self._configuration.poll_s):
+            with recorder.taking():
+                if self._taking_problem is None:
+                    try:
+                        readers.drain(recorder.take)
+                    except Exception as error:
+                        # Reported, and the node ended, by the main thread at its next look. Meanwhile the
+                        # rounds go on: they complete the episode at hand.
+                        self._taking_problem = error
+                recorder.pass_done()
 
     def _recover(self) -> None:
         log = self.get_logger()
@@ -168,12 +200,21 @@ class RecorderNode(CaptureNode):
             return response
         try:
             response.message = self._recorder.start(self._fields())
+            # What was set before belongs to no episode.
+            self._take_verdict()
             response.success = True
         except CaptureError as error:
             response.success, response.message = False, str(error)
             self.get_logger().warning(f"episode not started: {error}")
         self._publish_episode()
         return response
+
+    def _take_verdict(self) -> tuple[str, str]:
+        """Verdict and reason as they were set, which then are empty for the next episode."""
+        verdict, reason = (str(self.get_parameter(name).value) for name in ("verdict", "reason"))
+        if verdict or reason:
+            self.set_parameters([Parameter("verdict", value=""), Parameter("reason", value="")])
+        return verdict, reason
 
     async def _on_stop(self, _request: Any, response: Any) -> Any:
         return await self._end_episode(response, discard=False)
@@ -184,7 +225,7 @@ class RecorderNode(CaptureNode):
     async def _end_episode(self, response: Any, discard: bool) -> Any:
         """Answers when the file has its name; meanwhile the node goes on serving."""
         try:
-            result = self._recorder.stop(discard)
+            result = self._recorder.stop(discard, *self._take_verdict())
             self._publish_episode()
             done: Future[None] = Future(executor=self.executor)
             executor = self.executor
@@ -244,7 +285,7 @@ class RecorderNode(CaptureNode):
 
     def stop(self) -> None:
         """Finish the episode at hand, wait (bounded) for the publishers' final counts, end the threads."""
-        for outcome in self._recorder.finish_all(timeout_s=FINISH_TIMEOUT_S):
+        for outcome in self._recorder.finish_all(FINISH_TIMEOUT_S, *self._take_verdict()):
             self.get_logger().info(f"the episode at hand: {outcome}")
         self._wait_for_final_counts()
         self._ending.set()
@@ -281,11 +322,20 @@ class RecorderNode(CaptureNode):
 _EPISODE_PARAMETERS = ("skill", "operator", "source", "scenario", "instruction")
 
 
-def _read_attachment(name: str, path: Path) -> Attachment:
-    try:
-        return Attachment(name, "application/yaml", path.read_bytes())
-    except OSError as error:
-        raise CaptureError(f"parameter station_config: {path}: {error.strerror}") from error
+def _verdict_problem(verdict: object) -> str:
+    return f"parameter verdict: {verdict!r} is given; success, failure or nothing is expected"
+
+
+def _check_parameters(parameters: list[Parameter]) -> SetParametersResult:
+    """Refuse what no episode can carry, so that who sets it hears of it and not who stops the episode."""
+    for parameter in parameters:
+        if parameter.name == "verdict" and parameter.value not in VERDICTS:
+            return SetParametersResult(successful=False, reason=_verdict_problem(parameter.value))
+    return SetParametersResult(successful=True)
+
+
+def _camera_rate_hz(model: RobotModel) -> float:
+    return max((camera.rate_hz for camera in model.description.cameras.values()), default=0.0)
 
 
 def _versions() -> dict[str, str]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.parameter import Parameter
+from rclpy.parameter_client import AsyncParameterClient
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
@@ -33,10 +35,12 @@ _STOPPED = ("holding", "emergency_stop")
 class SessionParameters:
     """`timeout_s` is for one repetition, `ready_timeout_s` for the other nodes to answer at all.
 
-    A repetition in which the robot goes to a hold is tried `attempts` times.
+    A repetition in which the robot goes to a hold is tried `attempts` times. `cameras`: the simulated
+    cameras are waited for too.
     """
 
     robot: str = "kestrel"
+    cameras: bool = False
     episodes: int = 1
     attempts: int = 3
     timeout_s: float = 300.0
@@ -87,7 +91,10 @@ class SessionNode(CaptureNode):
         self._retargeting_node = f"{robot}/retargeting"
         self._recorder_node = f"{robot}/recorder"
         self._headset_node = f"{TRAINER_NAMESPACE}/headset"
-        for name in (self._robot_node, self._retargeting_node, self._recorder_node, self._headset_node):
+        self._nodes = [self._robot_node, self._retargeting_node, self._recorder_node, self._headset_node]
+        if self._settings.cameras:
+            self._nodes.append(f"{robot}/simulated_cameras")
+        for name in self._nodes:
             self.create_subscription(
                 DiagnosticStatus, f"{name}/state", lambda m, n=name: self._on_state(n, m), latched_qos()
             )
@@ -102,6 +109,7 @@ class SessionNode(CaptureNode):
             "halt": f"{self._headset_node}/halt",
         }
         self._clients_by_key = {key: self.create_client(Trigger, name) for key, name in services.items()}
+        self._recorder_parameters = AsyncParameterClient(self, self._recorder_node)
         self._waiting: list[tuple[Callable[[], bool], float, Future[bool]]] = []
         self.create_timer(_TICK_S, self._on_tick)
         self._started = False
@@ -127,12 +135,18 @@ class SessionNode(CaptureNode):
                 self._waiting.remove(item)
                 future.set_result(condition())
 
-    async def _until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+    async def _until(
+        self, condition: Callable[[], bool], timeout_s: float, what: str | Callable[[], str]
+    ) -> None:
         """Wait for a condition; raises `SessionFailed` naming `what` was waited for."""
         future: Future[bool] = Future(executor=self.executor)
         self._waiting.append((condition, time.monotonic() + timeout_s, future))
         if not await future:
-            raise SessionFailed(f"{what} within {timeout_s:g} s")
+            text = what if isinstance(what, str) else what()
+            raise SessionFailed(f"{text} within {timeout_s:g} s")
+
+    def _silent(self) -> list[str]:
+        return [name for name in self._nodes if name not in self._states]
 
     async def _call(self, key: str, timeout_s: float | None = None) -> str:
         """Call a service and answer its message; raises `SessionFailed` where it refuses or is silent."""
@@ -154,9 +168,9 @@ class SessionNode(CaptureNode):
     async def _run(self) -> None:
         try:
             await self._until(
-                lambda: len(self._states) == 4,
+                lambda: not self._silent(),
                 self._settings.ready_timeout_s,
-                "not all of retargeting, simulated_robot, recorder and headset told that they are ready",
+                lambda: f"{', '.join(self._silent())} did not say that it is ready",
             )
             for number in range(1, self._settings.episodes + 1):
                 self._progress = {"episode": number, "episodes": self._settings.episodes}
@@ -199,19 +213,24 @@ class SessionNode(CaptureNode):
             if again and self._retargeting_word() == "holding":
                 await self._call("discard")
                 raise
-            await self._complete()
+            await self._complete(problem=str(error))
             raise SessionFailed(str(error)) from error
-        except SessionFailed:
+        except SessionFailed as error:
             # A repetition that failed is a file too: what happened is in it.
-            await self._complete()
+            await self._complete(problem=str(error))
             raise
         await self._pause(_SETTLE_S)
         await self._complete()
         self._phase("completed")
         await self._call("release")
 
-    async def _complete(self) -> None:
+    async def _complete(self, problem: str = "") -> None:
         self._phase("completing")
+        if problem:
+            call = self._recorder_parameters.set_parameters(
+                [Parameter("verdict", value="failure"), Parameter("reason", value=problem)]
+            )
+            await self._until(call.done, self._settings.answer_timeout_s, "the recorder took no verdict")
         self._progress["path"] = await self._call("stop")
 
     async def _start(self) -> str:

@@ -290,12 +290,17 @@ def _processes(
                 "scenario": settings.scenario,
                 "instruction": settings.instruction,
                 "report_path": str(report_path),
+                "command_rate_hz": settings.command_rate_hz,
+                "motion_rate_hz": settings.headset_rate_hz,
+                "camera_rate_hz": settings.camera_rate_hz,
             },
         )
     )
     if session:
         limits = {"timeout_s": settings.episode_timeout_s, "ready_timeout_s": settings.ready_timeout_s}
-        processes.insert(0, process("session", {"episodes": settings.episodes, **limits}))
+        processes.insert(
+            0, process("session", {"episodes": settings.episodes, "cameras": settings.cameras, **limits})
+        )
     return tuple(processes)
 
 

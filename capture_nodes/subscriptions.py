@@ -6,7 +6,9 @@ a few, and gives each message's publisher, sequence number and times.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rclpy.duration import Infinite
@@ -20,16 +22,63 @@ from capture_nodes.recording.recorder import Stream
 # What the middleware says where it numbers nothing.
 NO_SEQUENCE = (1 << 64) - 1
 DEPTH_ON_CHANGE = 200
+# A replaced reader is taken on at least this long: the publishers have to find its successor first.
+OVERLAP_S = 1.0
 
 Take = Callable[[Stream, bytes, int, int, "int | None", bytes], None]
 Policies = tuple[ReliabilityPolicy, DurabilityPolicy]
 
 
+class _Overlap:
+    """What several readers of one topic have delivered together, so that each message is taken once.
+
+    Used by the taking thread only.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[bytes, int] | None = None
+        self._taken: set[tuple[bytes, int]] = set()
+
+    def is_new(self, stream: Stream, gid: bytes, sequence: int | None, source_ns: int) -> bool:
+        if self._before is None:
+            # What the former reader had delivered by now: a latched topic gives it to the new one again.
+            self._before = {gid: c.last for gid, c in stream.publishers.items() if c.last is not None}
+        # Where the middleware numbers nothing, both readers have the publisher's time in common.
+        key = (gid, source_ns if sequence is None else sequence)
+        if key in self._taken or (sequence is not None and sequence <= self._before.get(gid, 0)):
+            return False
+        self._taken.add(key)
+        return True
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """A subscription's handle as the taking thread sees it."""
+
+    stream: Stream
+    message_type: type
+    handle: Any
+    overlap: _Overlap | None = None
+
+
+@dataclass
+class _Retired:
+    """A replaced subscription: taken until its successor has surely joined, then destroyed.
+
+    `rounds`: how many the taking thread had done when it lost the handle, None as long as it has it.
+    """
+
+    topic: str
+    subscription: Any
+    since_s: float = field(default_factory=time.monotonic)
+    rounds: int | None = None
+
+
 class SubscriptionSet:
     """The subscriptions of one node that no executor spins.
 
-    `add`, `adapt` and `destroy` are called by the main thread; `drain` by the taking thread, which must not
-    run during `destroy`.
+    `add`, `adapt`, `retire` and `destroy` are called by the main thread; `drain` by the taking thread, which
+    must not run during `destroy`.
     """
 
     def __init__(self, node: Node, history_s: float) -> None:
@@ -38,8 +87,9 @@ class SubscriptionSet:
         self._types: dict[str, tuple[type, int]] = {}
         self._policies: dict[str, Policies] = {}
         self._subscriptions: dict[str, Any] = {}
-        self._retired: list[Any] = []
-        self._taken: list[tuple[Stream, type, Any]] = []
+        self._retired: list[_Retired] = []
+        self._taken: list[_Reader] = []
+        self._rounds = 0
 
     @property
     def topics(self) -> set[str]:
@@ -81,14 +131,40 @@ class SubscriptionSet:
             raw=True,
         )
         former = self._subscriptions.get(stream.topic)
-        if former is not None:
-            # The taking thread may be in it: it is emptied with the others and destroyed at the end.
-            self._retired.append(former)
         self._subscriptions[stream.topic] = subscription
         self._policies[stream.topic] = policies
-        taken = [entry for entry in self._taken if former is None or entry[2] is not former.handle]
-        # Replaced as a whole, so that a round of the taking thread sees either list.
-        self._taken = [*taken, (stream, message_type, subscription.handle)]
+        readers, overlap = self._taken, None
+        if former is not None:
+            # Until the publishers have found the new reader, their messages come to the former one only.
+            self._retired.append(_Retired(stream.topic, former))
+            overlap = _Overlap()
+            readers = self._overlapping(stream.topic, overlap)
+        # Replaced as a whole, so that a round of the taking thread sees either list; the former reader first,
+        # so that messages come in order.
+        self._taken = [*readers, _Reader(stream, message_type, subscription.handle, overlap)]
+
+    def _overlapping(self, topic: str, overlap: _Overlap | None) -> list[_Reader]:
+        return [
+            replace(reader, overlap=overlap) if reader.stream.topic == topic else reader
+            for reader in self._taken
+        ]
+
+    def retire(self, now_s: float) -> None:
+        """Let go of replaced readers whose successors hear all their publishers (``now_s``: steady)."""
+        for retired in list(self._retired):
+            handle = retired.subscription.handle
+            if retired.rounds is None:
+                joined = self.matched(retired.topic) >= handle.get_publisher_count()
+                if joined and now_s - retired.since_s >= OVERLAP_S:
+                    self._taken = [reader for reader in self._taken if reader.handle is not handle]
+                    retired.rounds = self._rounds
+            elif self._rounds >= retired.rounds + 2:
+                # The round that may have been in it is over, and so is one in which its successor gave what
+                # both had delivered.
+                self._retired.remove(retired)
+                self._node.destroy_subscription(retired.subscription)
+                if not any(other.topic == retired.topic for other in self._retired):
+                    self._taken = self._overlapping(retired.topic, None)
 
     def matched(self, topic: str) -> int:
         """How many publishers of a topic its subscription is connected to."""
@@ -97,24 +173,24 @@ class SubscriptionSet:
 
     def drain(self, take: Take) -> None:
         """Take everything that is there, one subscription after the other."""
-        for stream, message_type, handle in self._taken:
+        for reader in self._taken:
+            stream, overlap = reader.stream, reader.overlap
             while True:
-                taken = handle.take_message(message_type, True)
+                taken = reader.handle.take_message(reader.message_type, True)
                 if taken is None:
                     break
                 data, info = taken
                 sequence = info["publication_sequence_number"]
-                take(
-                    stream,
-                    data,
-                    info["source_timestamp"],
-                    info["received_timestamp"],
-                    None if sequence is None or sequence == NO_SEQUENCE else sequence,
-                    info["publisher_gid"]["data"],
-                )
+                if sequence == NO_SEQUENCE:
+                    sequence = None
+                source_ns, gid = info["source_timestamp"], info["publisher_gid"]["data"]
+                if overlap is None or overlap.is_new(stream, gid, sequence, source_ns):
+                    take(stream, data, source_ns, info["received_timestamp"], sequence, gid)
+        self._rounds += 1
 
     def destroy(self) -> None:
-        for subscription in (*self._subscriptions.values(), *self._retired):
+        retired = (entry.subscription for entry in self._retired)
+        for subscription in (*self._subscriptions.values(), *retired):
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
         self._retired.clear()

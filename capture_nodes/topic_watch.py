@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -36,12 +37,14 @@ class TopicWatch:
             f"{namespace}/{JOINT_STATES}": "joint_states",
             f"{namespace}/{RETARGETING_STATE}": "retargeting_state",
             DIAGNOSTICS: "diagnostics",
+            "/tf": "transforms",
+            "/tf_static": "transforms",
         }
         self.simulated = False
         self._joined_s: dict[str, float] = {}
         self.readers = SubscriptionSet(node, configuration.history_s)
         for rule in self._rules:
-            # /tf is the recorder's own as long as nobody else publishes it.
+            # The package of their type is no part of every installation: only once somebody publishes them.
             if not rule.is_family and rule.type_name != TF_TYPE:
                 self._add(rule.resolved(namespace), rule)
 
@@ -65,7 +68,7 @@ class TopicWatch:
             change = self.readers.adapt(stream, publishers)
             if change:
                 self._node.get_logger().warning(change)
-        self._recorder.make_tf = "/tf" not in self.readers.topics
+        self.readers.retire(time.monotonic())
 
     def not_joined(self, now_s: float) -> list[str]:
         """Topics with a publisher that the recorder is not, or only just, connected to (`now_s`: steady).
@@ -117,7 +120,7 @@ class TopicWatch:
             self._refuse(topic, str(error))
             return
         channel = ChannelDescription(topic, rule.type_name, text)
-        stream = self._recorder.add_stream(channel, rule.latched, self._roles.get(topic, ""))
+        stream = self._recorder.add_stream(channel, rule.latched, self._roles.get(topic, ""), rule.rate_hz)
         self.readers.add(stream, message_type, rule.rate_hz, rule.latched)
 
     def _refuse(self, topic: str, reason: str) -> None:

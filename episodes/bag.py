@@ -56,7 +56,9 @@ class StreamCounts:
     """What the recorder says about a topic (its `streams` metadata), all publishers together.
 
     None where it says nothing. `repeated` are latched messages written again at the start of the
-    file; with `tail_known` False a loss of the very last messages could not show yet.
+    file; with `tail_known` False a loss of the very last messages could not show yet. `not_joined` are
+    the messages that a publisher (node, else gid) sent inside the episode before the recorder had found
+    it. `expected_hz` is the rate the stream should have; None with `rate_known`: it has no fixed one.
     """
 
     published: int | None = None
@@ -65,8 +67,10 @@ class StreamCounts:
     repeated: int = 0
     lost: int | None = None
     publishers: int = 0
+    not_joined: Mapping[str, int] = field(default_factory=dict)
     tail_known: bool = True
     expected_hz: float | None = None
+    rate_known: bool = False
 
 
 @dataclass(frozen=True)
@@ -575,7 +579,12 @@ def _counts(path: Path, metadata: Mapping[str, str]) -> dict[str, StreamCounts]:
 
     result = {}
     for topic, rows in publishers.items():
-        rates = [row[key] for row in rows for key in ("expected_hz", "rate_hz") if row.get(key)]
+        rates = [row["expected_hz"] for row in rows if "expected_hz" in row]
+        not_joined: dict[str, int] = {}
+        for row in rows:
+            if isinstance(row.get("not_joined"), int) and row["not_joined"] > 0:
+                publisher = str(row.get("node") or row.get("gid"))
+                not_joined[publisher] = not_joined.get(publisher, 0) + row["not_joined"]
         result[topic] = StreamCounts(
             published=total(rows, "published"),
             received=total(rows, "received"),
@@ -584,9 +593,27 @@ def _counts(path: Path, metadata: Mapping[str, str]) -> dict[str, StreamCounts]:
             lost=total(rows, "lost"),
             publishers=len(rows),
             tail_known=all(bool(row.get("tail_known", True)) for row in rows),
-            expected_hz=float(rates[0]) if rates else None,
+            not_joined=not_joined,
+            # Of several publishers one without a fixed rate leaves the topic without one.
+            expected_hz=float(rates[0]) if rates and all(map(_is_rate, rates)) else None,
+            rate_known=bool(rates),
         )
     return result
+
+
+def _opening_rates(opening: Mapping[str, str]) -> dict[str, StreamCounts]:
+    """The expected rates that the recorder knew when it opened the file: all that a cut one has of them."""
+    rates = _parsed(opening.get("expected_hz", ""))
+    if not isinstance(rates, dict):
+        return {}
+    return {
+        topic: StreamCounts(expected_hz=float(rate) if _is_rate(rate) else None, rate_known=True)
+        for topic, rate in rates.items()
+    }
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, (int, float)) and 0.0 < value < float("inf")
 
 
 def _records(path: Path, progress: Progress | None = None) -> Iterator[McapRecord]:
@@ -761,7 +788,7 @@ def read_bag(
         schema = schemas.get(channel.schema_id)
         if channel.topic not in columns and schema is not None:
             columns[channel.topic] = _Columns(channel.topic, schema, payloads)
-    said = _counts(path, metadata.get("streams", {}))
+    said = _opening_rates(metadata.get("episode_opening", {})) | _counts(path, metadata.get("streams", {}))
     return Bag(
         path,
         size_bytes=size,
@@ -781,14 +808,23 @@ def _reason(error: BaseException) -> str:
 def find_episodes(path: Path | str) -> list[Path]:
     """The episode files of a folder and the folders below it, by name; a file is itself.
 
-    Raises `EpisodeError` where there is none.
+    What begins with a dot (`.trash`) is left out, unless it is asked for itself. Raises `EpisodeError`
+    where there is none.
     """
     path = Path(path)
     if not path.is_dir():
         return [path]
-    found = sorted(path.rglob("*.mcap"))
+
+    def shown(pattern: str) -> list[Path]:
+        return sorted(
+            file
+            for file in path.rglob(pattern)
+            if not any(part.startswith(".") for part in file.relative_to(path).parts)
+        )
+
+    found = shown("*.mcap")
     if not found:
-        active = sum(1 for _ in path.rglob("*.mcap" + ACTIVE_SUFFIX))
+        active = len(shown("*.mcap" + ACTIVE_SUFFIX))
         more = f" ({active} still being recorded)" if active else ""
         raise EpisodeError(path, f"holds no episode (*.mcap){more}")
     return found

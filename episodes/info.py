@@ -11,11 +11,11 @@ from episodes.text_table import bytes_text, date_text, number_text, text_table
 SCHEMA_VERSION = 1
 # The fields shown first, in this order; the others follow by name.
 FIELDS = (
-    "id", "robot", "skill", "scenario", "source", "operator", "instruction", "verdict", "simulated",
-    "recovered",
+    "id", "robot", "skill", "scenario", "source", "operator", "instruction", "verdict", "reason", "simulated",
+    "real_time_factor", "recovered",
 )  # fmt: skip
 # Said otherwise in the text, or too long for it.
-_NOT_SHOWN = ("topics", "start_ns", "end_ns", "schema_version", "lost", "versions")
+_NOT_SHOWN = ("topics", "start_ns", "end_ns", "schema_version", "lost", "versions", "expected_hz")
 
 
 def info(bag: Bag) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 Per stream with an expected rate: rate (header stamps, first to last) within 2 %, 99 % of intervals
 under twice the period, stamps strictly increasing, from the start of the episode to its end. Every
 stream with headers: stamps within 0.5 s of the publish and log times (one clock). Every stream: nothing
-lost by the recorder's counts, no gap in the sequence numbers, as many messages as were written. Latency
-is read off `command_cause`: the command's tick minus the stamp of the motion frame it follows.
+lost by the recorder's counts, no gap in the sequence numbers, as many messages as were written; with an
+expected rate also: none published inside the episode before the recorder had found the publisher. A
+simulated robot kept up with real time. Latency is read off `command_cause`: the command's tick minus the
+stamp of the motion frame it follows.
 """
 
 from __future__ import annotations
@@ -47,13 +49,18 @@ DEFAULT_RATES_HZ: Mapping[str, float] = {
 
 @dataclass(frozen=True)
 class StreamBounds:
-    """The bounds of the verdict. `edge_s`: a stream may begin and end this much inside the episode."""
+    """The bounds of the verdict.
+
+    `edge_s`: a stream may begin and end this much inside the episode. `real_time_factor`: simulated over
+    real time, at its lowest.
+    """
 
     rate_share: float = 0.02
     intervals_share: float = 0.99
     clock_s: float = 0.5
     edge_s: float = 0.25
     matched_causes_share: float = 0.99
+    real_time_factor: float = 0.99
 
 
 def expected_rate_hz(stream: Stream, rates: Mapping[str, float] | None = None) -> float | None:
@@ -61,7 +68,7 @@ def expected_rate_hz(stream: Stream, rates: Mapping[str, float] | None = None) -
     for pattern, rate in (rates or {}).items():
         if fnmatchcase(stream.topic, pattern):
             return rate
-    if stream.counts.expected_hz is not None:
+    if stream.counts.rate_known:
         return stream.counts.expected_hz
     return next(
         (rate for pattern, rate in DEFAULT_RATES_HZ.items() if fnmatchcase(stream.topic, pattern)), None
@@ -79,6 +86,7 @@ def stream_figures(bag: Bag, stream: Stream, expected_hz: float | None) -> dict[
         "rate_hz": stream.rate_hz,
         "published": stream.counts.published,
         "lost": stream.counts.lost,
+        "not_joined": sum(stream.counts.not_joined.values()) if stream.counts.publishers else None,
         "tail_known": stream.counts.tail_known if stream.counts.publishers else None,
         "sequence_gaps": _sequence_gaps(stream),
         "not_increasing": int(np.count_nonzero(steps <= 0.0)),
@@ -142,6 +150,15 @@ def _stream_problems(bag: Bag, topic: str, f: Mapping[str, Any], bounds: StreamB
     return problems
 
 
+def real_time_factor(bag: Bag) -> float | None:
+    """The lowest that a simulated robot reported during the episode; None where the file has none."""
+    try:
+        value = float(str(bag.episode.get("real_time_factor", "")))
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
+
+
 def latency_figures(bag: Bag) -> dict[str, Any]:
     """Latency (s) from `command_cause`, and how many commands have their cause recorded."""
     causes = bag.causes(bag.topic("command_cause"))
@@ -178,6 +195,12 @@ def check_streams(
         streams[topic] = figures
         problems += [f"{topic}: {problem}" for problem in _stream_problems(bag, topic, figures, bounds)]
         counts = stream.counts
+        if figures["expected_hz"] is not None:
+            problems += [
+                f"{topic}: {count} messages that {publisher} published inside the episode are not in it: "
+                "the recorder had not found the publisher yet"
+                for publisher, count in counts.not_joined.items()
+            ]
         if stream.malformed:
             problems.append(f"{topic}: holds messages that are no {stream.type}")
         if counts.written is not None and counts.written + counts.repeated != stream.count:
@@ -196,8 +219,21 @@ def check_streams(
         notes.append("no loss counts: not recorded by this package")
     if open_tails:
         notes.append(f"last messages not yet accounted for (see the recorder's report): {listed(open_tails)}")
+    if bag.episode.get("simulated") == "true" and real_time_factor(bag) is None:
+        notes.append("simulated, and no real-time factor was reported during the episode")
     lost = [stream.counts.lost for stream in bag.streams.values() if stream.counts.lost is not None]
-    all_figures: dict[str, Any] = {"lost": sum(lost) if lost else None, "streams": streams, "latency": None}
+    factor = real_time_factor(bag)
+    if factor is not None and factor < bounds.real_time_factor:
+        problems.append(
+            f"the simulated robot fell behind: real-time factor {factor:.4f} at its lowest, "
+            f"at least {bounds.real_time_factor:g}; motion and contact are slower than they were stamped"
+        )
+    all_figures: dict[str, Any] = {
+        "lost": sum(lost) if lost else None,
+        "real_time_factor": factor,
+        "streams": streams,
+        "latency": None,
+    }
     try:
         topic = bag.topic("command_cause")
         bag.stream(topic, TIME_REFERENCE)

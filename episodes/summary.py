@@ -12,6 +12,8 @@ from episodes.text_table import bytes_text, number_text, text_table
 SCHEMA_VERSION = 1
 # Beyond this many episodes the streams table shows ranges instead of a column each.
 EPISODE_COLUMNS = 4
+# A reason may be a whole report; the table shows its beginning, `episodes info` all of it.
+REASON_LENGTH = 60
 
 
 def summary(report: EpisodeReport) -> dict[str, Any]:
@@ -50,6 +52,8 @@ def summary(report: EpisodeReport) -> dict[str, Any]:
         "object": None
         if grasp is None
         else grasp.figures.get("objects", {}).get(grasp.figures.get("object")),
+        "verdict": str(bag.episode.get("verdict", "")),
+        "reason": str(bag.episode.get("reason", "")),
         "failed_checks": [result.name for result in report.results if not result.passed],
     }
 
@@ -68,7 +72,6 @@ def summary_text(rows: Sequence[dict[str, Any]]) -> str:
 
 def _row(number: int, row: dict[str, Any]) -> list[str]:
     moved = row["object"] or {}
-    failed = row["failed_checks"]
     coverage = row["wrist_coverage"]
     return [
         str(number),
@@ -84,8 +87,19 @@ def _row(number: int, row: dict[str, Any]) -> list[str]:
         number_text(_scaled(moved.get("lift_m"), 100.0), 1, " cm"),
         number_text(_scaled(moved.get("goal_distance_m"), 100.0), 1, " cm"),
         bytes_text(row["size_bytes"]),
-        "failed: " + ", ".join(failed) if failed else "passed",
+        _judgement(row),
     ]
+
+
+def _judgement(row: dict[str, Any]) -> str:
+    """What the checks say, and what the session or the trainer said: ``passed; failure: the robot held``."""
+    failed = row["failed_checks"]
+    text = "failed: " + ", ".join(failed) if failed else "passed"
+    reason = " ".join(row["reason"].split())
+    if len(reason) > REASON_LENGTH:
+        reason = reason[: REASON_LENGTH - 1] + "…"
+    said = ": ".join(word for word in (row["verdict"], reason) if word)
+    return f"{text}; {said}" if said else text
 
 
 def _short(name: str) -> str:

@@ -157,13 +157,8 @@ def _match(bag: Bag, model: AttachedModel, step: int) -> _Matched:
     )
 
 
-def measure_tracking(bag: Bag, frame_step: int = 1) -> Tracking:
-    """Errors of every site that has a target, without the question of reachability."""
-    model = attached_model(bag)
-    return _measure(model, _match(bag, model, frame_step))
-
-
 def _measure(model: AttachedModel, matched: _Matched) -> Tracking:
+    """Errors of every site that has a target, without the question of reachability."""
     commanded = model.tree.place_sites(matched.sites, matched.names, matched.q)
     measured = model.tree.place_sites(matched.sites, matched.names, matched.measured)
     sites = {
@@ -173,13 +168,8 @@ def _measure(model: AttachedModel, matched: _Matched) -> Tracking:
     return Tracking(matched.stamp_ns, sites, matched.unmatched)
 
 
-def reach_problem(bag: Bag, frame_step: int = 1) -> ReachProblem:
-    """The question which of the recorded wrist targets can be reached, starting from the commands."""
-    model = attached_model(bag)
-    return _problem(model, _match(bag, model, frame_step))
-
-
 def _problem(model: AttachedModel, matched: _Matched) -> ReachProblem:
+    """The question which of the recorded wrist targets can be reached, starting from the commands."""
     sites = {name: site for name, site in matched.sites.items() if name in WRISTS}
     names = model.joints_moving([site.link for site in sites.values()], matched.names)
     limits = model.limits(names)

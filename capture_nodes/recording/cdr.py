@@ -1,7 +1,8 @@
 """Just enough CDR (little-endian XCDR1, what ROS 2 puts on the wire) to read what the recorder needs.
 
-The recorder stores messages as they came; only joint states (for /tf), states and final counts are read,
-at a cost that must not show beside the taking of messages, so no message object is ever built.
+The recorder stores messages as they came; only joint states (for /tf), states, final counts and the frame
+names of other people's /tf are read, at a cost that must not show beside the taking of messages, so no
+message object is ever built.
 """
 
 from __future__ import annotations
@@ -79,6 +80,11 @@ class CdrReader:
             return np.empty(0)
         self._align(8)
         return np.frombuffer(self._slice(count * 8), dtype="<f8")
+
+    def skip_float64(self, count: int) -> None:
+        """Step over ``count`` (at least one) `float64` fields."""
+        self._align(8)
+        self._slice(count * 8)
 
     def _align(self, size: int) -> None:
         self._offset += -(self._offset - HEADER_BYTES) % size
@@ -179,3 +185,16 @@ def read_status_array(data: bytes) -> list[Status]:
     reader.stamp_ns()
     reader.string()
     return [_status(reader) for _ in range(reader.uint32())]
+
+
+def read_child_frames(data: bytes) -> frozenset[str]:
+    """The child frames of a `tf2_msgs/TFMessage`. Raises `MalformedMessage`."""
+    reader = CdrReader(data)
+    children = []
+    for _ in range(reader.uint32()):
+        reader.stamp_ns()
+        reader.string()
+        children.append(reader.string())
+        # Translation and rotation.
+        reader.skip_float64(7)
+    return frozenset(children)

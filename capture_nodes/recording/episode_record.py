@@ -21,6 +21,11 @@ SCHEMA_VERSION = 1
 OPENING_RECORD = "episode_opening"
 EPISODE_RECORD = "episode"
 STREAMS_RECORD = "streams"
+EXPECTED_HZ = "expected_hz"
+
+# What a person or a session may say of an episode when it ends; "" is no verdict.
+VERDICTS = ("", "success", "failure")
+DISCARDED = "discard"
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
 
@@ -47,7 +52,6 @@ class EpisodeFields:
     simulated: bool | None = None
     urdf_sha256: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
-    extra: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("robot", "skill"):
@@ -65,8 +69,17 @@ def episode_path(root: Path, fields: EpisodeFields, episode_id: str, start_ns: i
     return root / fields.robot / fields.skill / date / f"{episode_id}.mcap"
 
 
-def opening_record(fields: EpisodeFields, episode_id: str, start_ns: int) -> dict[str, str]:
-    """The fields known at the start, as metadata (strings; nested values are JSON)."""
+def opening_record(
+    fields: EpisodeFields,
+    episode_id: str,
+    start_ns: int,
+    expected_hz: Mapping[str, float | None] | None = None,
+) -> dict[str, str]:
+    """The fields known at the start, as metadata (strings; nested values are JSON).
+
+    ``expected_hz``: rates by topic (None: no fixed rate). The closed file has them in its `streams` record;
+    here they are for a file that is cut off before it gets one.
+    """
     simulated = "" if fields.simulated is None else ("true" if fields.simulated else "false")
     return {
         "id": episode_id,
@@ -83,7 +96,8 @@ def opening_record(fields: EpisodeFields, episode_id: str, start_ns: int) -> dic
         "start_ns": str(start_ns),
         "clock": "system (ROS time)",
         "verdict": "",
-        **fields.extra,
+        "reason": "",
+        EXPECTED_HZ: json.dumps(dict(expected_hz or {}), sort_keys=True),
     }
 
 
@@ -95,10 +109,20 @@ def closing_record(
     topics: Mapping[str, Mapping[str, int]],
     refused: Mapping[str, str] | None = None,
     recovered: bool = False,
+    verdict: str = "",
+    reason: str = "",
+    real_time_factor: float | None = None,
 ) -> dict[str, str]:
-    """The complete `episode` record; ``topics``: counts per topic, ``refused``: topics with the reason."""
-    record = dict(opening)
+    """The complete `episode` record; ``topics``: counts per topic, ``refused``: topics with the reason.
+
+    ``real_time_factor``: the lowest that a simulated robot reported during the episode, None if none did.
+    """
+    record = {key: value for key, value in opening.items() if key != EXPECTED_HZ}
+    if real_time_factor is not None:
+        record["real_time_factor"] = f"{real_time_factor:.4f}"
     record.update(
+        verdict=verdict,
+        reason=reason,
         start_ns=str(start_ns),
         end_ns=str(end_ns),
         topics=json.dumps(topics, sort_keys=True),

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from mcap.exceptions import McapError
 from mcap.writer import CompressionType, Writer
 
 from capture_nodes.errors import CaptureError
@@ -43,6 +42,10 @@ class FileProblem(CaptureError):
     def __init__(self, message: str, path: Path) -> None:
         self.path = path
         super().__init__(message)
+
+
+class MessageRefused(CaptureError):
+    """A message that no MCAP file can hold; the file goes on without it."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,8 @@ class LockedFile:
 class EpisodeFile:
     """Writes one episode. Not thread-safe: everything after `__init__` runs on the writer thread.
 
-    After the first disk error `problem` is set, nothing more is written, and what is on the disk stays.
+    After the first error of the disk (or of whatever else a write met) `problem` is set, nothing more is
+    written, and what is on the disk stays.
     """
 
     def __init__(self, path: Path, options: FileOptions | None = None, suffix: str = ACTIVE_SUFFIX) -> None:
@@ -199,23 +203,33 @@ class EpisodeFile:
     ) -> bool:
         """Add one message; ``counts.lost_disk`` grows for every message that does not reach the disk.
 
-        Returns False where the file has failed (see `problem`).
+        Returns False where the file has failed (see `problem`). Raises `MessageRefused`, before anything of
+        the message is written, where its times are before 1970, which the format cannot say.
         """
         writer = self._writer
         if self.problem is not None or writer is None:
             if counts is not None:
                 counts.lost_disk += 1
             return False
-        channel_id = self._channels.get(channel.topic)
-        if channel_id is None:
-            channel_id = self._register(writer, channel)
-        writer.add_message(
-            channel_id=channel_id,
-            log_time=log_ns,
-            data=data,
-            publish_time=publish_ns,
-            sequence=sequence & 0xFFFFFFFF,
-        )
+        if log_ns < 0 or publish_ns < 0:
+            raise MessageRefused(f"received at {log_ns} ns, published at {publish_ns} ns: before 1970")
+        try:
+            channel_id = self._channels.get(channel.topic)
+            if channel_id is None:
+                channel_id = self._register(writer, channel)
+            writer.add_message(
+                channel_id=channel_id,
+                log_time=log_ns,
+                data=data,
+                publish_time=publish_ns,
+                sequence=sequence & 0xFFFFFFFF,
+            )
+        except Exception as error:
+            # Half a record may be in the chunk: it must not reach the disk, nor take the writer thread along.
+            self.fail(error)
+            if counts is not None:
+                counts.lost_disk += 1
+            return False
         if counts is not None:
             self._unflushed.append(counts)
         self._unflushed_messages += 1
@@ -299,20 +313,23 @@ class EpisodeFile:
             try:
                 output.close()
             except OSError as error:
-                self._fail(error)
+                self.fail(error)
 
     def _guard(self, action: _Action) -> bool:
-        """Run a write; a disk error becomes the file's `problem`. False once there is one."""
+        """Run a write; any error becomes the file's `problem`. False once there is one."""
         if self.problem is not None or self._writer is None:
             return False
         try:
             action(self._writer)
-        except (OSError, McapError) as error:
-            self._fail(error)
+        except Exception as error:
+            # Not only the disk: compression and packing fail in ways of their own, and the one who waits for
+            # the file has to hear of each.
+            self.fail(error)
             return False
         return True
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
+        """Make ``error`` the file's `problem`, unless it has one."""
         if self.problem is None:
             self.problem = FileProblem(
                 f"writing {self.active_path} stopped: {_explain(error)}; what was written before is kept and "
@@ -356,11 +373,13 @@ def sync_folder(folder: Path) -> None:
 def _explain(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return f"{os.strerror(error.errno)} ({errno.errorcode.get(error.errno, error.errno)})"
-    return str(error) or type(error).__name__
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _way_out(error: Exception, folder: Path) -> str:
-    number = error.errno if isinstance(error, OSError) else None
+    if not isinstance(error, OSError):
+        return "this is no fault of the disk: report it with the file"
+    number = error.errno
     if number in (errno.EACCES, errno.EPERM):
         return f"make {folder} writable for this user or choose another folder with the parameter `root`"
     if number == errno.EROFS:

@@ -8,6 +8,7 @@ can block is done under it.
 
 from __future__ import annotations
 
+import math
 import shutil
 import threading
 import time
@@ -21,11 +22,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from capture_nodes.errors import CaptureError
-from capture_nodes.recording.cdr import JointStateReader, MalformedMessage, read_status, read_status_array
+from capture_nodes.recording.cdr import JointStateReader, read_child_frames, read_status, read_status_array
 from capture_nodes.recording.episode_record import (
+    DISCARDED,
     EPISODE_RECORD,
     OPENING_RECORD,
     STREAMS_RECORD,
+    VERDICTS,
     EpisodeFields,
     closing_record,
     episode_path,
@@ -51,7 +54,7 @@ from capture_nodes.recording.tf_stream import TfStream
 from capture_nodes.recording.writer_thread import WriterThread
 
 EpisodeState = Literal["idle", "recording", "finishing"]
-Role = Literal["", "joint_states", "retargeting_state", "diagnostics"]
+Role = Literal["", "joint_states", "retargeting_state", "diagnostics", "transforms"]
 
 # The recorder's own streams have no publisher on the network.
 OWN_GID = "recorder"
@@ -63,11 +66,15 @@ TAIL_RATE_HZ = 25.0
 
 @dataclass
 class Stream:
-    """One recorded topic. `role` marks the few whose content the recorder itself reads."""
+    """One recorded topic. `role` marks the few whose content the recorder itself reads.
+
+    `expected_hz`: the rate it should have, None where it has no fixed one.
+    """
 
     channel: ChannelDescription
     latched: bool = False
     role: Role = ""
+    expected_hz: float | None = None
     publishers: dict[bytes, PublisherCounts] = field(default_factory=dict)
     latest: dict[bytes, tuple[bytes, int, int]] = field(default_factory=dict)
 
@@ -90,6 +97,9 @@ class Episode:
     deadline_s: float = 0.0
     tf_tail_done: bool = False
     discard: bool = False
+    verdict: str = ""
+    reason: str = ""
+    real_time_factor: float | None = None
     closing: bool = False
     tf_counts: EpisodeCounts | None = None
     tf_static_counts: EpisodeCounts | None = None
@@ -130,7 +140,7 @@ class Recorder:
         self.statistics = StreamStatistics()
         self.attachments = attachments
         self.refused: dict[str, str] = {}
-        self.make_tf = tf is not None
+        self._messages_refused: dict[str, tuple[int, str]] = {}
         self._tf = tf
         self._tf_channel = tf_channel
         self._tf_static_channel = tf_static_channel
@@ -142,7 +152,7 @@ class Recorder:
         self._tf_period_ns = round(1e9 / configuration.tf_rate_hz)
         # One more than the head needs, so that it reaches back all the way.
         recent = 2 + round(configuration.tf_head_s * configuration.tf_rate_hz)
-        self._tf_recent: deque[tuple[bytes, int, int]] = deque(maxlen=recent)
+        self._tf_recent: deque[tuple[str, bytes, int, int]] = deque(maxlen=recent)
         self._streams: dict[str, Stream] = {}
         self._active: Episode | None = None
         self._opening = False
@@ -150,16 +160,27 @@ class Recorder:
         self._open_tails: dict[int, list[tuple[Episode, EpisodeCounts]]] = {}
         self._finished: list[dict[str, Any]] = []
         self._lock = threading.RLock()
-        self._writer = WriterThread(configuration.queue_limit_bytes)
+        self._simulated_robot = ""
+        self._writer = WriterThread(configuration.queue_limit_bytes, self._refuse_message)
 
     # Streams ------------------------------------------------------------------------------------------------
 
-    def add_stream(self, channel: ChannelDescription, latched: bool = False, role: Role = "") -> Stream:
-        """A topic to be recorded from now on; once added it stays."""
+    def add_stream(
+        self,
+        channel: ChannelDescription,
+        latched: bool = False,
+        role: Role = "",
+        rate_hz: float | None = None,
+    ) -> Stream:
+        """A topic to be recorded from now on; once added it stays. ``rate_hz`` is its expected rate."""
         with self._lock:
             stream = self._streams.get(channel.topic)
             if stream is None:
-                stream = self._streams[channel.topic] = Stream(channel, latched, role)
+                # Several publish transforms, each at a rate of its own.
+                expected_hz = None if role == "transforms" else rate_hz
+                stream = self._streams[channel.topic] = Stream(channel, latched, role, expected_hz)
+                if role == "joint_states":
+                    self._simulated_robot = f"{channel.topic.rsplit('/', 1)[0]}/simulated_robot"
             return stream
 
     def describe(self, stream: Stream, metadata: Mapping[str, str], nodes: Mapping[str, str]) -> None:
@@ -230,7 +251,11 @@ class Recorder:
         if stream.latched:
             stream.latest[gid] = (data, source_ns, sequence or 0)
         if stream.role:
-            self._read(stream.role, data, source_ns, received_ns)
+            try:
+                self._read(stream, data, source_ns, received_ns)
+            except Exception as error:
+                # One odd message must not end the taking of all others; it is in the file as it came.
+                self._refuse_message(stream.topic, error)
 
     def _episode_at(self, received_ns: int) -> Episode | None:
         active = self._active
@@ -241,47 +266,57 @@ class Recorder:
                 return episode
         return None
 
-    def _read(self, role: Role, data: bytes, source_ns: int, received_ns: int) -> None:
-        if role == "joint_states":
-            self._joint_state(data, source_ns, received_ns)
-        elif role == "retargeting_state":
-            tf = self._tf
-            if tf is not None and b"transform_trainer_to_base" in data:
-                try:
-                    text = read_status(data).values.get("transform_trainer_to_base", "")
-                except MalformedMessage as error:
-                    self.refused["retargeting/state"] = str(error)
-                    return
-                if text:
-                    self._writer.call(lambda: self._join_trainer(tf, text))
-        elif role == "diagnostics" and b": published" in data:
-            try:
-                statuses = read_status_array(data)
-            except MalformedMessage as error:
-                self.refused["/diagnostics"] = str(error)
-                return
-            for status in statuses:
-                if status.name.endswith(": published"):
-                    for (topic, gid), count in parse_published_counts(status.values).items():
-                        if topic in self._streams:
-                            self.statistics.reported(topic, gid, count, status.hardware_id == "final")
+    def _refuse_message(self, topic: str, error: Exception) -> None:
+        """Count and tell a message that could not be read or written. Called by both threads."""
+        text = str(error) if isinstance(error, CaptureError) else repr(error)
+        with self._lock:
+            count = self._messages_refused.get(topic, (0, ""))[0] + 1
+            self._messages_refused[topic] = (count, text)
 
-    def _joint_state(self, data: bytes, source_ns: int, received_ns: int) -> None:
-        if not self.make_tf:
+    def _read(self, stream: Stream, data: bytes, source_ns: int, received_ns: int) -> None:
+        tf = self._tf
+        if stream.role == "diagnostics":
+            self._diagnostics(data, received_ns)
+        elif tf is None:
             return
+        elif stream.role == "joint_states":
+            self._joint_state(stream.topic, data, source_ns, received_ns)
+        elif stream.role == "transforms":
+            self._writer.call(stream.topic, lambda: tf.leave_out(read_child_frames(data)))
+        elif stream.role == "retargeting_state" and b"transform_trainer_to_base" in data:
+            text = read_status(data).values.get("transform_trainer_to_base", "")
+            if text:
+                self._writer.call(stream.topic, lambda: tf.set_trainer_transform(text))
+
+    def _diagnostics(self, data: bytes, received_ns: int) -> None:
+        if b": published" not in data and b"real_time_factor" not in data:
+            return
+        for status in read_status_array(data):
+            if status.name.endswith(": published"):
+                for (topic, gid), count in parse_published_counts(status.values).items():
+                    if topic in self._streams:
+                        self.statistics.reported(topic, gid, count, status.hardware_id == "final")
+            elif status.name == self._simulated_robot and "real_time_factor" in status.values:
+                factor = float(status.values["real_time_factor"])
+                episode = self._episode_at(received_ns)
+                if episode is not None and math.isfinite(factor):
+                    lowest = episode.real_time_factor
+                    episode.real_time_factor = factor if lowest is None else min(lowest, factor)
+
+    def _joint_state(self, topic: str, data: bytes, source_ns: int, received_ns: int) -> None:
         for episode in self._finishing:
             # One sample from beyond the end, so that the last instant of the episode lies between two.
             if not episode.tf_tail_done and not episode.closing and received_ns > episode.stop_ns:
                 episode.tf_tail_done = True
-                self._put_tf(episode, data, source_ns, received_ns)
+                self._put_tf(episode, topic, data, source_ns, received_ns)
         # Due a little early: a publisher's jitter must not make every n-th sample wait for the next one.
         if source_ns < self._tf_next_ns - self._tf_period_ns // 8:
             return
         self._tf_next_ns = max(self._tf_next_ns + self._tf_period_ns, source_ns)
-        self._tf_recent.append((data, source_ns, received_ns))
+        self._tf_recent.append((topic, data, source_ns, received_ns))
         episode_now = self._episode_at(received_ns)
         if episode_now is not None:
-            self._put_tf(episode_now, data, source_ns, received_ns)
+            self._put_tf(episode_now, topic, data, source_ns, received_ns)
 
     def pass_done(self) -> None:
         """The taking thread has emptied every subscription once."""
@@ -300,7 +335,7 @@ class Recorder:
             self._close(episode)
 
     def _tail_complete(self, episode: Episode) -> bool:
-        if self.make_tf and self._tf_recent and not episode.tf_tail_done:
+        if self._tf_recent and not episode.tf_tail_done:
             return False
         duration_s = max(1e-3, (episode.stop_ns - episode.start_ns) / 1e9)
         return not any(
@@ -335,7 +370,8 @@ class Recorder:
         now_ns = time.time_ns()
         episode_id = new_episode_id(now_ns)
         path = episode_path(self.root, fields, episode_id, now_ns)
-        opening = opening_record(fields, episode_id, now_ns)
+        with self._lock:
+            opening = opening_record(fields, episode_id, now_ns, self._expected_hz())
         file = EpisodeFile(path, self.configuration.file)
         attachments = self.attachments
 
@@ -353,7 +389,7 @@ class Recorder:
         try:
             self._writer.submit(make).result(timeout=OPEN_TIMEOUT_S)
         except FutureTimeoutError as error:
-            self._writer.call(lambda: self._take_back(file))
+            self._writer.submit(lambda: self._take_back(file))
             raise FileProblem(
                 f"the disk of {path.parent} did not take a new file within {OPEN_TIMEOUT_S:g} s; "
                 "check it or choose another folder with the parameter `root`",
@@ -375,26 +411,48 @@ class Recorder:
                 window = self.statistics.episode(counts, episode.id)
                 if self._writer.put(episode.file, stream.channel, head_ns, source_ns, sequence, data, window):
                     window.repeated += 1
-        if self.make_tf and self._tf is not None:
+        if self._tf is not None:
             episode.tf_counts = self.statistics.episode(self._tf_publisher, episode.id)
             episode.tf_static_counts = self.statistics.episode(self._tf_static_publisher, episode.id)
-            self._writer.call(lambda: self._write_tf_static(episode, head_ns))
-            for data, source_ns, received_ns in self._tf_recent:
+            self._writer.call("/tf_static", lambda: self._write_tf_static(episode, head_ns))
+            for topic, data, source_ns, received_ns in self._tf_recent:
                 if received_ns >= head_ns:
-                    self._put_tf(episode, data, source_ns, received_ns)
+                    self._put_tf(episode, topic, data, source_ns, received_ns)
         self._active = episode
 
-    def stop(self, discard: bool = False) -> Future[Path]:
+    def _expected_hz(self) -> dict[str, float | None]:
+        """Expected rates by topic, None for those without a fixed one; the recorder's own included."""
+        rates = {topic: stream.expected_hz for topic, stream in self._streams.items()}
+        if self._tf is not None and "/tf" not in rates:
+            joints = (s.expected_hz for s in self._streams.values() if s.role == "joint_states")
+            # Made from measured joints, so never faster than they come.
+            rates["/tf"] = min(
+                [self.configuration.tf_rate_hz, *(rate for rate in joints if rate is not None)]
+            )
+        return rates
+
+    def _episode_table(self, episode_id: str) -> dict[str, dict[str, Any]]:
+        """`StreamStatistics.episode_table` with the expected rate of every row's topic."""
+        rates = self._expected_hz()
+        table = self.statistics.episode_table(episode_id)
+        return {key: {**row, "expected_hz": rates.get(row["topic"])} for key, row in table.items()}
+
+    def stop(self, discard: bool = False, verdict: str = "", reason: str = "") -> Future[Path]:
         """End the episode now; the future gives the final path, or the `CaptureError` that prevented it.
 
-        Messages received up to now belong to it. A discarded episode goes to ``<root>/.trash``.
+        Messages received up to now belong to it. A discarded episode goes to ``<root>/.trash``, with the
+        verdict `discard` whatever ``verdict`` says. ``reason`` is in words.
         """
+        if verdict not in VERDICTS:
+            raise CaptureError(f"verdict {verdict!r} is given; {_one_of(VERDICTS)} is expected")
         with self._lock:
             episode = self._active
             if episode is None:
                 raise CaptureError("no episode is being recorded")
             episode.stop_ns = time.time_ns()
             episode.discard = discard
+            episode.verdict = DISCARDED if discard else verdict
+            episode.reason = reason
             episode.deadline_s = time.monotonic() + self.configuration.tail_s
             self._active = None
             self._finishing.append(episode)
@@ -404,14 +462,14 @@ class Recorder:
                     self._open_tails.setdefault(id(counts), []).append((episode, window))
             return episode.result
 
-    def finish_all(self, timeout_s: float) -> list[str]:
+    def finish_all(self, timeout_s: float, verdict: str = "", reason: str = "") -> list[str]:
         """End whatever episode there is and wait for its file; says what came of each that was still open.
 
-        The taking thread has to be running.
+        Verdict and reason as in `stop`. The taking thread has to be running.
         """
         with self._lock:
             if self._active is not None:
-                self.stop()
+                self.stop(verdict=verdict, reason=reason)
             waiting = [(episode.file.active_path, episode.result) for episode in self._finishing]
         outcomes = []
         for active_path, result in waiting:
@@ -436,7 +494,8 @@ class Recorder:
             file.flush()
             with self._lock:
                 topics = self.statistics.totals(episode.id)
-                table = self.statistics.episode_table(episode.id)
+                table = self._episode_table(episode.id)
+                refused = self.refused_with_messages()
             file.add_metadata(STREAMS_RECORD, streams_record(table))
             file.add_metadata(
                 EPISODE_RECORD,
@@ -445,7 +504,10 @@ class Recorder:
                     start_ns=episode.start_ns,
                     end_ns=episode.stop_ns,
                     topics=topics,
-                    refused=self.refused,
+                    refused=refused,
+                    verdict=episode.verdict,
+                    reason=episode.reason,
+                    real_time_factor=episode.real_time_factor,
                 ),
             )
             path = file.finish()
@@ -471,6 +533,9 @@ class Recorder:
                     "start_ns": episode.start_ns,
                     "end_ns": episode.stop_ns,
                     "discarded": episode.discard,
+                    "verdict": episode.verdict,
+                    "reason": episode.reason,
+                    "real_time_factor": episode.real_time_factor,
                     "problem": "" if error is None else str(error),
                 }
             )
@@ -491,23 +556,14 @@ class Recorder:
 
     # tf, on the writer thread -------------------------------------------------------------------------------
 
-    def _put_tf(self, episode: Episode, data: bytes, source_ns: int, received_ns: int) -> None:
-        self._writer.call(lambda: self._write_tf(episode, data, source_ns, received_ns))
-
-    def _join_trainer(self, tf: TfStream, text: str) -> None:
-        try:
-            tf.set_trainer_transform(text)
-        except CaptureError as error:
-            self.refused["retargeting/state"] = str(error)
+    def _put_tf(self, episode: Episode, topic: str, data: bytes, source_ns: int, received_ns: int) -> None:
+        """``topic``: that of the joint states ``data``."""
+        self._writer.call(topic, lambda: self._write_tf(episode, data, source_ns, received_ns))
 
     def _write_tf(self, episode: Episode, data: bytes, source_ns: int, received_ns: int) -> None:
         if self._tf is None or self._tf_channel is None or episode.tf_counts is None:
             return
-        try:
-            message = self._tf.message(self._joint_states.read(data))
-        except MalformedMessage as error:
-            self.refused["/tf"] = str(error)
-            return
+        message = self._tf.message(self._joint_states.read(data))
         self._write_own(
             episode, self._tf_channel, self._tf_publisher, episode.tf_counts, message, source_ns, received_ns
         )
@@ -536,6 +592,9 @@ class Recorder:
         source_ns: int,
         received_ns: int,
     ) -> None:
+        if not message:
+            # Others publish all of it.
+            return
         sequence = (publisher.last or 0) + 1
         publisher.saw(sequence, len(message))
         window.received += 1
@@ -576,6 +635,15 @@ class Recorder:
                     result[counts.topic] = result.get(counts.topic, 0) + counts.received
             return result
 
+    def refused_with_messages(self) -> dict[str, str]:
+        """Why, by topic: topics that are not recorded, and those with messages that could not be used."""
+        with self._lock:
+            messages = {
+                topic: f"messages that could not be used: {count}, the last: {text}"
+                for topic, (count, text) in self._messages_refused.items()
+            }
+            return {**messages, **self.refused}
+
     def waiting_for_final(self, alive: frozenset[str]) -> list[str]:
         """Publishers that are on the graph and have not given their final counts."""
         with self._lock:
@@ -590,23 +658,35 @@ class Recorder:
                 {
                     **entry,
                     "topics": self.statistics.totals(entry["id"]),
-                    "streams": self.statistics.episode_table(entry["id"]),
+                    "streams": self._episode_table(entry["id"]),
                 }
                 for entry in self._finished
             ]
+            not_joined = sum(
+                row["not_joined"]
+                for entry in episodes
+                for row in entry["streams"].values()
+                if row["expected_hz"] is not None
+            )
         return {
             "published": sum(int(row["published"] or 0) for row in rows),
             "received": sum(int(row["received"] or 0) for row in rows),
             "lost": sum(int(row["lost"] or 0) for row in rows),
             "lost_in_episodes": sum(t["lost"] for e in episodes for t in e["topics"].values()),
+            # Of streams with a rate: published inside an episode before the recorder had found the publisher.
+            "not_joined_in_episodes": not_joined,
             "streams": rows,
             "episodes": episodes,
-            "refused_topics": dict(self.refused),
+            "refused_topics": self.refused_with_messages(),
         }
 
     def close(self) -> None:
         """End the writer thread after its queue is worked off. An episode not stopped stays recoverable."""
         self._writer.stop()
+
+
+def _one_of(words: tuple[str, ...]) -> str:
+    return ", ".join(repr(word) for word in words[:-1]) + f" or {words[-1]!r}"
 
 
 def check_free_space(root: Path, min_free_bytes: int) -> None:

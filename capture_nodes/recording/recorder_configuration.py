@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,11 @@ from retargeting.errors import Problem
 _TYPE = re.compile(r"^[a-zA-Z]\w*/msg/[a-zA-Z]\w*$")
 _PLACEHOLDER = re.compile(r"\{[a-z_]+\}")
 _TOPIC = re.compile(r"^/?[A-Za-z_{][A-Za-z0-9_{}/]*$")
+
+# The topics whose rate a station sets: that of the command ticks, of the motion frames and of the cameras.
+COMMAND_TOPICS = ("joint_commands", "command_cause", "target/*")
+MOTION_TOPICS = ("/trainer/motion", "/trainer/buttons", "/trainer/head", "/trainer/*_wrist")
+CAMERA_TOPICS = ("camera/*/image", "camera/*/image/compressed", "camera/*/camera_info")
 
 
 class InvalidRecorderConfiguration(CaptureError):
@@ -69,6 +75,19 @@ class RecorderConfiguration:
     tf_head_s: float = 0.1
     shutdown_wait_s: float = 2.0
     trash_keep_h: float = 24.0
+
+    def with_rate(self, topics: Sequence[str], rate_hz: float) -> RecorderConfiguration:
+        """The same with another expected rate of ``topics`` (names as in the file, `*` for a placeholder).
+
+        Topics that are configured without a rate stay so.
+        """
+        rules = tuple(
+            replace(rule, rate_hz=rate_hz)
+            if rule.rate_hz is not None and any(fnmatchcase(rule.pattern, topic) for topic in topics)
+            else rule
+            for rule in self.topics
+        )
+        return replace(self, topics=rules)
 
 
 def load_recorder_configuration(path: Path) -> RecorderConfiguration:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import struct
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from mcap.stream_reader import StreamReader
 
 from capture_nodes.recording.episode_record import (
     EPISODE_RECORD,
+    EXPECTED_HZ,
     OPENING_RECORD,
     STREAMS_RECORD,
     closing_record,
@@ -148,6 +150,7 @@ def _copy(active: Path, path: Path, options: FileOptions | None) -> tuple[int, s
             raise NothingToRecover(f"{active} holds nothing that can be read ({reason})", active)
         topics = {topic: {"written": count} for topic, count in counts.items()}
         start_ns = int(opening.get("start_ns", first_ns))
+        rates = json.loads(opening.get(EXPECTED_HZ, "{}"))
         out.add_metadata(
             EPISODE_RECORD,
             {
@@ -160,13 +163,23 @@ def _copy(active: Path, path: Path, options: FileOptions | None) -> tuple[int, s
         )
         out.add_metadata(
             STREAMS_RECORD,
-            streams_record({t: {"topic": t, "gid": None, "written": n} for t, n in counts.items()}),
+            streams_record(
+                {
+                    topic: {"topic": topic, "gid": None, "written": count, **_expected(topic, rates)}
+                    for topic, count in counts.items()
+                }
+            ),
         )
         out.finish()
     except BaseException:
         out.abandon()
         raise
     return sum(counts.values()), reason
+
+
+def _expected(topic: str, rates: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The row's expected rate, where the opening of the file knew the topic."""
+    return {"expected_hz": rates[topic]} if topic in rates else {}
 
 
 def _whole_records(active: Path) -> Generator[McapRecord, None, str]:

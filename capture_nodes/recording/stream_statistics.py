@@ -247,11 +247,12 @@ class StreamStatistics:
 def parse_published_counts(values: Mapping[str, str]) -> dict[tuple[str, str], int]:
     """Final counts of a diagnostics status: topic -> ``"<count> <gid hex>"`` to (topic, gid) -> count.
 
-    Entries of another form are other people's values and are left out.
+    Entries of another form are other people's values and are left out, and so is a count beyond 64 bits.
     """
     result: dict[tuple[str, str], int] = {}
     for topic, value in values.items():
         count, _, gid = value.partition(" ")
-        if topic.startswith("/") and count.isdigit() and gid:
+        # Not isdigit, which takes superscripts that are no numbers.
+        if topic.startswith("/") and count.isdecimal() and len(count) < 20 and gid:
             result[(topic, gid.strip())] = int(count)
     return result

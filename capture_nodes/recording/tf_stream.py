@@ -4,6 +4,8 @@ Viewers do not move a URDF by joint states alone, so the recorder writes the tre
 per movable joint (child link in parent link) and ``trainer`` in the root link with every `/tf`, all that
 never moves (fixed joints, camera and tactile frames) in `/tf_static`. Frames are ``<robot>/<link>``.
 
+A frame has one parent: those that somebody else on the network publishes are left to them (`leave_out`).
+
 A message is a prepared CDR template whose stamps and numbers are filled in by numpy: all joints at once,
 no message objects.
 """
@@ -11,7 +13,7 @@ no message objects.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,8 +27,7 @@ from retargeting.frames import (
     quaternion_from_rpy,
     quaternion_normalized,
 )
-from retargeting.robot_description import RobotDescription
-from retargeting.urdf import Joint, Urdf
+from retargeting.robot_model import RobotModel
 
 Array = NDArray[np.float64]
 
@@ -62,7 +63,8 @@ class TransformTemplate:
         self._size = len(body)
         # Padded to whole doubles so that one buffer can be seen as int32 and as float64.
         self._buffer = np.frombuffer(bytes(body) + bytes(-len(body) % 8), dtype=np.uint8).copy()
-        self._words = self._buffer.view("<u4")
+        # Signed, as `builtin_interfaces/Time` has its seconds: a stamp before 1970 is odd, and no error.
+        self._words = self._buffer.view("<i4")
         self._doubles = self._buffer.view("<f8")
         self._stamp_index = np.array(stamps, dtype=np.intp)
         self._value_index = (np.array(values, dtype=np.intp)[:, None] + np.arange(7)).reshape(len(values), 7)
@@ -93,38 +95,29 @@ class TfStream:
     `robot.yaml`. Mimic joints follow their leader.
     """
 
-    def __init__(self, urdf: Urdf, description: RobotDescription) -> None:
-        prefix = f"{description.name}/"
+    def __init__(self, model: RobotModel) -> None:
+        prefix = f"{model.name}/"
+        tree, urdf, description = model.full_tree, model.urdf, model.description
         self.root_frame = prefix + urdf.root
-        movable = [joint for joint in urdf.joints_root_first() if joint.kind != "fixed"]
-        leaders = [_leader(urdf, joint) for joint in movable]
-        self._coordinates: dict[str, int] = {
-            name: i for i, name in enumerate(dict.fromkeys(leader for leader, _, _ in leaders))
-        }
-        self._of_joint = np.array([self._coordinates[leader] for leader, _, _ in leaders], dtype=np.intp)
-        self._multipliers = np.array([multiplier for _, multiplier, _ in leaders])
-        self._offsets = np.array([offset for _, _, offset in leaders])
+        joint_above = {joint.child: joint for joint in urdf.joints.values()}
+        rows = np.flatnonzero(tree.coordinates >= 0)
+        movable = [joint_above[tree.names[row]] for row in rows]
+        self._of_joint = tree.coordinates[rows]
+        self._multipliers, self._offsets = tree.multipliers[rows], tree.biases[rows]
+        self._axes, self._slides = tree.axes[rows], tree.prismatic[rows][:, None]
         self._at_zero = np.array([joint.pose for joint in movable]).reshape(-1, 7)
-        self._axes = np.array([joint.axis for joint in movable]).reshape(-1, 3)
-        self._slides = np.array([joint.kind == "prismatic" for joint in movable], dtype=bool)[:, None]
-        self._template = TransformTemplate(
-            [(prefix + joint.parent, prefix + joint.child) for joint in movable]
-            + [(self.root_frame, TRAINER_FRAME)]
-        )
+        self._coordinates = {name: i for i, name in enumerate(model.movable_joint_names)}
+        self._positions = np.array(list(model.neutral_positions().values()))
         self._trainer: Array = IDENTITY_POSE
-        self._positions = np.array(
-            [
-                np.clip(
-                    description.neutral_posture.get(name, 0.0),
-                    urdf.joints[name].lower,
-                    urdf.joints[name].upper,
-                )
-                for name in self._coordinates
-            ]
-        )
         self._names: tuple[str, ...] = ()
         self._from_sample = np.empty(0, dtype=np.intp)
         self._to_positions = np.empty(0, dtype=np.intp)
+        self._moving = _Frames(
+            [
+                *((prefix + joint.parent, prefix + joint.child) for joint in movable),
+                (self.root_frame, TRAINER_FRAME),
+            ]
+        )
 
         fixed = [
             (prefix + joint.parent, prefix + joint.child, joint.pose)
@@ -136,22 +129,17 @@ class TfStream:
             fixed.append((prefix + camera.link, f"{prefix}{name}_camera_optical", pose))
         for name, pad in description.tactile.items():
             fixed.append((prefix + pad.link, f"{prefix}{name}_tactile", pad.pose))
-        self._static_template = TransformTemplate([(parent, child) for parent, child, _ in fixed])
-        self._static_poses = np.array([pose for _, _, pose in fixed]).reshape(-1, 7)
+        self._fixed = _Frames([(parent, child) for parent, child, _ in fixed])
+        self._fixed_poses = np.array([pose for _, _, pose in fixed]).reshape(-1, 7)
 
-    @property
-    def frames(self) -> tuple[tuple[str, str], ...]:
-        """(parent, child) of every transform of `/tf`."""
-        return self._template.frames
-
-    @property
-    def static_frames(self) -> tuple[tuple[str, str], ...]:
-        """(parent, child) of every transform of `/tf_static`."""
-        return self._static_template.frames
+    def leave_out(self, children: Collection[str]) -> None:
+        """Write no transform of these child frames from now on: somebody else publishes them."""
+        self._moving.leave_out(children)
+        self._fixed.leave_out(children)
 
     def static_message(self, stamp_ns: int) -> bytes:
-        """`/tf_static`, everything that never moves."""
-        return self._static_template.message(stamp_ns, self._static_poses)
+        """`/tf_static`, everything that never moves; empty where all of it is left to others."""
+        return self._fixed.message(stamp_ns, self._fixed_poses)
 
     def set_trainer_transform(self, text: str) -> None:
         """Join the trainer frame: ``x y z qx qy qz qw`` of `transform_trainer_to_base`, metres, xyzw.
@@ -169,7 +157,7 @@ class TfStream:
         self._trainer = values
 
     def message(self, sample: JointSample) -> bytes:
-        """`/tf` at the sample's stamp: every movable joint and the trainer."""
+        """`/tf` at the sample's stamp: every movable joint and the trainer; empty where all is left out."""
         if sample.names is not self._names and sample.names != self._names:
             known = [i for i, name in enumerate(sample.names) if name in self._coordinates]
             self._from_sample = np.array(known, dtype=np.intp)
@@ -188,14 +176,29 @@ class TfStream:
             axis=1,
         )
         poses = np.concatenate([pose_compose(self._at_zero, motion), self._trainer[None, :]])
-        return self._template.message(sample.stamp_ns, poses)
+        return self._moving.message(sample.stamp_ns, poses)
 
 
-def _leader(urdf: Urdf, joint: Joint) -> tuple[str, float, float]:
-    """(joint that is measured, multiplier, offset) after following mimics."""
-    multiplier, offset = 1.0, 0.0
-    while joint.mimic is not None:
-        offset += multiplier * joint.mimic.offset
-        multiplier *= joint.mimic.multiplier
-        joint = urdf.joints[joint.mimic.joint]
-    return joint.name, multiplier, offset
+class _Frames:
+    """(parent, child) frames of one message, and which of them are written."""
+
+    def __init__(self, frames: Sequence[tuple[str, str]]) -> None:
+        self._all = tuple(frames)
+        self._left_out: frozenset[str] = frozenset()
+        self._children = frozenset(child for _, child in self._all)
+        self._choose()
+
+    def _choose(self) -> None:
+        kept = [i for i, (_, child) in enumerate(self._all) if child not in self._left_out]
+        self._kept = np.array(kept, dtype=np.intp)
+        self._template = TransformTemplate([self._all[i] for i in kept])
+
+    def leave_out(self, children: Collection[str]) -> None:
+        more = self._children.intersection(children) - self._left_out
+        if more:
+            self._left_out |= more
+            self._choose()
+
+    def message(self, stamp_ns: int, poses: Array) -> bytes:
+        """The message over poses ``(n, 7)`` of all frames; empty where none of them is written."""
+        return self._template.message(stamp_ns, poses[self._kept]) if len(self._kept) else b""

@@ -22,12 +22,14 @@ class WriterThread:
     """Runs messages and jobs in the order they were handed over.
 
     ``queue_limit_bytes`` bounds what waits for a slow disk; beyond it messages are refused (and counted by
-    the caller), never dropped silently.
+    the caller), never dropped silently. ``refused`` is told, on this thread, the topic and the reason where a
+    message cannot be used. Nothing that goes wrong with one message or file ends the thread.
     """
 
-    def __init__(self, queue_limit_bytes: int) -> None:
+    def __init__(self, queue_limit_bytes: int, refused: Callable[[str, Exception], None]) -> None:
         self._limit = queue_limit_bytes
-        self._queue: deque[Message | Callable[[], None]] = deque()
+        self._refused = refused
+        self._queue: deque[Message | tuple[str, Callable[[], None]]] = deque()
         self._bytes_in = 0
         self._bytes_out = 0
         self._files: list[EpisodeFile] = []
@@ -61,9 +63,9 @@ class WriterThread:
         self._queue.append((file, channel, log_ns, publish_ns, sequence, data, counts))
         return True
 
-    def call(self, job: Callable[[], None]) -> None:
-        """Queue a job whose exceptions are its own affair (it must not raise)."""
-        self._queue.append(job)
+    def call(self, topic: str, job: Callable[[], None]) -> None:
+        """Queue what is to be done with a message of ``topic``; an exception refuses that message."""
+        self._queue.append((topic, job))
 
     def submit(self, job: Callable[[], T]) -> Future[T]:
         """Queue a job and get its result; runs after everything queued before it, without delay."""
@@ -77,7 +79,7 @@ class WriterThread:
             else:
                 future.set_result(result)
 
-        self._queue.append(run)
+        self._queue.append(("", run))
         self._wake.set()
         return future
 
@@ -103,7 +105,10 @@ class WriterThread:
             stopping = self._stopping.is_set()
             self._drain()
             for file in self._files:
-                file.flush_if_due()
+                try:
+                    file.flush_if_due()
+                except Exception as error:
+                    file.fail(error)
             if stopping and not self._queue:
                 return
             self._wake.wait(IDLE_S)
@@ -114,9 +119,17 @@ class WriterThread:
         # Bounded by what is there now: flushing by time must not wait for a pause in the stream.
         for _ in range(len(queue)):
             item = queue.popleft()
-            if isinstance(item, tuple):
-                file, channel, log_ns, publish_ns, sequence, data, counts = item
+            if len(item) == 2:
+                topic, job = item
+                try:
+                    job()
+                except Exception as error:
+                    self._refused(topic, error)
+                continue
+            file, channel, log_ns, publish_ns, sequence, data, counts = item
+            try:
                 file.write(channel, log_ns, publish_ns, sequence, data, counts)
-                self._bytes_out += len(data)
-            else:
-                item()
+            except Exception as error:
+                counts.lost_disk += 1
+                self._refused(channel.topic, error)
+            self._bytes_out += len(data)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 # Behind by more than this, lost time is given up instead of being caught up with.
 LARGEST_LAG_S = 0.25
-_WINDOW_S = 2.0
+_WINDOW_S = 5.0
 _YIELD_S = 0.0001
 
 
@@ -57,7 +57,7 @@ class TickPacer:
 
     @property
     def real_time_factor(self) -> float:
-        """Simulated over real time in the last two seconds, 1 until two ticks are known."""
+        """Simulated over real time in the last five seconds, 1 until two ticks are known."""
         if len(self._times) < 2:
             return 1.0
         real = self._times[-1] - self._times[0]

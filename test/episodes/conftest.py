@@ -211,6 +211,7 @@ class SyntheticEpisode:
 
     topics: dict[str, list[Sample]] = field(default_factory=dict)
     episode: dict[str, str] | None = field(default_factory=dict)
+    opening: dict[str, str] = field(default_factory=dict)
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)
     attachments: dict[str, bytes] = field(default_factory=dict)
     log_delay_ns: int = 1_000_000
@@ -244,6 +245,8 @@ class SyntheticEpisode:
                 writer.add_message(channel, time_ns + self.log_delay_ns, data, time_ns, sample.sequence)
             for name, content in self.attachments.items():
                 writer.add_attachment(START_NS, START_NS, name, "text/plain", content)
+            if self.opening:
+                writer.add_metadata("episode_opening", self.opening)
             if self.episode is not None:
                 writer.add_metadata("episode", self.episode)
                 writer.add_metadata("streams", self._streams())
@@ -312,6 +315,7 @@ def synthetic_episode(length_s: float = 2.0, seed: int = 0, images: bool = True)
             "source": "script",
             "operator": "test",
             "simulated": "true",
+            "real_time_factor": "0.9991",
             "start_ns": str(START_NS),
             "end_ns": str(START_NS + int(length_s * 1e9)),
             "versions": json.dumps({"teleop_capture": "0.1.0"}),

@@ -28,7 +28,7 @@ def run(capsys: pytest.CaptureFixture[str], arguments: Sequence[str | Path]) -> 
 def test_info_shows_what_a_bag_holds(good_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, ["info", good_file])
     assert (code, err) == (0, "")
-    assert "robot      toy" in out
+    assert "robot             toy" in out
     assert "/toy/joint_states" in out
     assert "robot.urdf (" in out
     row = next(line for line in out.splitlines() if line.startswith("/toy/camera/wrist/image"))
@@ -69,9 +69,29 @@ def test_the_json_of_check_and_table_keeps_its_keys(
     assert list(row) == [
         "schema_version", "episode", "path", "size_bytes", "length_s", "passed", "messages", "lost",
         "streams", "limit_violations", "wrist_coverage", "wrist_commanded_p95_m", "wrist_commanded_p95_deg",
-        "wrist_measured_p95_m", "wrist_measured_p95_deg", "object", "failed_checks",
+        "wrist_measured_p95_m", "wrist_measured_p95_deg", "object", "verdict", "reason",
+        "failed_checks",
     ]  # fmt: skip
     assert row["limit_violations"] == 0
+
+
+def _keys(content: Any) -> set[str]:
+    """All keys that are names, at any depth; those that are data (topics, frames, joints) are not."""
+    if isinstance(content, list):
+        return set().union(*map(_keys, content))
+    if not isinstance(content, dict):
+        return set()
+    of_data = {"left_wrist", "right_wrist", "cube", "teleop_capture"}
+    names = {key for key in content if "/" not in key and key not in of_data and key != "trainer"}
+    return names.union(*map(_keys, content.values()))
+
+
+def test_every_key_of_the_json_is_documented(good_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "episodes.md").read_text(encoding="utf-8")
+    for verb, *options in (["info"], ["check", "--frame-step", "20"], ["table", "--frame-step", "20"]):
+        keys = _keys(json.loads(run(capsys, [verb, "--json", *options, good_file])[1]))
+        assert {"schema_version", "lost"} <= keys
+        assert [key for key in sorted(keys) if f"`{key}`" not in text] == []
 
 
 def test_check_passes_and_fails_by_exit_code(
@@ -159,6 +179,35 @@ def test_the_table_shows_every_episode(
     assert str(tmp_path / "sub" / "b.mcap") in out
     states = next(line for line in out.splitlines() if line.startswith("/toy/joint_states"))
     assert states.split()[1:] == ["200", "Hz", "400", "@", "200.0", "Hz", "400", "@", "200.0", "Hz", "0"]
+
+
+def test_hidden_folders_are_left_out_unless_asked_for(
+    good_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trash = tmp_path / ".trash" / "toy"
+    trash.mkdir(parents=True)
+    (trash / "gone.mcap").write_bytes(good_file.read_bytes())
+    code, _, err = run(capsys, ["table", "--only", "streams", tmp_path])
+    assert code == 2 and "holds no episode" in err
+    (tmp_path / "kept.mcap").write_bytes(good_file.read_bytes())
+    assert "gone.mcap" not in run(capsys, ["table", "--only", "streams", tmp_path])[1]
+    for asked in (tmp_path / ".trash", trash / "gone.mcap"):
+        assert str(trash / "gone.mcap") in run(capsys, ["table", "--only", "streams", asked])[1]
+
+
+def test_verdict_reason_and_real_time_factor_are_shown(
+    synthetic: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    synthetic.episode |= {"verdict": "failure", "reason": "the robot stopped following: " + "why " * 40}
+    path = synthetic.write(tmp_path / "e.mcap")
+    out = run(capsys, ["info", path])[1]
+    assert "verdict           failure" in out and "real_time_factor  0.9991" in out
+    assert synthetic.episode["reason"].strip() in out
+    out = run(capsys, ["table", "--only", "streams,limits", path])[1]
+    row = next(line for line in out.splitlines() if "passed" in line)
+    assert "passed; failure: the robot stopped following: why" in row and row.endswith("…")
+    (content,) = json.loads(run(capsys, ["table", "--json", "--only", "limits", path])[1])
+    assert (content["verdict"], content["reason"]) == ("failure", synthetic.episode["reason"])
 
 
 def test_many_episodes_share_a_column(good_file: Path) -> None:

@@ -165,6 +165,24 @@ def test_the_period_is_that_of_the_configuration_not_of_a_slow_machine(
     assert check_limits(bag, {topic: 100.0}).figures["nominal_period_s"] == pytest.approx(0.01)
 
 
+def test_commands_at_another_rate_are_judged_by_the_rate_in_the_file(synthetic: Any, tmp_path: Path) -> None:
+    """Motion near its limits at 100 Hz breaks none of them, and at an assumed 200 Hz breaks many."""
+    topic = "/toy/joint_commands"
+    synthetic.topics[topic] = synthetic.topics[topic][::2]
+
+    def swing(index: int, message: Any) -> Any:
+        message.position[:] = 0.0
+        message.position[0] = 0.5 * np.sin(7.0 * 0.01 * index)
+        return message
+
+    synthetic.replace(topic, swing)
+    assert not check_limits(read_bag(synthetic.write(tmp_path / "unsaid.mcap"))).passed
+    synthetic.counts[topic] = {"expected_hz": 100.0}
+    result = check_limits(read_bag(synthetic.write(tmp_path / "said.mcap")))
+    assert result.passed, result.problems
+    assert result.figures["nominal_period_s"] == pytest.approx(0.01)
+
+
 def test_the_urdf_may_be_attached_under_its_own_name(synthetic: Any, tmp_path: Path) -> None:
     synthetic.attachments["toy.urdf"] = synthetic.attachments.pop("robot.urdf")
     assert check_limits(read_bag(synthetic.write(tmp_path / "e.mcap"))).passed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from episodes.bag import read_bag
-from episodes.streams_check import check_streams
+from episodes.streams_check import check_streams, expected_rate_hz
 
 TOPIC = "/toy/joint_states"
 
@@ -56,6 +57,10 @@ def not_written(episode: Any) -> None:
     episode.counts[TOPIC] = {"written": 401}
 
 
+def late_found(episode: Any) -> None:
+    episode.counts[TOPIC] = {"not_joined": 7, "node": "/toy/driver"}
+
+
 def uncounted(episode: Any) -> None:
     episode.counts[TOPIC] = {"lost": None}
 
@@ -73,6 +78,7 @@ def uncounted(episode: Any) -> None:
         (lost, ["3 of 403 messages lost"]),
         (not_written, ["the recorder wrote 401"]),
         (uncounted, ["no loss count"]),
+        (late_found, ["7 messages that /toy/driver published inside the episode are not in it"]),
     ],
 )
 def test_each_fault_is_found(
@@ -125,3 +131,42 @@ def test_an_open_tail_is_a_note(synthetic: Any, tmp_path: Path) -> None:
     result = check_streams(read_bag(synthetic.write(tmp_path / "e.mcap")))
     assert result.passed
     assert TOPIC in result.notes[0]
+
+
+def test_on_change_streams_owe_nothing_from_before_they_were_found(synthetic: Any, tmp_path: Path) -> None:
+    synthetic.counts["/tf_static"] = {"not_joined": 7, "node": "/toy/driver"}
+    assert check_streams(read_bag(synthetic.write(tmp_path / "e.mcap"))).passed
+
+
+def test_the_rates_of_the_file_come_before_the_usual_ones(synthetic: Any, tmp_path: Path) -> None:
+    synthetic.counts[TOPIC] = {"expected_hz": 100.0}
+    synthetic.counts["/toy/wrench/right_wrist"] = {"expected_hz": None}
+    synthetic.topics["/toy/wrench/right_wrist"] = synthetic.topics["/toy/wrench/right_wrist"][::7]
+    result = check_streams(read_bag(synthetic.write(tmp_path / "e.mcap")))
+    assert [p for p in result.problems if TOPIC in p] == [f"{TOPIC}: 200.00 Hz rate, 100 Hz ± 2 % expected"]
+    assert result.figures["streams"]["/toy/wrench/right_wrist"]["expected_hz"] is None
+    assert not [p for p in result.problems if "wrench" in p and "rate" in p]
+
+
+def test_a_cut_file_has_the_rates_of_its_opening(synthetic: Any, tmp_path: Path) -> None:
+    writes = synthetic.write(tmp_path / "whole.mcap")
+    assert expected_rate_hz(read_bag(writes).streams[TOPIC]) == 200.0
+    synthetic.episode = None
+    synthetic.opening = {"robot": "toy", "expected_hz": json.dumps({TOPIC: 100.0, "/tf": None})}
+    bag = read_bag(synthetic.write(tmp_path / "cut.mcap"))
+    assert expected_rate_hz(bag.streams[TOPIC]) == 100.0
+    assert expected_rate_hz(bag.streams["/tf"]) is None
+    assert expected_rate_hz(bag.streams["/trainer/head"]) == 90.0
+
+
+def test_a_simulation_that_fell_behind_fails(synthetic: Any, tmp_path: Path) -> None:
+    synthetic.episode["real_time_factor"] = "0.9712"
+    result = check_streams(read_bag(synthetic.write(tmp_path / "slow.mcap")))
+    (problem,) = result.problems
+    assert "real-time factor 0.9712 at its lowest, at least 0.99" in problem
+    assert result.figures["real_time_factor"] == 0.9712
+    synthetic.episode["real_time_factor"] = "0.9901"
+    assert check_streams(read_bag(synthetic.write(tmp_path / "good.mcap"))).passed
+    del synthetic.episode["real_time_factor"]
+    result = check_streams(read_bag(synthetic.write(tmp_path / "unknown.mcap")))
+    assert result.passed and "no real-time factor" in result.notes[-1]

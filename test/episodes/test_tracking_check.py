@@ -12,7 +12,7 @@ from episodes.bag import read_bag
 from episodes.errors import EpisodeError
 from episodes.progress import Progress
 from episodes.reachability import Reached, ReachProblem, reach
-from episodes.tracking_check import TrackingOptions, check_tracking, measure_tracking, reach_problem
+from episodes.tracking_check import TrackingOptions, check_tracking
 
 
 def shift(episode: Any, site: str, metres: float, begin: int = 0) -> None:
@@ -26,13 +26,13 @@ def shift(episode: Any, site: str, metres: float, begin: int = 0) -> None:
 
 def test_the_error_put_in_is_the_error_found(synthetic: Any, tmp_path: Path) -> None:
     shift(synthetic, "left_wrist", -0.011)
-    bag = read_bag(synthetic.write(tmp_path / "e.mcap"))
-    tracking = measure_tracking(bag)
-    np.testing.assert_allclose(tracking.sites["left_wrist"].commanded_m, 0.011, atol=1e-12)
-    np.testing.assert_allclose(tracking.sites["left_wrist"].commanded_rad, 0.0, atol=1e-9)
-    np.testing.assert_allclose(tracking.sites["right_wrist"].commanded_m, 0.0, atol=1e-9)
-    assert tracking.sites["right_wrist"].measured_m.max() > 1e-3
-    assert check_tracking(bag).passed
+    result = check_tracking(read_bag(synthetic.write(tmp_path / "e.mcap")))
+    left, right = (result.figures["all_frames"][name] for name in ("left_wrist", "right_wrist"))
+    assert [left["commanded_m"][key] for key in ("p50", "max")] == pytest.approx([0.011, 0.011], abs=1e-12)
+    assert left["commanded_deg"]["max"] == pytest.approx(0.0, abs=1e-7)
+    assert right["commanded_m"]["max"] == pytest.approx(0.0, abs=1e-9)
+    assert right["measured_m"]["max"] > 1e-3
+    assert result.passed
 
 
 def test_an_error_over_the_bound_fails(synthetic: Any, tmp_path: Path) -> None:
@@ -100,7 +100,14 @@ def test_a_site_the_robot_does_not_have(synthetic: Any, tmp_path: Path) -> None:
 
 
 def test_the_search_finds_what_can_be_reached_from_anywhere(good_file: Path) -> None:
-    problem = reach_problem(read_bag(good_file), frame_step=20)
+    asked: list[ReachProblem] = []
+
+    def remember(problem: ReachProblem, orientation: bool, progress: Progress) -> Reached:
+        asked.append(problem)
+        return reach(problem, orientation, progress)
+
+    check_tracking(read_bag(good_file), TrackingOptions(frame_step=20), remember)
+    problem = asked[0]
     random = np.random.default_rng(1)
     start = random.uniform(problem.lower, problem.upper, problem.start.shape)
     lost = ReachProblem(

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,16 +24,24 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # n
 from mcap.exceptions import EndOfFile, RecordLengthLimitExceeded  # noqa: E402
 from mcap.reader import NonSeekingReader, make_reader  # noqa: E402
 from mcap_ros2.decoder import DecoderFactory  # noqa: E402
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue  # noqa: E402
+from rcl_interfaces.srv import SetParameters  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from rclpy.duration import Duration  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from rclpy.qos import QoSProfile, qos_profile_sensor_data  # noqa: E402
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data  # noqa: E402
 from rclpy.serialization import serialize_message  # noqa: E402
 from sensor_msgs.msg import Image, JointState  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
+from capture_nodes.recording.cdr import read_child_frames  # noqa: E402
+from capture_nodes.recording.mcap_file import ChannelDescription  # noqa: E402
+from capture_nodes.recording.recorder import Stream  # noqa: E402
 from capture_nodes.recording.recovery import recover_all  # noqa: E402
+from capture_nodes.recording.stream_statistics import PublisherCounts  # noqa: E402
+from capture_nodes.recording.tf_stream import TransformTemplate  # noqa: E402
+from capture_nodes.subscriptions import OVERLAP_S, SubscriptionSet  # noqa: E402
 from capture_nodes.topics import latched_qos, stream_qos  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -87,6 +96,24 @@ class Station:
         future = client.call_async(Trigger.Request())
         self.wait(future.done, f"the answer of {service}")
         return future.result()
+
+    def set(self, **values: str) -> str:
+        """Set parameters of the recorder; the reason where it refuses, else ''."""
+        client = self.clients.setdefault(
+            "set_parameters", self.node.create_client(SetParameters, "/kestrel/recorder/set_parameters")
+        )
+        self.wait(client.service_is_ready, "set_parameters")
+        kind = ParameterType.PARAMETER_STRING
+        future = client.call_async(
+            SetParameters.Request(
+                parameters=[
+                    Parameter(name=name, value=ParameterValue(type=kind, string_value=value))
+                    for name, value in values.items()
+                ]
+            )
+        )
+        self.wait(future.done, "the answer of set_parameters")
+        return "; ".join(r.reason for r in future.result().results if not r.successful)
 
     def start(self) -> str:
         """The episode that begins as soon as the recorder has joined every topic."""
@@ -310,6 +337,8 @@ def test_a_killed_recorder_leaves_a_file_that_the_next_one_recovers(tmp_path: Pa
         (["robot:=kestrell"], "unknown robot 'kestrell'"),
         (["config:=/nowhere/recorder.yaml"], "/nowhere/recorder.yaml: file: cannot be read"),
         (["simulated:=perhaps"], "auto, yes or no is expected"),
+        (["command_rate_hz:=-1.0"], "parameter command_rate_hz: -1.0 is given"),
+        (["verdict:=discard"], "parameter verdict: 'discard' is given; success, failure or nothing"),
         (["no_such_parameter:=1"], "unknown parameter 'no_such_parameter'"),
     ],
 )
@@ -336,3 +365,211 @@ def test_a_folder_that_cannot_be_made_refuses_the_start_and_the_node_lives_on(tm
         assert (
             station.process.returncode == 0 and json.loads(stdout.strip().splitlines()[-1])["episodes"] == []
         )
+
+
+def _metadata(path: str) -> dict[str, dict[str, str]]:
+    with open(path, "rb") as stream:
+        return {m.name: m.metadata for m in make_reader(stream).iter_metadata()}
+
+
+def test_verdict_rates_and_real_time_factor_get_into_the_file(tmp_path: Path) -> None:
+    rates = ("command_rate_hz:=100", "motion_rate_hz:=72.0", "camera_rate_hz:=15.0")
+    with running(45, tmp_path, *rates) as station:
+        topics = ("/kestrel/joint_states", "/kestrel/joint_commands")
+        publishers = [station.publisher(JointState, topic, stream_qos(200)) for topic in topics]
+        diagnostics = station.publisher(DiagnosticArray, "/diagnostics", stream_qos(100))
+        values = [KeyValue(key="real_time_factor", value="0.9800")]
+        slow = DiagnosticArray(status=[DiagnosticStatus(name="/kestrel/simulated_robot", values=values)])
+        assert station.set(verdict="success") == ""
+        station.start()
+        assert "success, failure or nothing" in station.set(verdict="great")
+        for publisher in publishers:
+            publisher.publish(_joint_state(1))
+        diagnostics.publish(slow)
+        for publisher in (*publishers, diagnostics):
+            assert publisher.wait_for_all_acked(Duration(seconds=5))
+        assert station.set(verdict="failure", reason="the robot held") == ""
+        metadata = _metadata(station.call("stop").message)
+        episode = metadata["episode"]
+        assert (episode["verdict"], episode["reason"]) == ("failure", "the robot held")
+        assert episode["real_time_factor"] == "0.9800"
+        rows = [json.loads(row) for row in metadata["streams"].values()]
+        found = {row["topic"]: row["expected_hz"] for row in rows}
+        assert [found[topic] for topic in (*topics, "/tf", "/diagnostics")] == [200.0, 100.0, 50.0, None]
+
+        # A verdict is of one episode only, and none that was set before it.
+        station.set(verdict="success")
+        station.start()
+        episode = _metadata(station.call("stop").message)["episode"]
+        assert (episode["verdict"], episode["reason"]) == ("", "")
+        station.start()
+        assert station.set(reason="slipped") == ""
+        episode = _metadata(station.call("discard").message)["episode"]
+        assert (episode["verdict"], episode["reason"]) == ("discard", "slipped")
+
+
+def test_tf_of_a_headset_is_recorded_beside_the_robots(tmp_path: Path) -> None:
+    """The wheels have no tf2_msgs: its bytes are published, and taken, as those of another type."""
+    config = tmp_path / "recorder.yaml"
+    config.write_text(
+        "topics:\n"
+        "  joint_states: {type: sensor_msgs/msg/JointState, rate_hz: 200}\n"
+        "  /tf: {type: std_msgs/msg/String, rate_hz: 100}\n"
+    )
+    with running(46, tmp_path / "data", f"config:={config}") as station:
+        joints = station.publisher(JointState, "/kestrel/joint_states", stream_qos(200))
+        tf = station.publisher(String, "/tf", stream_qos(100))
+        template = TransformTemplate([("trainer", "trainer/head")])
+        station.start()
+        sent = []
+        for i in range(100):
+            joints.publish(_joint_state(i))
+            sent.append(template.message(time.time_ns(), [[0.001 * i, 0, 1.6, 0, 0, 0, 1]]))
+            tf.publish(sent[-1])
+            station.executor.spin_once(timeout_sec=0.005)
+        for publisher in (joints, tf):
+            assert publisher.wait_for_all_acked(Duration(seconds=5))
+        answer = station.call("stop")
+        payloads = _payloads(answer.message)
+        assert [data for data in payloads["/tf"] if data in sent] == sent
+        own = [read_child_frames(data) for data in payloads["/tf"] if data not in sent]
+        assert len(own) >= 10 and all("trainer" in frames and len(frames) > 10 for frames in own)
+        assert len(payloads["/tf_static"]) == 1
+
+
+def test_a_stream_is_whole_when_another_publisher_makes_its_reader_be_replaced(tmp_path: Path) -> None:
+    with running(47, tmp_path) as station:
+        joints = station.publisher(JointState, "/kestrel/joint_states", stream_qos(200))
+        station.start()
+        best_effort = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
+        gid = station.gid(joints)
+        sent = []
+        other: Any = None
+        deadline_s = time.monotonic() + 3.0
+        while time.monotonic() < deadline_s:
+            sent.append(_joint_state(len(sent)))
+            joints.publish(sent[-1])
+            if len(sent) == 100:
+                other = station.node.create_publisher(JointState, "/kestrel/joint_states", best_effort)
+            station.executor.spin_once(timeout_sec=0.005)
+        assert joints.wait_for_all_acked(Duration(seconds=5))
+        # A best-effort reader acknowledges nothing: what it has to deliver is waited for.
+        station.wait(
+            lambda: any(
+                v.key == "messages" and int(v.value) > len(sent)
+                for v in station.episode.values  # type: ignore[union-attr]
+            ),
+            "all messages",
+        )
+        assert other.get_subscription_count() > 0
+        answer = station.call("stop")
+        assert _payloads(answer.message)["/kestrel/joint_states"] == sent
+        row = json.loads(_metadata(answer.message)["streams"][f"/kestrel/joint_states {gid}"])
+        assert (row["received"], row["lost"]) == (len(sent), 0)
+
+
+class _Handle:
+    """Of a subscription: what waits in it, and how many publishers it hears."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[bytes, dict[str, Any]]] = deque()
+        self.publishers = 1
+
+    def put(self, gid: bytes, sequence: int | None) -> None:
+        number = sequence or 0
+        info = {
+            "publication_sequence_number": sequence,
+            "source_timestamp": number,
+            "received_timestamp": number,
+            "publisher_gid": {"data": gid},
+        }
+        self.waiting.append((gid + b" %d" % number, info))
+
+    def take_message(self, _type: type, _raw: bool) -> tuple[bytes, dict[str, Any]] | None:
+        return self.waiting.popleft() if self.waiting else None
+
+    def get_publisher_count(self) -> int:
+        return self.publishers
+
+
+class _Subscription:
+    def __init__(self) -> None:
+        self.handle = _Handle()
+
+
+class _Node:
+    def __init__(self) -> None:
+        self.subscriptions: list[_Subscription] = []
+        self.destroyed: list[_Subscription] = []
+
+    def create_subscription(self, *_: Any, **__: Any) -> _Subscription:
+        self.subscriptions.append(_Subscription())
+        return self.subscriptions[-1]
+
+    def destroy_subscription(self, subscription: _Subscription) -> None:
+        self.destroyed.append(subscription)
+
+
+class _Endpoint:
+    def __init__(self) -> None:
+        self.qos_profile = qos_profile_sensor_data
+
+
+def test_a_replaced_reader_is_emptied_and_nothing_is_taken_twice() -> None:
+    node = _Node()
+    readers = SubscriptionSet(node, history_s=1.0)  # type: ignore[arg-type]
+    stream = Stream(ChannelDescription("/a", "std_msgs/msg/String", ""))
+    taken: list[bytes] = []
+
+    def take(_: Stream, data: bytes, _source: int, _received: int, number: int | None, gid: bytes) -> None:
+        stream.publishers.setdefault(gid, PublisherCounts("/a", gid.hex())).saw(number, len(data))
+        taken.append(data)
+
+    readers.add(stream, String, None, latched=True)
+    old = node.subscriptions[0].handle
+    old.put(b"p", 1)
+    readers.drain(take)
+    old.put(b"p", 2)
+    assert "BEST_EFFORT" in readers.adapt(stream, [_Endpoint()])  # type: ignore[list-item]
+    new = node.subscriptions[1].handle
+    new.publishers = 0
+    old.put(b"p", 3)
+    readers.drain(take)
+    assert taken == [b"p 1", b"p 2", b"p 3"]
+
+    # The new one has joined, gets what was latched again, and the next ones beside the old one.
+    new.publishers = 2
+    for number in (3, 4, 5):
+        new.put(b"p", number)
+    for number in (4, 5, 6):
+        old.put(b"p", number)
+    new.put(b"q", 1)
+    readers.drain(take)
+    for handle in (new, old):
+        handle.put(b"u", None)
+    new.put(b"p", 6)
+    readers.drain(take)
+    assert taken[3:] == [b"p 4", b"p 5", b"p 6", b"q 1", b"u 0"]
+
+    now_s = time.monotonic()
+    readers.retire(now_s)
+    assert node.destroyed == [] and len(readers._taken) == 2
+    new.publishers = 0
+    readers.retire(now_s + OVERLAP_S)
+    assert len(readers._taken) == 2, "the publishers are not known to have found the new reader"
+    new.publishers = 2
+    readers.retire(now_s + OVERLAP_S)
+    readers.retire(now_s + OVERLAP_S)
+    assert node.destroyed == [], "the taking thread may still be in it"
+    old.put(b"p", 7)
+    new.put(b"p", 6)
+    new.put(b"p", 7)
+    readers.drain(take)
+    readers.drain(take)
+    readers.retire(now_s + OVERLAP_S)
+    assert taken[8:] == [b"p 7"] and node.destroyed == [node.subscriptions[0]]
+    new.put(b"p", 8)
+    readers.drain(take)
+    assert taken[9:] == [b"p 8"]
+    readers.destroy()
+    assert node.destroyed == node.subscriptions

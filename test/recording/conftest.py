@@ -11,8 +11,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from capture_nodes.recording.mcap_file import ChannelDescription
 from capture_nodes.recording.message_schemas import ament_prefixes, schema_text
-from retargeting.robot_description import RobotDescription, load_robot_description
-from retargeting.urdf import Urdf, load_urdf
+from retargeting.robot_model import RobotModel, load_robot
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 QOS = "\n".join(
@@ -118,6 +117,31 @@ def final_counts() -> Callable[..., bytes]:
 
 
 @pytest.fixture(scope="session")
-def kestrel() -> tuple[Urdf, RobotDescription]:
-    description = load_robot_description(REPOSITORY / "robot_descriptions" / "kestrel" / "robot.yaml")
-    return load_urdf(description.urdf_file, description.package_paths), description
+def kestrel() -> RobotModel:
+    return load_robot(REPOSITORY / "robot_descriptions" / "kestrel" / "robot.yaml")
+
+
+@pytest.fixture(scope="session")
+def simulation_diagnostics() -> Callable[[str, str], bytes]:
+    """CDR of the DiagnosticArray of a simulated robot: ``simulation_diagnostics(node, factor)``."""
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    types = store.types
+
+    def make(node: str, factor: str) -> bytes:
+        array = types["diagnostic_msgs/msg/DiagnosticArray"](
+            header=types["std_msgs/msg/Header"](
+                stamp=types["builtin_interfaces/msg/Time"](sec=1, nanosec=2), frame_id=""
+            ),
+            status=[
+                types["diagnostic_msgs/msg/DiagnosticStatus"](
+                    level=0,
+                    name=node,
+                    message="",
+                    hardware_id="",
+                    values=[types["diagnostic_msgs/msg/KeyValue"](key="real_time_factor", value=factor)],
+                )
+            ],
+        )
+        return bytes(store.serialize_cdr(array, "diagnostic_msgs/msg/DiagnosticArray"))
+
+    return make

@@ -14,15 +14,14 @@ from capture_nodes.recording.cdr import (
     JointSample,
     JointStateReader,
     MalformedMessage,
+    read_child_frames,
     read_status,
     read_status_array,
 )
 from capture_nodes.recording.mcap_file import ChannelDescription
 from capture_nodes.recording.tf_stream import TF_TYPE, TfStream, TransformTemplate
 from retargeting.frames import pose_compose, rotation_matrix_from_quaternion
-from retargeting.robot_description import RobotDescription
-from retargeting.robot_model import load_robot
-from retargeting.urdf import Urdf
+from retargeting.robot_model import RobotModel
 
 Channel = Callable[[str, str], ChannelDescription]
 
@@ -62,7 +61,13 @@ def test_no_bytes_break_the_readers(joint_state: Callable[..., bytes], data: byt
     reader = JointStateReader()
     reader.read(whole)
     for raw in (data, b"\0\1\0\0" + data, whole[:cut]):
-        for read in (reader.read, JointStateReader().read, read_status, read_status_array):
+        for read in (
+            reader.read,
+            JointStateReader().read,
+            read_status,
+            read_status_array,
+            read_child_frames,
+        ):
             try:
                 read(raw)
             except MalformedMessage:
@@ -90,7 +95,8 @@ def test_statuses_read_back(
 @settings(max_examples=40, deadline=None)
 @given(
     names=st.lists(st.tuples(st.text(max_size=9), st.text(max_size=9)), max_size=6),
-    stamp_ns=st.integers(0, 2**31 * 1_000_000_000 - 1),
+    # `builtin_interfaces/Time` has signed seconds.
+    stamp_ns=st.integers(-(2**31) * 1_000_000_000, 2**31 * 1_000_000_000 - 1),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_the_template_decodes_to_what_went_in(
@@ -99,6 +105,8 @@ def test_the_template_decodes_to_what_went_in(
     names = [(a.replace("\0", ""), b.replace("\0", "")) for a, b in names]
     poses = np.random.default_rng(seed).normal(size=(len(names), 7))
     message = _decode(channel, TF_TYPE, TransformTemplate(names).message(stamp_ns, poses))
+    children = frozenset(child for _, child in names)
+    assert read_child_frames(TransformTemplate(names).message(stamp_ns, poses)) == children
     assert [(t.header.frame_id, t.child_frame_id) for t in message.transforms] == names  # type: ignore[attr-defined]
     for t, pose in zip(message.transforms, poses, strict=True):  # type: ignore[attr-defined]
         assert t.header.stamp.sec * 1_000_000_000 + t.header.stamp.nanosec == stamp_ns
@@ -106,20 +114,16 @@ def test_the_template_decodes_to_what_went_in(
         assert [v.x, v.y, v.z, r.x, r.y, r.z, r.w] == pose.tolist()
 
 
-def test_every_link_ends_up_where_the_robot_model_puts_it(
-    channel: Channel, kestrel: tuple[Urdf, RobotDescription]
-) -> None:
-    urdf, description = kestrel
-    model = load_robot(description.file)
-    stream = TfStream(urdf, description)
+def test_every_link_ends_up_where_the_robot_model_puts_it(channel: Channel, kestrel: RobotModel) -> None:
+    stream = TfStream(kestrel)
     rng = np.random.default_rng(7)
     for _ in range(5):
-        q = {name: float(rng.uniform(-0.5, 0.5)) for name in model.movable_joint_names}
+        q = {name: float(rng.uniform(-0.5, 0.5)) for name in kestrel.movable_joint_names}
         sample = JointSample(10, tuple(q), np.array(list(q.values())))
         edges = _poses(_decode(channel, TF_TYPE, stream.message(sample)))
         edges |= _poses(_decode(channel, TF_TYPE, stream.static_message(9)))
         parent_of = {child: parent for parent, child in edges}
-        for link, expected in model.link_poses(q).items():
+        for link, expected in kestrel.link_poses(q).items():
             frame = f"kestrel/{link}"
             pose = np.array([0.0, 0, 0, 0, 0, 0, 1])
             while frame != stream.root_frame:
@@ -133,10 +137,16 @@ def test_every_link_ends_up_where_the_robot_model_puts_it(
             )
 
 
-def test_one_tree_holds_links_sensors_and_trainer(kestrel: tuple[Urdf, RobotDescription]) -> None:
-    urdf, description = kestrel
-    stream = TfStream(urdf, description)
-    edges = [*stream.frames, *stream.static_frames]
+def _edges(channel: Channel, stream: TfStream) -> list[tuple[str, str]]:
+    """(parent, child) of everything a stream writes."""
+    messages = (stream.message(JointSample(10, (), np.empty(0))), stream.static_message(9))
+    return [edge for data in messages if data for edge in _poses(_decode(channel, TF_TYPE, data))]
+
+
+def test_one_tree_holds_links_sensors_and_trainer(channel: Channel, kestrel: RobotModel) -> None:
+    urdf, description = kestrel.urdf, kestrel.description
+    stream = TfStream(kestrel)
+    edges = _edges(channel, stream)
     children = [child for _, child in edges]
     assert len(children) == len(set(children)), "a frame has two parents"
     assert {parent for parent, _ in edges} - set(children) == {stream.root_frame}
@@ -148,12 +158,9 @@ def test_one_tree_holds_links_sensors_and_trainer(kestrel: tuple[Urdf, RobotDesc
     assert {f"kestrel/{link}" for link in urdf.links} <= {*children, stream.root_frame}
 
 
-def test_the_optical_frame_looks_forward_with_y_down(
-    channel: Channel, kestrel: tuple[Urdf, RobotDescription]
-) -> None:
-    urdf, description = kestrel
-    static = _poses(_decode(channel, TF_TYPE, TfStream(urdf, description).static_message(0)))
-    for name, camera in description.cameras.items():
+def test_the_optical_frame_looks_forward_with_y_down(channel: Channel, kestrel: RobotModel) -> None:
+    static = _poses(_decode(channel, TF_TYPE, TfStream(kestrel).static_message(0)))
+    for name, camera in kestrel.description.cameras.items():
         optical = static[(f"kestrel/{camera.link}", f"kestrel/{name}_camera_optical")]
         rotation = rotation_matrix_from_quaternion(optical[3:])
         body = rotation_matrix_from_quaternion(camera.pose[3:])
@@ -161,10 +168,8 @@ def test_the_optical_frame_looks_forward_with_y_down(
         np.testing.assert_allclose(rotation[:, 1], -body[:, 2], atol=1e-12)
 
 
-def test_the_trainer_is_joined_and_bad_words_change_nothing(
-    channel: Channel, kestrel: tuple[Urdf, RobotDescription]
-) -> None:
-    stream = TfStream(*kestrel)
+def test_the_trainer_is_joined_and_bad_words_change_nothing(channel: Channel, kestrel: RobotModel) -> None:
+    stream = TfStream(kestrel)
     sample = JointSample(10, (), np.empty(0))
     edge = (stream.root_frame, "trainer")
     assert _poses(_decode(channel, TF_TYPE, stream.message(sample)))[edge].tolist() == [0, 0, 0, 0, 0, 0, 1]
@@ -175,10 +180,23 @@ def test_the_trainer_is_joined_and_bad_words_change_nothing(
     assert _poses(_decode(channel, TF_TYPE, stream.message(sample)))[edge].tolist() == [1, 2, 3, 0, 0, 0, 1]
 
 
-def test_a_joint_without_a_value_stays(channel: Channel, kestrel: tuple[Urdf, RobotDescription]) -> None:
-    urdf, description = kestrel
-    stream = TfStream(urdf, description)
-    name = next(joint.name for joint in urdf.joints.values() if joint.kind != "fixed")
+def test_a_joint_without_a_value_stays(channel: Channel, kestrel: RobotModel) -> None:
+    stream = TfStream(kestrel)
+    name = kestrel.movable_joint_names[0]
     first = stream.message(JointSample(10, (name, "unknown_joint"), np.array([0.2, 1.0])))
     again = stream.message(JointSample(10, ("unknown_joint", name), np.array([1.0, np.nan])))
     assert first == again
+
+
+def test_frames_that_others_publish_are_left_out(channel: Channel, kestrel: RobotModel) -> None:
+    stream = TfStream(kestrel)
+    edges = _edges(channel, stream)
+    stream.leave_out(["trainer/head", "kestrel/nothing_of_ours"])
+    assert _edges(channel, stream) == edges
+    camera = f"kestrel/{next(iter(kestrel.description.cameras))}_camera_optical"
+    moving = next(child for _, child in edges if child.startswith("kestrel/"))
+    stream.leave_out([moving])
+    stream.leave_out([camera])
+    assert _edges(channel, stream) == [edge for edge in edges if edge[1] not in (moving, camera)]
+    stream.leave_out([child for _, child in edges])
+    assert stream.message(JointSample(10, (), np.empty(0))) == stream.static_message(9) == b""

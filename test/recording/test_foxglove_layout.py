@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from capture_nodes.recording.recorder_configuration import load_recorder_configuration
-from retargeting.robot_description import RobotDescription
-from retargeting.robot_model import load_robot
-from retargeting.urdf import Urdf
+from retargeting.robot_model import RobotModel
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 LAYOUT = json.loads((CONFIG / "foxglove_layout.json").read_text())
@@ -40,8 +38,8 @@ def test_every_panel_of_the_arrangement_is_configured() -> None:
     assert sorted(panels(LAYOUT["layout"])) == sorted(LAYOUT["configById"])
 
 
-def test_plotted_joints_have_the_index_of_their_name(kestrel: tuple[Urdf, RobotDescription]) -> None:
-    names = load_robot(kestrel[1].file).joint_names
+def test_plotted_joints_have_the_index_of_their_name(kestrel: RobotModel) -> None:
+    names = kestrel.joint_names
     checked = 0
     for panel in LAYOUT["configById"].values():
         for path in panel.get("paths", []):
@@ -55,10 +53,10 @@ def test_plotted_joints_have_the_index_of_their_name(kestrel: tuple[Urdf, RobotD
 
 
 def test_the_robot_is_drawn_from_its_topic_with_prefixed_frames(
-    kestrel: tuple[Urdf, RobotDescription],
+    kestrel: RobotModel,
 ) -> None:
     robot = LAYOUT["configById"]["3D!robot"]
     layer = robot["layers"]["robot"]
     assert (layer["sourceType"], layer["topic"]) == ("topic", "/kestrel/robot_description")
     assert layer["framePrefix"] == "kestrel/"
-    assert robot["followTf"] == f"kestrel/{kestrel[0].root}"
+    assert robot["followTf"] == f"kestrel/{kestrel.urdf.root}"

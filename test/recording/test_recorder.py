@@ -27,9 +27,9 @@ from capture_nodes.recording.mcap_file import (
 )
 from capture_nodes.recording.recorder import Recorder, Stream, purge_trash
 from capture_nodes.recording.recorder_configuration import RecorderConfiguration
-from capture_nodes.recording.tf_stream import TF_TYPE, TfStream
-from retargeting.robot_description import RobotDescription
-from retargeting.urdf import Urdf
+from capture_nodes.recording.recovery import recover
+from capture_nodes.recording.tf_stream import TF_TYPE, TfStream, TransformTemplate
+from retargeting.robot_model import RobotModel
 
 Channel = Callable[[str, str], ChannelDescription]
 GID = bytes(range(16))
@@ -37,6 +37,8 @@ FIELDS = EpisodeFields(
     robot="kestrel", skill="lift", operator="ada", versions={"python": "3"}, simulated=True
 )
 STRING = "std_msgs/msg/String"
+JOINT_STATE = "sensor_msgs/msg/JointState"
+DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
 
 
 def _configuration(**changes: Any) -> RecorderConfiguration:
@@ -300,7 +302,7 @@ def test_random_drops_are_counted_over_many_episodes(recorder: Recorder, channel
 def test_tf_surrounds_the_episode_and_joins_the_trainer(
     tmp_path: Path,
     channel: Channel,
-    kestrel: tuple[Urdf, RobotDescription],
+    kestrel: RobotModel,
     joint_state: Callable[..., bytes],
     diagnostic_status: Callable[..., bytes],
 ) -> None:
@@ -308,7 +310,7 @@ def test_tf_surrounds_the_episode_and_joins_the_trainer(
         tmp_path,
         _configuration(),
         (),
-        TfStream(*kestrel),
+        TfStream(kestrel),
         channel("/tf", TF_TYPE),
         channel("/tf_static", TF_TYPE),
     )
@@ -377,3 +379,229 @@ def test_tf_surrounds_the_episode_and_joins_the_trainer(
         assert json.loads(episode["topics"])["/tf"]["lost"] == 0
     finally:
         recorder.close()
+
+
+def _with_tf(root: Path, channel: Channel, kestrel: RobotModel) -> Recorder:
+    return Recorder(
+        root,
+        _configuration(),
+        (),
+        TfStream(kestrel),
+        channel("/tf", TF_TYPE),
+        channel("/tf_static", TF_TYPE),
+    )
+
+
+def _children(path: Path, topic: str) -> list[set[str]]:
+    """Child frames of every message of a TF topic."""
+    with path.open("rb") as stream:
+        reader = make_reader(stream, decoder_factories=[DecoderFactory()])
+        return [
+            {t.child_frame_id for t in m.decoded_message.transforms}
+            for m in reader.iter_decoded_messages(topics=[topic])
+        ]
+
+
+def test_transforms_of_others_are_recorded_beside_our_own(
+    tmp_path: Path, channel: Channel, kestrel: RobotModel, joint_state: Callable[..., bytes]
+) -> None:
+    """A headset's trainer frames change nothing; of what a robot driver publishes we write none ourselves."""
+    recorder = _with_tf(tmp_path, channel, kestrel)
+    try:
+        joints = recorder.add_stream(channel("/k/joint_states", JOINT_STATE), role="joint_states")
+        tf = recorder.add_stream(channel("/tf", TF_TYPE), role="transforms", rate_hz=300.0)
+        number = 0
+        identity = [0, 0, 0, 0, 0, 0, 1]
+        link = next(f"kestrel/{j.child}" for j in kestrel.urdf.joints.values() if j.kind != "fixed")
+
+        def tick(*frames: tuple[str, str]) -> bytes:
+            nonlocal number
+            number += 1
+            now_ns = time.time_ns()
+            foreign = TransformTemplate(frames).message(now_ns, [identity] * len(frames))
+            with recorder.taking():
+                recorder.take(tf, foreign, now_ns, now_ns, number, b"f" * 16)
+                data = joint_state(now_ns, ["waist_yaw"], [0.1])
+                # A joint state of 20 ms of its own each, so that every one becomes a /tf.
+                recorder.take(joints, data, number * 20_000_000, now_ns, number, GID)
+                recorder.pass_done()
+            return foreign
+
+        def episode(*frames: tuple[str, str]) -> tuple[Path, list[bytes]]:
+            recorder.start(FIELDS)
+            sent = [tick(*frames) for _ in range(3)]
+            return _finish(recorder, recorder.stop()), sent
+
+        path, sent = episode(("trainer", "trainer/head"))
+        written = _messages(path)
+        assert [data for topic, _, data in written if topic == "/tf" and data in sent] == sent
+        own = [children for children in _children(path, "/tf") if children != {"trainer/head"}]
+        assert len(own) == 3 and all({link, "trainer"} <= children for children in own)
+        assert len(_children(path, "/tf_static")) == 1
+
+        path, sent = episode(("world", link))
+        assert [data for topic, _, data in _messages(path) if topic == "/tf" and data in sent] == sent
+        # Frames have one parent: this one is the other's, the rest stay ours.
+        own = [children for children in _children(path, "/tf") if children != {link}]
+        assert len(own) >= 3 and {"trainer"} <= own[-1] and link not in own[-1]
+
+        rows = [json.loads(row) for row in _metadata(path)["streams"].values()]
+        assert [row["expected_hz"] for row in rows if row["topic"] == "/tf"] == [None, None]
+        assert json.loads(_metadata(path)["episode"]["topics"])["/tf"]["lost"] == 0
+    finally:
+        recorder.close()
+
+
+def test_odd_messages_end_neither_the_threads_nor_the_episode(
+    tmp_path: Path,
+    channel: Channel,
+    kestrel: RobotModel,
+    joint_state: Callable[..., bytes],
+    diagnostic_status: Callable[..., bytes],
+    final_counts: Callable[..., bytes],
+) -> None:
+    recorder = _with_tf(tmp_path, channel, kestrel)
+    try:
+        joints = recorder.add_stream(channel("/k/joint_states", JOINT_STATE), role="joint_states")
+        state = recorder.add_stream(
+            channel("/k/retargeting/state", "diagnostic_msgs/msg/DiagnosticStatus"), True, "retargeting_state"
+        )
+        diagnostics = recorder.add_stream(channel("/diagnostics", DIAGNOSTICS), role="diagnostics")
+        tf = recorder.add_stream(channel("/tf_static", TF_TYPE), True, "transforms")
+        recorder.start(FIELDS)
+        before_1970 = joint_state(-5_000_000_000, ["waist_yaw"], [0.1])
+        _take(recorder, joints, 1, before_1970)
+        _take(recorder, state, 1, diagnostic_status("/k/r", "x", {"transform_trainer_to_base": "1 2"}))
+        _take(recorder, diagnostics, 1, final_counts("/x", {"/k/joint_states": "² ab", "/a": "9" * 6000}))
+        _take(recorder, diagnostics, 2, b"\0\1\0\0: published")
+        _take(recorder, tf, 1, b"\0\1\0\0\7")
+        with recorder.taking():
+            recorder.take(joints, before_1970, -1, time.time_ns(), 2, GID)
+        path = _finish(recorder, recorder.stop())
+        topics = [topic for topic, _, _ in _messages(path)]
+        assert {topic: topics.count(topic) for topic in topics} == {
+            "/k/joint_states": 1,
+            "/k/retargeting/state": 1,
+            "/diagnostics": 2,
+            "/tf_static": 2,
+            "/tf": 1,
+        }
+        episode = _metadata(path)["episode"]
+        assert episode["lost"] == "1"
+        refused = json.loads(episode["refused_topics"])
+        assert set(refused) == {"/k/joint_states", "/k/retargeting/state", "/diagnostics", "/tf_static"}
+        assert "could not be used: 1" in refused["/k/joint_states"] and "-1 ns" in refused["/k/joint_states"]
+        assert recorder.report()["refused_topics"] == refused
+    finally:
+        recorder.close()
+
+
+@pytest.mark.parametrize("broken", ["write", "flush_if_due", "_register"])
+def test_whatever_goes_wrong_while_writing_the_stop_is_answered(
+    recorder: Recorder, channel: Channel, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    stream = recorder.add_stream(channel("/a", STRING))
+    recorder.start(FIELDS)
+    active = recorder.status().path + ".active"
+
+    def fail(*_: Any) -> None:
+        raise OverflowError("odd")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpisodeFile, broken, fail)
+        _take(recorder, stream, 1, b"data")
+        deadline_s = time.monotonic() + 5
+        while recorder.status().backlog_bytes and time.monotonic() < deadline_s:
+            pass
+        while broken != "write" and not recorder.status().problem and time.monotonic() < deadline_s:
+            pass
+    _take(recorder, stream, 2, b"more")
+    if broken == "write":
+        path = _finish(recorder, recorder.stop())
+        assert _messages(path) == [("/a", 2, b"more")] and _metadata(path)["episode"]["lost"] == "1"
+        assert "OverflowError('odd')" in _metadata(path)["episode"]["refused_topics"]
+    else:
+        with pytest.raises(CaptureError, match=f"{active} stopped: OverflowError: odd"):
+            _finish(recorder, recorder.stop())
+    assert recorder.status().state == "idle"
+
+
+def test_expected_rates_are_in_the_file(
+    tmp_path: Path, channel: Channel, kestrel: RobotModel, joint_state: Callable[..., bytes]
+) -> None:
+    recorder = _with_tf(tmp_path, channel, kestrel)
+    joints = recorder.add_stream(channel("/k/joint_states", JOINT_STATE), role="joint_states", rate_hz=25.0)
+    state = recorder.add_stream(channel("/k/state", STRING))
+    recorder.start(FIELDS)
+    active = Path(recorder.status().path + ".active")
+    _take(recorder, joints, 1, joint_state(time.time_ns(), ["waist_yaw"], [0.1]))
+    _take(recorder, state, 1)
+    deadline_s = time.monotonic() + 5
+    while recorder.status().bytes == 0 and time.monotonic() < deadline_s:
+        pass
+    cut = tmp_path / "cut.mcap.active"
+    cut.write_bytes(active.read_bytes())
+    path = _finish(recorder, recorder.stop())
+    recorder.close()
+    # /tf is made of joint states, so it cannot be faster than they are.
+    expected = {"/k/joint_states": 25.0, "/k/state": None, "/tf": 25.0}
+    for found in (path, recover(cut).path):
+        rows = [json.loads(row) for row in _metadata(found)["streams"].values()]
+        rates = {row["topic"]: row.get("expected_hz") for row in rows}
+        assert {topic: rates[topic] for topic in expected} == expected
+        assert "expected_hz" not in _metadata(found)["episode"]
+
+
+def test_the_lowest_real_time_factor_marks_the_episode(
+    recorder: Recorder, channel: Channel, simulation_diagnostics: Callable[[str, str], bytes]
+) -> None:
+    recorder.add_stream(channel("/k/joint_states", JOINT_STATE), role="joint_states")
+    diagnostics = recorder.add_stream(channel("/diagnostics", DIAGNOSTICS), role="diagnostics")
+
+    def say(factor: str, node: str = "/k/simulated_robot") -> None:
+        _take(recorder, diagnostics, 1, simulation_diagnostics(node, factor))
+
+    say("0.1")
+    recorder.start(FIELDS)
+    for factor in ("0.9990", "0.9712", "nan", "1.0001"):
+        say(factor)
+    say("0.5", "/other/simulated_robot")
+    result = recorder.stop()
+    say("0.2")
+    assert _metadata(_finish(recorder, result))["episode"]["real_time_factor"] == "0.9712"
+    recorder.start(FIELDS)
+    assert "real_time_factor" not in _metadata(_finish(recorder, recorder.stop()))["episode"]
+    assert [e["real_time_factor"] for e in recorder.report()["episodes"]] == [0.9712, None]
+
+
+def test_verdict_and_reason_are_written_at_the_end(recorder: Recorder) -> None:
+    recorder.start(FIELDS)
+    with pytest.raises(CaptureError, match="'perhaps' is given; '', 'success' or 'failure' is expected"):
+        recorder.stop(verdict="perhaps")
+    said = []
+    for discard, verdict, reason in ((False, "failure", "the robot held"), (False, "", ""), (True, "", "no")):
+        path = _finish(recorder, recorder.stop(discard, verdict, reason))
+        said.append(tuple(_metadata(path)["episode"][key] for key in ("verdict", "reason")))
+        recorder.start(FIELDS)
+    assert said == [("failure", "the robot held"), ("", ""), ("discard", "no")]
+    _finish(recorder, recorder.stop())
+    assert [e["verdict"] for e in recorder.report()["episodes"]] == ["failure", "", "discard", ""]
+
+
+def test_what_a_late_found_publisher_had_sent_is_named(recorder: Recorder, channel: Channel) -> None:
+    fast = recorder.add_stream(channel("/a", STRING), rate_hz=100.0)
+    on_change = recorder.add_stream(channel("/b", STRING))
+    _take(recorder, fast, 6)
+    recorder.start(FIELDS)
+    _take(recorder, fast, 7)
+    _take(recorder, fast, 4, gid=b"n" * 16)
+    _take(recorder, on_change, 9, gid=b"o" * 16)
+    path = _finish(recorder, recorder.stop())
+    rows = [json.loads(row) for row in _metadata(path)["streams"].values()]
+    assert {row["gid"]: row["not_joined"] for row in rows} == {
+        GID.hex(): 0,
+        (b"n" * 16).hex(): 3,
+        (b"o" * 16).hex(): 8,
+    }
+    # Only where messages are owed at all times.
+    assert recorder.report()["not_joined_in_episodes"] == 3

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 
 from capture_nodes.recording.recorder_configuration import (
+    CAMERA_TOPICS,
+    COMMAND_TOPICS,
+    MOTION_TOPICS,
     InvalidRecorderConfiguration,
     RecorderConfiguration,
     TopicRule,
@@ -71,3 +74,29 @@ def test_an_empty_or_broken_file_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRecorderConfiguration, match=r"cannot be read.*`config`"):
         load_recorder_configuration(tmp_path / "gone.yaml")
+
+
+def test_a_station_gives_the_rates_of_commands_motion_and_cameras() -> None:
+    """Every topic that a station's rates set gets its own, and no other one does."""
+    shipped = load_recorder_configuration(SHIPPED)
+    changed = (
+        shipped.with_rate(COMMAND_TOPICS, 100.0).with_rate(MOTION_TOPICS, 72.0).with_rate(CAMERA_TOPICS, 15.0)
+    )
+    before = {rule.pattern: rule.rate_hz for rule in shipped.topics}
+    assert {
+        rule.pattern: rule.rate_hz for rule in changed.topics if rule.rate_hz != before[rule.pattern]
+    } == {
+        "joint_commands": 100.0,
+        "command_cause": 100.0,
+        "target/{site}": 100.0,
+        "/trainer/motion": 72.0,
+        "/trainer/buttons": 72.0,
+        "/trainer/head": 72.0,
+        "/trainer/left_wrist": 72.0,
+        "/trainer/right_wrist": 72.0,
+        "camera/{name}/image": 15.0,
+        "camera/{name}/image/compressed": 15.0,
+        "camera/{name}/camera_info": 15.0,
+    }
+    on_change = RecorderConfiguration((TopicRule("joint_commands", "sensor_msgs/msg/JointState"),))
+    assert on_change.with_rate(COMMAND_TOPICS, 100.0) == on_change

@@ -24,7 +24,7 @@ from pathlib import Path
 from capture_nodes.recording.mcap_file import ChannelDescription, EpisodeFile, FileOptions
 from capture_nodes.recording.stream_statistics import EpisodeCounts
 from capture_nodes.recording.writer_thread import WriterThread
-writer = WriterThread(1 << 24)
+writer = WriterThread(1 << 24, print)
 file = EpisodeFile(Path(sys.argv[1]), FileOptions(flush_s=0.02, chunk_bytes=50_000))
 channel = ChannelDescription("/x", "std_msgs/msg/String", "string data\\n")
 counts = EpisodeCounts(before=0)
