@@ -27,6 +27,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from capture_nodes.errors import CaptureError
 from capture_nodes.ros_environment import prepare_ros_environment
+from capture_nodes.thread_priority import prefer_reception
 from capture_nodes.topics import DIAGNOSTICS, latched_qos, stream_qos
 from retargeting.errors import InvalidConfiguration, RetargetingError
 
@@ -263,6 +264,7 @@ def run_node(factory: Callable[[], CaptureNode]) -> None:
     signal.signal(signal.SIGHUP, on_signal)  # the terminal of a `ros2 launch` was closed
     try:
         node = factory()
+        prefer_reception()
     except (CaptureError, RetargetingError) as error:
         _complain(name, error)
         rclpy.shutdown()

@@ -338,10 +338,6 @@ class Supervisor:
         paths = [path for path in paths if path.is_file() and TRASH not in path.parts]
         if paths and not self._tell_episodes(paths) and code == EXIT_OK:
             code = EXIT_FAILED
-        wanted = self._plan.arguments.episodes
-        if code == EXIT_OK and len(paths) < wanted:
-            self._line.say(f"station: error: {len(paths)} of {wanted} episodes are complete")
-            code = EXIT_FAILED
         return code
 
     def _read_report(self) -> dict[str, Any] | None:

@@ -218,7 +218,10 @@ class Recorder:
             counts = stream.publishers[gid] = self.statistics.publisher(stream.topic, gid.hex())
         before = counts.last
         counts.saw(sequence, len(data))
-        episode = self._episode_at(received_ns)
+        # One that was repaired came late, and those behind it were held back for it: in the order of
+        # their numbers, they cross the end of an episode together and leave no hole before it.
+        crossed_ns = counts.latest_received_ns = max(received_ns, counts.latest_received_ns)
+        episode = self._episode_at(crossed_ns)
         window: EpisodeCounts | None = None
         if episode is not None:
             window = counts.episodes.get(episode.id)
@@ -233,7 +236,7 @@ class Recorder:
             self._writer.put(
                 episode.file, stream.channel, received_ns, source_ns, sequence or 0, data, window
             )
-        elif sequence is not None and self._active is not None and received_ns < self._active.start_ns:
+        elif sequence is not None and self._active is not None and crossed_ns < self._active.start_ns:
             early = counts.episodes.get(self._active.id)
             if early is not None and early.first is None:
                 early.before = sequence
@@ -241,7 +244,7 @@ class Recorder:
             tails = self._open_tails.get(id(counts))
             if tails:
                 for ended, tail in tails:
-                    if tail is not window and received_ns > ended.stop_ns and tail.after is None:
+                    if tail is not window and crossed_ns > ended.stop_ns and tail.after is None:
                         tail.after = sequence
                 left = [entry for entry in tails if entry[1].after is None]
                 if left:

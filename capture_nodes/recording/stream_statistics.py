@@ -81,6 +81,7 @@ class PublisherCounts:
     bytes: int = 0
     reported: int | None = None
     final: bool = False
+    latest_received_ns: int = 0
     episodes: dict[str, EpisodeCounts] = field(default_factory=dict)
 
     def saw(self, sequence: int | None, size: int) -> None:

@@ -148,6 +148,23 @@ def test_a_message_received_before_the_stop_but_taken_after_it_belongs_inside(
     assert _messages(_finish(recorder, result)) == [("/a", 1, b"late taken")]
 
 
+def test_a_message_repaired_after_the_stop_leaves_no_hole(recorder: Recorder, channel: Channel) -> None:
+    """The middleware hands 3, which came before the stop, over after 2, which had to be sent again."""
+    stream = recorder.add_stream(channel("/a", STRING))
+    recorder.start(FIELDS)
+    _take(recorder, stream, 1)
+    before_ns = time.time_ns()
+    result = recorder.stop()
+    after_ns = time.time_ns() + 1
+    with recorder.taking():
+        recorder.take(stream, b"\0\1\0\0", before_ns - 2000, after_ns, 2, GID)
+        recorder.take(stream, b"\0\1\0\0", before_ns - 1000, before_ns, 3, GID)
+    path = _finish(recorder, result)
+    assert [number for _, number, _ in _messages(path)] == [1]
+    row = json.loads(_metadata(path)["streams"][f"/a {GID.hex()}"])
+    assert (row["last_sequence"], row["sequence_after"], row["lost"]) == (1, 2, 0)
+
+
 def test_latched_messages_are_repeated_in_every_episode(recorder: Recorder, channel: Channel) -> None:
     latched = recorder.add_stream(channel("/robot_description", STRING), latched=True)
     _take(recorder, latched, 1, b"old")
