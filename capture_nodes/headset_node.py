@@ -25,7 +25,7 @@ from capture_nodes.sources.person import Person
 from capture_nodes.sources.playback import Playback, PlaybackState
 from capture_nodes.sources.registry import open_source
 from capture_nodes.sources.source import TrainerSource
-from capture_nodes.stamp_clock import StampClock
+from capture_nodes.stamp_clock import StampClock, read_together
 from capture_nodes.thread_priority import MOTION, prefer_thread
 from retargeting.errors import RetargetingError
 from retargeting.motion_frame import MotionFrame
@@ -145,8 +145,7 @@ class HeadsetNode(CaptureNode):
 
     def _run_frames(self) -> None:
         for due_s in self._schedule:
-            now_s = time.monotonic()
-            stamp_ns = self._stamps.stamp(self.get_clock().now().nanoseconds, now_s, due_s)
+            stamp_ns = self._stamps.stamp(*read_together(lambda: self.get_clock().now().nanoseconds), due_s)
             frame = self._playback.frame(due_s, stamp_ns)
             if frame is None:
                 self._untracked_frames += 1

@@ -23,7 +23,7 @@ from capture_nodes.node_runtime import CaptureNode, DrainedGroup, drain, run_nod
 from capture_nodes.recording.cdr import CdrReader, JointStateReader
 from capture_nodes.resources import robot_description_file
 from capture_nodes.schedule import Schedule
-from capture_nodes.stamp_clock import StampClock
+from capture_nodes.stamp_clock import StampClock, read_together
 from capture_nodes.thread_priority import COMMANDS, prefer_thread
 from retargeting.body_points import SIDES
 from retargeting.errors import InvalidMotion, RetargetingError
@@ -162,8 +162,8 @@ class RetargetingNode(CaptureNode):
 
     def _run_ticks(self) -> None:
         for due_s in self._schedule:
-            started_s = time.monotonic()
-            stamp_ns = self._stamps.stamp(self.get_clock().now().nanoseconds, started_s, due_s)
+            ros_ns, started_s = read_together(lambda: self.get_clock().now().nanoseconds)
+            stamp_ns = self._stamps.stamp(ros_ns, started_s, due_s)
             with self._lock:
                 self._take_inputs(started_s, stamp_ns)
                 waiting = self._settings.auto_engage and self._retargeter.state is State.IDLE

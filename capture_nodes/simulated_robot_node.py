@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +27,7 @@ from capture_nodes.resources import robot_description_file, scene_file
 from capture_nodes.simulation.pacing import TickPacer
 from capture_nodes.simulation.scene import load_scene
 from capture_nodes.simulation.simulated_robot import TICK_RATE_HZ, RobotSample, SimulatedRobot
-from capture_nodes.stamp_clock import StampClock
+from capture_nodes.stamp_clock import StampClock, read_together
 from capture_nodes.thread_priority import PHYSICS, prefer_thread
 from retargeting.robot_model import load_robot
 
@@ -127,8 +126,8 @@ class SimulatedRobotNode(CaptureNode):
         try:
             while not self._ending.is_set():
                 due_s = self._pacer.wait()
-                now_s = time.monotonic()
-                stamp_ns = self._stamps.stamp(self.get_clock().now().nanoseconds, now_s, due_s)
+                ros_ns, now_s = read_together(lambda: self.get_clock().now().nanoseconds)
+                stamp_ns = self._stamps.stamp(ros_ns, now_s, due_s)
                 self._take_inputs(now_s)
                 self._publish(stamp_ns, self._robot.tick(due_s))
                 if self._robot.state != self._published_state:

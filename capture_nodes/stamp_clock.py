@@ -2,6 +2,31 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
+# Two clocks read farther apart than this were not read together.
+_TOGETHER_S = 50e-6
+_TRIES = 5
+
+
+def read_together(
+    ros_now_ns: Callable[[], int], steady_s: Callable[[], float] = time.monotonic
+) -> tuple[int, float]:
+    """ROS time (ns) and steady time (s) of one moment, also where the thread is interrupted in between.
+
+    The closest pair of at most `_TRIES`.
+    """
+    best = (float("inf"), 0, 0.0)
+    for _ in range(_TRIES):
+        before_s = steady_s()
+        now_ns = ros_now_ns()
+        after_s = steady_s()
+        best = min(best, (after_s - before_s, now_ns, 0.5 * (before_s + after_s)))
+        if best[0] <= _TOGETHER_S:
+            break
+    return best[1], best[2]
+
 
 class StampClock:
     """Strictly increasing stamps (ns), as evenly spaced as the schedule, that stay near the ROS clock.

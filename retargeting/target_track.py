@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.body_points import SIDES
+from retargeting.clock_offset import ClockOffset
 from retargeting.solver import SolverTargets
 from retargeting.trainer_to_robot import Targets
 
@@ -20,8 +21,6 @@ Array = NDArray[np.float64]
 
 _SHORTEST_PERIOD_S, _LONGEST_PERIOD_S = 0.004, 0.040
 _USUAL_PERIOD_S, _PERIOD_SHARE = 1.0 / 90.0, 0.05
-# A source's clock may drift from ours by this much; the arrival-based offset forgets at this pace.
-_CLOCK_DRIFT = 1e-3
 
 
 @numba.njit(cache=True)
@@ -81,8 +80,8 @@ class TargetTrack:
         self.poses = poses.copy()
         self._knots = [_Knot(-np.inf, poses.copy(), np.zeros((2, 3)), openings.copy())]
         self._tick_s = tick_s
-        self._stamp_to_steady_s: float | None = None
-        self._last_stamp_s = 0.0
+        self._clock = ClockOffset()
+        self._last_stamp_s: float | None = None
         self._period_s = _USUAL_PERIOD_S
 
     @property
@@ -94,18 +93,15 @@ class TargetTrack:
         """Head for a new frame's targets; what it does not hold stays where it is.
 
         The frame is due one frame period and one tick after its stamp. The stamps' distances are
-        kept, not those of the arrivals, which the tick makes uneven; the source's clock is placed on
-        the steady clock by the quickest arrival so far.
+        kept, not those of the arrivals, which the tick makes uneven.
         """
         stamp_s = stamp_ns * 1e-9
-        offset_s = now_s - stamp_s
-        if self._stamp_to_steady_s is not None:
+        sent_s = self._clock.sent_s(stamp_s, now_s)
+        if self._last_stamp_s is not None:
             period_s = min(max(stamp_s - self._last_stamp_s, _SHORTEST_PERIOD_S), _LONGEST_PERIOD_S)
             # The average period: one odd interval must not shift when frames are due.
             self._period_s += _PERIOD_SHARE * (period_s - self._period_s)
-            drift_s = _CLOCK_DRIFT * max(0.0, stamp_s - self._last_stamp_s)
-            offset_s = min(offset_s, self._stamp_to_steady_s + drift_s)
-        self._stamp_to_steady_s, self._last_stamp_s = offset_s, stamp_s
+        self._last_stamp_s = stamp_s
         newest = self._knots[-1]
         if now_s > newest.due_s:
             # The last frame's time is over: leave from there now, not from when it was due.
@@ -122,7 +118,7 @@ class TargetTrack:
                 openings[k] = targets.openings[side]
         if targets.head_rotation is not None:
             poses[2, 3:] = targets.head_rotation
-        due_s = max(stamp_s + offset_s + self._period_s + self._tick_s, newest.due_s + 1e-3)
+        due_s = max(sent_s + self._period_s + self._tick_s, newest.due_s + 1e-3)
         self._knots.append(_Knot(due_s, poses, directions, openings))
 
     def at(self, now_s: float) -> tuple[SolverTargets, Array]:

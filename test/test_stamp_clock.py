@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from capture_nodes.stamp_clock import StampClock
+from capture_nodes.stamp_clock import StampClock, read_together
 
 PERIOD_S = 0.005
 PERIOD_NS = 5_000_000
@@ -42,3 +42,10 @@ def test_stamps_increase_when_the_clock_is_set(jump_ns: int) -> None:
     assert (steps > 0).all()
     error = values[-1] - (10**18 + 999 * PERIOD_NS + jump_ns)
     assert abs(error) < 20_000_000
+
+
+def test_clocks_are_read_together_although_the_thread_is_interrupted() -> None:
+    """The first time, 30 ms pass between the two readings: that pair would put the stamp 30 ms ahead."""
+    steady = iter([1.0, 1.03, 1.03, 1.03001])
+    ros = iter([10**18 + 30_000_000, 10**18 + 30_000_000])
+    assert read_together(lambda: next(ros), lambda: next(steady)) == (10**18 + 30_000_000, 1.030005)

@@ -18,6 +18,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from retargeting.clock_offset import ClockOffset
+
 Array = NDArray[np.float64]
 FollowerState = Literal["ready", "holding", "emergency_stop"]
 
@@ -35,9 +37,6 @@ _CATCH_UP_TIME_S = 0.0225
 _SHORTEST_SPAN_S = 0.0025
 _LIMIT_TOLERANCE = 1e-6
 _SAME_TIME_S = 1e-6
-# The sender's clock may drift from ours by this much; a larger jump is a clock that was set.
-_CLOCK_DRIFT = 2e-4
-_CLOCK_JUMP_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -56,25 +55,6 @@ class _Node:
     due_s: float
     position: Array
     velocity: Array
-
-
-class _SenderClock:
-    """Places the stamps of commands on the steady clock, by the quickest arrivals."""
-
-    def __init__(self) -> None:
-        self._offset_s: float | None = None
-        self._last_s = 0.0
-
-    def steady_s(self, stamp_ns: int, now_s: float) -> float:
-        """When a command stamped `stamp_ns` that came at `now_s` was sent; 0 says that it has no stamp."""
-        if stamp_ns == 0:
-            return now_s
-        stamp_s = stamp_ns * 1e-9
-        offset_s = now_s - stamp_s
-        if self._offset_s is not None and abs(offset_s - self._offset_s) < _CLOCK_JUMP_S:
-            offset_s = min(offset_s, self._offset_s + _CLOCK_DRIFT * max(0.0, now_s - self._last_s))
-        self._offset_s, self._last_s = offset_s, now_s
-        return stamp_s + offset_s
 
 
 class CommandFollower:
@@ -106,7 +86,7 @@ class CommandFollower:
         self.refusals: Counter[str] = Counter()
         self.last_refusal = ""
         self.accepted = 0
-        self._clock = _SenderClock()
+        self._clock = ClockOffset()
         # The last command, as a node: where and when its position is due.
         self._command = _Node(-np.inf, start.copy(), np.zeros(len(start)))
         self._nodes: deque[_Node] = deque()
@@ -191,9 +171,10 @@ class CommandFollower:
             )
         self.accepted += 1
         self._last_accepted_s = now_s
+        sent_s = self._clock.sent_s(stamp_ns * 1e-9, now_s) if stamp_ns else now_s
         self._add(
             _Node(
-                self._clock.steady_s(stamp_ns, now_s) + PLAYBACK_DELAY_S,
+                sent_s + PLAYBACK_DELAY_S,
                 np.clip(target, self._lower, self._upper),
                 np.clip(moving, -self._velocity, self._velocity),
             )
