@@ -31,8 +31,8 @@ from retargeting.motion_frame import Controls, MotionFrame
 from retargeting.retargeter import AppliedCommand, Retargeter, RetargeterParameters, State
 from retargeting.robot_model import load_robot
 
-# A frame from farther in the future than this has another clock.
-_LARGEST_LEAD_S = 0.1
+# A frame from farther in the future than a late tick explains has another clock; a little is borne with.
+_LATEST_TICK_S, _LARGEST_LEAD_S = 0.02, 0.1
 # From 6 rad/s at 30 rad/s² it takes 0.2 s.
 _BRAKING_TIMEOUT_S = 0.5
 
@@ -58,7 +58,7 @@ class RetargetingNode(CaptureNode):
         self._warm_up()
         self._lock = threading.Lock()
         self._controls = Controls()
-        self._early_frame: MotionFrame | None = None
+        self._early_frames: list[MotionFrame] = []
         self._published_state: tuple[State, str] | None = None
         self._tick_times_s: list[float] = []
         self._latencies_s: list[float] = []
@@ -193,8 +193,10 @@ class RetargetingNode(CaptureNode):
     def _take_motion(self, now_s: float, stamp_ns: int) -> None:
         if (joy := drain(self._buttons[1], Joy)) is not None:
             self._controls = Controls(tuple(joy.axes), tuple(joy.buttons))
-        frame, self._early_frame = self._early_frame, None
-        if frame is not None:
+        # A tick that comes late may find a frame from after its stamp: the cause of a later one.
+        due = [frame for frame in self._early_frames if frame.stamp_ns <= stamp_ns]
+        self._early_frames = [frame for frame in self._early_frames if frame.stamp_ns > stamp_ns]
+        for frame in due:
             self._retargeter.observe_motion(frame, now_s)
         if (motion := drain(self._motion[1], MultiDOFJointState)) is None:
             return
@@ -205,9 +207,8 @@ class RetargetingNode(CaptureNode):
                 f"/trainer/motion is stamped {ahead_s:.3f} s ahead of this machine's clock, "
                 f"{_LARGEST_LEAD_S} s are allowed: set the clocks by one another"
             )
-        if ahead_s > 0.0:
-            # A tick that comes late may find a frame from after its stamp: the next one's cause.
-            self._early_frame = frame
+        if 0.0 < ahead_s <= _LATEST_TICK_S:
+            self._early_frames.append(frame)
         else:
             self._retargeter.observe_motion(frame, now_s)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from capture_nodes.resources import robot_description_file, scene_file
 from capture_nodes.simulation.pacing import TickPacer
 from capture_nodes.simulation.rendering import CameraRenderer, camera_matrix, choose_graphics
 from capture_nodes.simulation.scene import layout_scene, load_scene
-from capture_nodes.thread_priority import step_back
+from capture_nodes.thread_priority import PICTURES, prefer_thread
 from retargeting.robot_model import load_robot
 
 # Images kept for a stalled reader; a second of them.
@@ -50,8 +51,6 @@ class SimulatedCamerasNode(CaptureNode):
 
     def __init__(self) -> None:
         super().__init__("simulated_cameras")
-        # Pictures can wait, the robot cannot.
-        step_back(_NICENESS)
         parameters = self.declare_from(Parameters)
         model = load_robot(robot_description_file(parameters.robot))
         cameras = model.description.cameras
@@ -146,6 +145,9 @@ class SimulatedCamerasNode(CaptureNode):
                 renderer.close()
 
     def _draw(self, renderers: dict[tuple[int, int], CameraRenderer]) -> None:
+        # Pictures have a rate to keep too, but they can wait, and the robot cannot.
+        if not prefer_thread(PICTURES):
+            os.nice(_NICENESS)
         started = False
         while not self._ending.is_set():
             self._pacer.wait()

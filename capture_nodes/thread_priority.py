@@ -1,8 +1,7 @@
 """Which threads run first when the machine is busy.
 
 A robot's tick must not wait for a picture to be rendered. Threads with a deadline ask for real-time
-priority, which root and users with an `rtprio` limit may have; what can wait steps back, which
-everybody may.
+priority, which root and users with an `rtprio` limit may have.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ PHYSICS = 20
 COMMANDS = 15
 MOTION = 10
 RECEPTION = 5
+PICTURES = 2
 
 _RECEIVING, _WATCHDOG = "dds.shm.", "dds.shm.wdog"
 
@@ -45,12 +45,3 @@ def prefer_reception() -> int:
             # It has ended, or the system does not allow it.
             continue
     return preferred
-
-
-def step_back(niceness: int) -> None:
-    """Let others go before the calling process, where threads with a deadline cannot ask for more."""
-    before = os.sched_getscheduler(0), os.sched_getparam(0)
-    if prefer_thread(1):
-        os.sched_setscheduler(0, *before)
-    else:
-        os.nice(niceness)

@@ -25,10 +25,10 @@ _LIBRARIES = {"egl": ("EGL", "libegl1 libegl-mesa0 libgl1-mesa-dri"), "osmesa": 
 def choose_graphics() -> str:
     """Set `MUJOCO_GL` to what this machine has, unless the user chose; returns the choice.
 
-    Software rendering is kept to one thread, so that it leaves the other cores to physics and
-    recording. Raises `CaptureError` naming the package to install where neither is there.
+    Software rendering is kept in the calling thread: it leaves the other cores to physics and recording, and
+    has the thread's priority. Raises `CaptureError` naming the package to install where neither is there.
     """
-    os.environ.setdefault("LP_NUM_THREADS", "1")
+    os.environ.setdefault("LP_NUM_THREADS", "0")
     chosen = os.environ.get("MUJOCO_GL", "").lower()
     if chosen not in _LIBRARIES:
         if chosen and chosen not in ("glfw", "glx"):
