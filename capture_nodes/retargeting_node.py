@@ -31,8 +31,8 @@ from retargeting.motion_frame import Controls, MotionFrame
 from retargeting.retargeter import AppliedCommand, Retargeter, RetargeterParameters, State
 from retargeting.robot_model import load_robot
 
-# A frame from farther in the future than a late tick explains has another clock; a little is borne with.
-_LATEST_TICK_S, _LARGEST_LEAD_S = 0.02, 0.1
+# A frame from farther in the future than a late tick explains has another clock.
+_LARGEST_LEAD_S = 0.1
 # From 6 rad/s at 30 rad/s² it takes 0.2 s.
 _BRAKING_TIMEOUT_S = 0.5
 
@@ -207,7 +207,7 @@ class RetargetingNode(CaptureNode):
                 f"/trainer/motion is stamped {ahead_s:.3f} s ahead of this machine's clock, "
                 f"{_LARGEST_LEAD_S} s are allowed: set the clocks by one another"
             )
-        if 0.0 < ahead_s <= _LATEST_TICK_S:
+        if ahead_s > 0.0:
             self._early_frames.append(frame)
         else:
             self._retargeter.observe_motion(frame, now_s)
