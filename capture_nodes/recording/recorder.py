@@ -22,7 +22,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from capture_nodes.errors import CaptureError
-from capture_nodes.recording.cdr import JointStateReader, read_child_frames, read_status, read_status_array
+from capture_nodes.recording.cdr import (
+    CdrReader,
+    JointStateReader,
+    read_child_frames,
+    read_status,
+    read_status_array,
+)
 from capture_nodes.recording.episode_record import (
     DISCARDED,
     EPISODE_RECORD,
@@ -62,6 +68,8 @@ TRASH = ".trash"
 OPEN_TIMEOUT_S = 10.0
 # Only a publisher faster than this can be expected to show its next message within the tail.
 TAIL_RATE_HZ = 25.0
+# A stamp may be this far ahead of the clock: those of a schedule are, by as much as two clocks drift apart.
+STAMP_LEAD_NS = 5_000_000
 
 
 @dataclass
@@ -308,9 +316,10 @@ class Recorder:
 
     def _joint_state(self, topic: str, data: bytes, source_ns: int, received_ns: int) -> None:
         for episode in self._finishing:
-            # One sample from beyond the end, so that the last instant of the episode lies between two.
+            # Samples from beyond the end until one is stamped after everything in the episode, so that its
+            # last stamp lies between two.
             if not episode.tf_tail_done and not episode.closing and received_ns > episode.stop_ns:
-                episode.tf_tail_done = True
+                episode.tf_tail_done = CdrReader(data).stamp_ns() > episode.stop_ns + STAMP_LEAD_NS
                 self._put_tf(episode, topic, data, source_ns, received_ns)
         # Due a little early: a publisher's jitter must not make every n-th sample wait for the next one.
         if source_ns < self._tf_next_ns - self._tf_period_ns // 8:
