@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -25,8 +24,8 @@ from capture_nodes.sources.person import Person
 from capture_nodes.sources.playback import Playback, PlaybackState
 from capture_nodes.sources.registry import open_source
 from capture_nodes.sources.source import TrainerSource
-from capture_nodes.stamp_clock import StampClock, read_together
-from capture_nodes.thread_priority import MOTION, prefer_thread
+from capture_nodes.stamp_clock import StampClock
+from capture_nodes.thread_priority import MOTION
 from retargeting.errors import RetargetingError
 from retargeting.motion_frame import MotionFrame
 from retargeting.robot_model import load_robot
@@ -63,10 +62,9 @@ class HeadsetNode(CaptureNode):
         self._untracked_frames = 0
         if self._settings.start == "auto" and self._task is None:
             self._playback.play(time.monotonic())
-        self._stamps = StampClock()
+        self._stamps = StampClock(lambda: self.get_clock().now().nanoseconds)
         self._schedule = Schedule(1.0 / rate)
-        self._thread = threading.Thread(target=self._run, name="frames", daemon=True)
-        self._thread.start()
+        self._thread = self.start_thread("frames", self._run, MOTION)
 
     def _open(self) -> TrainerSource:
         said = self._settings
@@ -135,18 +133,8 @@ class HeadsetNode(CaptureNode):
     # ---- frame thread
 
     def _run(self) -> None:
-        prefer_thread(MOTION)
-        try:
-            self._run_frames()
-        except Exception as error:  # the thread's end is the node's end: the arms hold
-            self.exit_code = 1
-            self.stop_requested = True
-            self.get_logger().error(f"motion frames ended: {error!r}")
-
-    def _run_frames(self) -> None:
         for due_s in self._schedule:
-            stamp_ns = self._stamps.stamp(*read_together(lambda: self.get_clock().now().nanoseconds), due_s)
-            frame = self._playback.frame(due_s, stamp_ns)
+            frame = self._playback.frame(due_s, self._stamps.stamp(due_s))
             if frame is None:
                 self._untracked_frames += 1
             else:

@@ -13,6 +13,7 @@ import sys
 import time
 from array import array
 from collections.abc import Callable, Mapping
+from threading import Thread
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from capture_nodes.errors import CaptureError
 from capture_nodes.ros_environment import prepare_ros_environment
-from capture_nodes.thread_priority import prefer_reception
+from capture_nodes.thread_priority import prefer_process, prefer_thread
 from capture_nodes.topics import DIAGNOSTICS, latched_qos, stream_qos
 from retargeting.errors import InvalidConfiguration, RetargetingError
 
@@ -43,6 +44,8 @@ _EXPECTED = {
 }
 _DIAGNOSTICS_PERIOD_S = 1.0
 _ACKNOWLEDGE_TIMEOUT_S = 1.0
+# Between Python threads of a process with a deadline; the default 5 ms is a whole tick.
+_SWITCH_INTERVAL_S = 0.0005
 
 
 class CountingPublisher:
@@ -122,6 +125,8 @@ class CaptureNode(Node):
         )
         self.stop_requested = False
         self.exit_code = 0
+        self.has_deadline = False
+        self.real_time_priority = False
 
     def declare_from(self, parameters_type: type[Parameters]) -> Parameters:
         """Declare one ROS parameter per field of a frozen dataclass and return it filled.
@@ -166,6 +171,30 @@ class CaptureNode(Node):
         publisher = CountingPublisher(self, message_type, topic, qos)
         self._counting.append(publisher)
         return publisher
+
+    def start_thread(self, name: str, run: Callable[[], None], priority: int | None = None) -> Thread:
+        """Run ``run`` in a thread of its own, whose failure is the node's end.
+
+        ``priority``, a level of `thread_priority`, is given to a thread that has a deadline to keep;
+        `real_time_priority` then says whether it was allowed.
+        """
+        if priority is not None:
+            self.has_deadline = True
+            sys.setswitchinterval(_SWITCH_INTERVAL_S)
+
+        def guarded() -> None:
+            if priority is not None:
+                self.real_time_priority = prefer_thread(priority)
+            try:
+                run()
+            except Exception as error:
+                self.exit_code = 1
+                self.stop_requested = True
+                self.get_logger().error(f"thread {name} failed: {error!r}")
+
+        thread = Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        return thread
 
     def publish_state(
         self, word: str, values: Mapping[str, object] | None = None, level: bytes = DiagnosticStatus.OK
@@ -264,11 +293,11 @@ def run_node(factory: Callable[[], CaptureNode]) -> None:
     signal.signal(signal.SIGHUP, on_signal)  # the terminal of a `ros2 launch` was closed
     try:
         node = factory()
-        prefer_reception()
     except (CaptureError, RetargetingError) as error:
         _complain(name, error)
         rclpy.shutdown()
         sys.exit(EXIT_BAD_CONFIGURATION)
+    prefer_process(has_deadline=node.has_deadline)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:

@@ -34,9 +34,10 @@ from capture_nodes.recording.recorder_configuration import (
 from capture_nodes.recording.recovery import recover_all
 from capture_nodes.recording.tf_stream import TfStream
 from capture_nodes.resources import config_file, robot_description_file
+from capture_nodes.thread_priority import TAKING
 from capture_nodes.topic_watch import TopicWatch, tf_channel
 from capture_nodes.topics import latched_qos, stream_qos
-from retargeting.robot_model import RobotModel, load_robot
+from retargeting.robot_model import load_robot
 
 GRAPH_PERIOD_S = 0.2
 GRAPH_PERIOD_RECORDING_S = 1.0
@@ -49,8 +50,8 @@ class RecorderParameters:
     """ROS parameters of the node; ``simulated``: yes, no or auto (a simulated_robot publishes the joints).
 
     The rates (Hz) that the station gives its commands, motion frames and cameras; 0: as `recorder.yaml` has
-    it. `verdict` (success, failure or empty) and `reason` are set while an episode is recorded; `~/stop`
-    writes them into it and clears them.
+    it, or for cameras the `robot.yaml`. `verdict` (success, failure or empty) and `reason` are set while an
+    episode is recorded; `~/stop` writes them into it and clears them.
     """
 
     root: str = "episodes_data"
@@ -102,7 +103,7 @@ class RecorderNode(CaptureNode):
         for topics, rate_hz in (
             (COMMAND_TOPICS, parameters.command_rate_hz),
             (MOTION_TOPICS, parameters.motion_rate_hz),
-            (CAMERA_TOPICS, parameters.camera_rate_hz or _camera_rate_hz(model)),
+            (CAMERA_TOPICS, parameters.camera_rate_hz or model.description.camera_rate_hz),
         ):
             if rate_hz:
                 self._configuration = self._configuration.with_rate(topics, rate_hz)
@@ -132,8 +133,7 @@ class RecorderNode(CaptureNode):
         self._fields()  # an unusable skill is refused here, not at the first episode
         self._ending = threading.Event()
         self._taking_problem: Exception | None = None
-        self._taking_thread = threading.Thread(target=self._take, name="taking", daemon=True)
-        self._taking_thread.start()
+        self._taking_thread = self.start_thread("taking", self._take, TAKING)
         self._recovery_thread = threading.Thread(target=self._recover, name="recovery", daemon=True)
         self._recovery_thread.start()
 
@@ -332,10 +332,6 @@ def _check_parameters(parameters: list[Parameter]) -> SetParametersResult:
         if parameter.name == "verdict" and parameter.value not in VERDICTS:
             return SetParametersResult(successful=False, reason=_verdict_problem(parameter.value))
     return SetParametersResult(successful=True)
-
-
-def _camera_rate_hz(model: RobotModel) -> float:
-    return max((camera.rate_hz for camera in model.description.cameras.values()), default=0.0)
 
 
 def _versions() -> dict[str, str]:

@@ -23,8 +23,8 @@ from capture_nodes.node_runtime import CaptureNode, DrainedGroup, drain, run_nod
 from capture_nodes.recording.cdr import CdrReader, JointStateReader
 from capture_nodes.resources import robot_description_file
 from capture_nodes.schedule import Schedule
-from capture_nodes.stamp_clock import StampClock, read_together
-from capture_nodes.thread_priority import COMMANDS, prefer_thread
+from capture_nodes.stamp_clock import StampClock
+from capture_nodes.thread_priority import COMMANDS
 from retargeting.body_points import SIDES
 from retargeting.errors import InvalidMotion, RetargetingError
 from retargeting.motion_frame import Controls, MotionFrame
@@ -63,7 +63,6 @@ class RetargetingNode(CaptureNode):
         self._tick_times_s: list[float] = []
         self._latencies_s: list[float] = []
         self._rejected_inputs = 0
-        self._preferred = False
 
         rate = self._settings.rate_hz
         self._commands = self.counting_publisher(JointState, topics.JOINT_COMMANDS, topics.stream_qos(rate))
@@ -97,10 +96,9 @@ class RetargetingNode(CaptureNode):
         self.create_service(Trigger, "~/engage", self._on_engage)
         self.create_service(Trigger, "~/release", self._on_release)
         self.create_service(SetBool, "~/set_emergency_stop", self._on_emergency_stop)
-        self._stamps = StampClock()
+        self._stamps = StampClock(lambda: self.get_clock().now().nanoseconds)
         self._schedule = Schedule(1.0 / rate)
-        self._thread = threading.Thread(target=self._run, name="tick", daemon=True)
-        self._thread.start()
+        self._thread = self.start_thread("tick", self._run, COMMANDS)
 
     def _drained(self, message_type: type, topic: str, qos: Any, group: DrainedGroup) -> Any:
         return message_type, self.create_subscription(
@@ -152,20 +150,11 @@ class RetargetingNode(CaptureNode):
     # ---- the tick (own thread)
 
     def _run(self) -> None:
-        self._preferred = prefer_thread(COMMANDS)
-        try:
-            self._run_ticks()
-        except Exception as error:  # the thread's end is the node's end: the robot stops by itself
-            self.exit_code = 1
-            self.stop_requested = True
-            self.get_logger().error(f"commands ended: {error!r}")
-
-    def _run_ticks(self) -> None:
         for due_s in self._schedule:
-            ros_ns, started_s = read_together(lambda: self.get_clock().now().nanoseconds)
-            stamp_ns = self._stamps.stamp(ros_ns, started_s, due_s)
+            stamp_ns = self._stamps.stamp(due_s)
+            started_s = time.monotonic()
             with self._lock:
-                self._take_inputs(started_s, stamp_ns)
+                self._take_inputs(stamp_ns)
                 waiting = self._settings.auto_engage and self._retargeter.state is State.IDLE
                 if waiting and self._retargeter.refusal(started_s) is None:
                     self._retargeter.engage(started_s)
@@ -178,28 +167,30 @@ class RetargetingNode(CaptureNode):
                 self._publish_change(state)
             self._tick_times_s.append(time.monotonic() - started_s)
 
-    def _take_inputs(self, now_s: float, stamp_ns: int) -> None:
+    def _take_inputs(self, stamp_ns: int) -> None:
         if (stop := self._emergency_stop.take()) is not None:
             self._retargeter.set_emergency_stop(stop)
         # Each by itself: a bad one never keeps the others from being heard.
         for take in (self._take_motion, self._take_joints, self._take_wrenches):
             try:
-                take(now_s, stamp_ns)
+                take(stamp_ns)
             except (CaptureError, RetargetingError) as error:
                 # Without good input the arms hold.
                 self._rejected_inputs += 1
                 self.get_logger().warning(f"input refused: {error}", throttle_duration_sec=1.0)
 
-    def _take_motion(self, now_s: float, stamp_ns: int) -> None:
+    def _take_motion(self, stamp_ns: int) -> None:
         if (joy := drain(self._buttons[1], Joy)) is not None:
             self._controls = Controls(tuple(joy.axes), tuple(joy.buttons))
         # A tick that comes late may find a frame from after its stamp: the cause of a later one.
         due = [frame for frame in self._early_frames if frame.stamp_ns <= stamp_ns]
         self._early_frames = [frame for frame in self._early_frames if frame.stamp_ns > stamp_ns]
         for frame in due:
-            self._retargeter.observe_motion(frame, now_s)
+            self._retargeter.observe_motion(frame, time.monotonic())
         if (motion := drain(self._motion[1], MultiDOFJointState)) is None:
             return
+        # Read after the taking: a time before the frame came would be that of a quicker network.
+        now_s = time.monotonic()
         frame = motion_frame(motion, self._controls)
         ahead_s = (frame.stamp_ns - stamp_ns) * 1e-9
         if ahead_s > _LARGEST_LEAD_S:
@@ -212,13 +203,13 @@ class RetargetingNode(CaptureNode):
         else:
             self._retargeter.observe_motion(frame, now_s)
 
-    def _take_joints(self, now_s: float, _stamp_ns: int) -> None:
+    def _take_joints(self, _stamp_ns: int) -> None:
         if (data := drain(self._joint_states[1], JointState, raw=True)) is not None:
             sample = self._joint_reader.read(data)
             positions = dict(zip(sample.names, sample.positions.tolist(), strict=True))
-            self._retargeter.observe_joints(positions, now_s)
+            self._retargeter.observe_joints(positions, time.monotonic())
 
-    def _take_wrenches(self, _now_s: float, _stamp_ns: int) -> None:
+    def _take_wrenches(self, _stamp_ns: int) -> None:
         for name, (message_type, subscription) in self._wrenches.items():
             if (data := drain(subscription, message_type, raw=True)) is not None:
                 self._retargeter.observe_wrench(name, force_of(data))
@@ -266,7 +257,7 @@ class RetargetingNode(CaptureNode):
             "missed_ticks": self._schedule.missed,
             "forced_exceptions": self._retargeter.forced_exceptions,
             "rejected_inputs": self._rejected_inputs,
-            "real_time_priority": self._preferred,
+            "real_time_priority": self.real_time_priority,
         }
         for name, samples in (("tick", ticks), ("motion_to_command", latencies)):
             if samples:

@@ -24,7 +24,7 @@ from capture_nodes.topics import TRAINER_NAMESPACE, latched_qos
 
 # For the robot to settle before the file is closed.
 _SETTLE_S = 0.5
-_TICK_S = 0.02
+_TICK_S = 0.05
 _START_AGAIN_S = 0.1
 _ENGAGE_AGAIN_S = 0.3
 # States in which the robot does not follow the trainer any more until it is engaged again.

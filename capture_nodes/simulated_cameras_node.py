@@ -25,8 +25,6 @@ from retargeting.robot_model import load_robot
 
 # Images kept for a stalled reader; a second of them.
 _HISTORY_BYTES = 16_000_000
-
-
 _NICENESS = 10
 
 
@@ -71,7 +69,7 @@ class SimulatedCamerasNode(CaptureNode):
             name: (parameters.width or camera.width, parameters.height or camera.height)
             for name, camera in cameras.items()
         }
-        self._rate_hz = parameters.rate_hz or max(camera.rate_hz for camera in cameras.values())
+        self._rate_hz = parameters.rate_hz or model.description.camera_rate_hz
         self._streams = {}
         for name, camera in cameras.items():
             width, height = self._sizes[name]
@@ -110,8 +108,7 @@ class SimulatedCamerasNode(CaptureNode):
         self._ending = threading.Event()
         self._ready = threading.Event()
         self._failure: CaptureError | None = None
-        self._thread = threading.Thread(target=self._run, name="drawing", daemon=True)
-        self._thread.start()
+        self._thread = self.start_thread("drawing", self._run)
         self._ready.wait()
         if self._failure is not None:
             raise self._failure
@@ -136,10 +133,6 @@ class SimulatedCamerasNode(CaptureNode):
             self._ready.set()
         try:
             self._draw(renderers)
-        except Exception as error:  # the thread's end is the node's end
-            self.get_logger().error(f"drawing stopped: {error}")
-            self.exit_code = 1
-            self.stop_requested = True
         finally:
             for renderer in renderers.values():
                 renderer.close()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import threading
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +27,8 @@ from capture_nodes.resources import robot_description_file, scene_file
 from capture_nodes.simulation.pacing import TickPacer
 from capture_nodes.simulation.scene import load_scene
 from capture_nodes.simulation.simulated_robot import TICK_RATE_HZ, RobotSample, SimulatedRobot
-from capture_nodes.stamp_clock import StampClock, read_together
-from capture_nodes.thread_priority import PHYSICS, prefer_thread
+from capture_nodes.stamp_clock import StampClock
+from capture_nodes.thread_priority import PHYSICS
 from retargeting.robot_model import load_robot
 
 Stream = tuple[CountingPublisher, CdrTemplate]
@@ -36,8 +36,8 @@ Stream = tuple[CountingPublisher, CdrTemplate]
 _TACTILE_RATE_HZ = 100
 _OBJECT_RATE_HZ = 100
 _LOWEST_REAL_TIME_FACTOR = 0.99
-# Between Python threads of this process; the default 5 ms is a whole tick.
-_SWITCH_INTERVAL_S = 0.0005
+# All that came since the last tick are played back.
+_COMMANDS_KEPT = 16
 
 
 @dataclass(frozen=True)
@@ -97,18 +97,20 @@ class SimulatedRobotNode(CaptureNode):
         self._description.publish(String(data=model.urdf.text))
         group = DrainedGroup()
         self._commands = self.create_subscription(
-            JointState, topics.JOINT_COMMANDS, lambda _: None, topics.recent_qos(), callback_group=group
+            JointState,
+            topics.JOINT_COMMANDS,
+            lambda _: None,
+            topics.newest_qos(_COMMANDS_KEPT),
+            callback_group=group,
         )
         self._emergency_stop = EmergencyStopListener(self, group)
         self.create_service(Trigger, "~/reset_scene", self._on_reset)
         self._pacer = TickPacer(1.0 / TICK_RATE_HZ)
-        self._stamps = StampClock()
+        self._stamps = StampClock(lambda: self.get_clock().now().nanoseconds)
         self._lowest_factor = 1.0
         self._published_state = ""
         self._ending = threading.Event()
-        sys.setswitchinterval(_SWITCH_INTERVAL_S)
-        self._thread = threading.Thread(target=self._run, name="physics", daemon=True)
-        self._thread.start()
+        self._thread = self.start_thread("physics", self._run, PHYSICS)
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if not self._robot.reset_scene(timeout_s=1.0):
@@ -122,22 +124,15 @@ class SimulatedRobotNode(CaptureNode):
         return response
 
     def _run(self) -> None:
-        prefer_thread(PHYSICS)
-        try:
-            while not self._ending.is_set():
-                due_s = self._pacer.wait()
-                ros_ns, now_s = read_together(lambda: self.get_clock().now().nanoseconds)
-                stamp_ns = self._stamps.stamp(ros_ns, now_s, due_s)
-                self._take_inputs(now_s)
-                self._publish(stamp_ns, self._robot.tick(due_s))
-                if self._robot.state != self._published_state:
-                    self._publish_change()
-        except Exception as error:  # the thread's end is the node's end; the executor reports it
-            self.exit_code = 1
-            self.stop_requested = True
-            self.get_logger().error(f"the simulation stopped: {error}")
+        while not self._ending.is_set():
+            due_s = self._pacer.wait()
+            stamp_ns = self._stamps.stamp(due_s)
+            self._take_inputs()
+            self._publish(stamp_ns, self._robot.tick(due_s))
+            if self._robot.state != self._published_state:
+                self._publish_change()
 
-    def _take_inputs(self, now_s: float) -> None:
+    def _take_inputs(self) -> None:
         if (stop := self._emergency_stop.take()) is not None:
             self._robot.set_emergency_stop(stop)
         while (taken := self._commands.handle.take_message(JointState, False)) is not None:
@@ -147,7 +142,8 @@ class SimulatedRobotNode(CaptureNode):
                 command.name,
                 command.position,
                 command.velocity,
-                now_s,
+                # Read after the taking: a time before the command came would be that of a quicker network.
+                time.monotonic(),
                 stamp.sec * 1_000_000_000 + stamp.nanosec,
             )
             if refusal:

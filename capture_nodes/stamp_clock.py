@@ -41,14 +41,16 @@ class StampClock:
     SLEW_NS = 5_000
     JUMP_NS = 20_000_000
 
-    def __init__(self) -> None:
+    def __init__(self, ros_now_ns: Callable[[], int]) -> None:
+        self._ros_now_ns = ros_now_ns
         self._last: tuple[int, float] | None = None
 
-    def stamp(self, ros_now_ns: int, steady_now_s: float, due_s: float) -> int:
-        """The stamp of the tick that was due at `due_s`; both clocks are read at the same moment.
+    def stamp(self, due_s: float) -> int:
+        """The stamp of the tick that was due at `due_s` of the steady clock, later than at the last call."""
+        return self.stamp_at(*read_together(self._ros_now_ns), due_s)
 
-        `due_s` and `steady_now_s` are of the steady clock; `due_s` is later than that of the call before.
-        """
+    def stamp_at(self, ros_now_ns: int, steady_now_s: float, due_s: float) -> int:
+        """`stamp` by two clocks that were read at the same moment."""
         due_ns = ros_now_ns - round((steady_now_s - due_s) * 1e9)
         if self._last is not None:
             last_ns, last_due_s = self._last

@@ -14,34 +14,39 @@ PHYSICS = 20
 COMMANDS = 15
 MOTION = 10
 RECEPTION = 5
+TAKING = 4
+SERVING = 3
 PICTURES = 2
 
 _RECEIVING, _WATCHDOG = "dds.shm.", "dds.shm.wdog"
 
 
-def prefer_thread(level: int) -> bool:
-    """Give the calling thread the real-time priority `level`; False where the system does not allow it."""
+def prefer_thread(level: int, thread_id: int = 0) -> bool:
+    """Give a thread (the calling one) the real-time priority `level`; False where it is not allowed.
+
+    Raises `ProcessLookupError` where the thread has ended.
+    """
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(level))
+        os.sched_setscheduler(thread_id, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(level))
     except PermissionError:
         return False
     return True
 
 
-def prefer_reception() -> int:
-    """Give Fast DDS's receiving threads of this process a real-time priority; how many have it now.
+def prefer_process(*, has_deadline: bool) -> None:
+    """Give the threads of this process the real-time priorities they need, where it is allowed.
 
-    They are started by the middleware, which names them; what they bring is what the ticks wait for.
+    Fast DDS's receiving threads (the middleware starts and names them) bring what the ticks wait for. In a
+    process with a deadline the other threads rank before pictures too: the ticking thread may have to wait
+    for one of them to let go of the interpreter or of a lock.
     """
-    preferred = 0
     for task in Path("/proc/self/task").iterdir():
         try:
-            name = (task / "comm").read_text().strip()
+            name, thread_id = (task / "comm").read_text().strip(), int(task.name)
             if name.startswith(_RECEIVING) and name != _WATCHDOG:
-                flags = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
-                os.sched_setscheduler(int(task.name), flags, os.sched_param(RECEPTION))
-                preferred += 1
+                prefer_thread(RECEPTION, thread_id)
+            elif has_deadline and not os.sched_getscheduler(thread_id) & os.SCHED_FIFO:
+                prefer_thread(SERVING, thread_id)
         except OSError:
-            # It has ended, or the system does not allow it.
+            # It has ended.
             continue
-    return preferred

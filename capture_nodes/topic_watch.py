@@ -12,13 +12,15 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from capture_nodes.errors import CaptureError
 from capture_nodes.recording.mcap_file import ChannelDescription
 from capture_nodes.recording.message_schemas import ament_prefixes, schema_text
-from capture_nodes.recording.recorder import Recorder, Role
+from capture_nodes.recording.recorder import Recorder, Role, Stream
 from capture_nodes.recording.recorder_configuration import RecorderConfiguration, TopicRule
 from capture_nodes.recording.tf_stream import TF_TYPE
 from capture_nodes.subscriptions import SubscriptionSet, endpoint_metadata, profile_text
 from capture_nodes.topics import DIAGNOSTICS, JOINT_STATES, RETARGETING_STATE
 
 _JOINING_S = 0.3
+# Our nodes report every second what they have published.
+_REPORT_S = 2.0
 
 
 class TopicWatch:
@@ -42,6 +44,7 @@ class TopicWatch:
         }
         self.simulated = False
         self._joined_s: dict[str, float] = {}
+        self._found_s: dict[bytes, float] = {}
         self.readers = SubscriptionSet(node, configuration.history_s)
         for rule in self._rules:
             # The package of their type is no part of every installation: only once somebody publishes them.
@@ -88,7 +91,24 @@ class TopicWatch:
             elif publishers and now_s - self._joined_s.setdefault(topic, now_s) < _JOINING_S:
                 # The publisher learns of the subscription a moment after the subscription of it.
                 waiting.append(topic)
-        return waiting
+            elif stream.role == "diagnostics" and self._reports_due(stream, found, now_s):
+                waiting.append(topic)
+        # What the graph does not show yet, its publisher tells. What comes at no fixed rate may be over.
+        unheard = [topic for topic in self._recorder.unheard() if self._has_rate(topic)]
+        return sorted({*waiting, *unheard})
+
+    def _reports_due(self, stream: Stream, publishers: list[TopicEndpointInfo], now_s: float) -> bool:
+        """Whether a node that was found lately has yet to report what it publishes."""
+        gids = [bytes(publisher.endpoint_gid) for publisher in publishers]
+        return any(
+            gid not in stream.publishers and now_s - self._found_s.setdefault(gid, now_s) < _REPORT_S
+            for gid in gids
+        )
+
+    def _has_rate(self, topic: str) -> bool:
+        return topic not in self._recorder.refused and any(
+            rule.rate_hz is not None and rule.matches(topic, self._namespace) for rule in self._rules
+        )
 
     def publishers_alive(self, except_node: str) -> frozenset[str]:
         """Gids of all publishers of recorded topics on the network but those of one node."""

@@ -42,20 +42,10 @@ def latched_qos() -> QoSProfile:
     )
 
 
-def recent_qos() -> QoSProfile:
-    """Of a subscriber that follows a stream closely and does without what it missed."""
+def newest_qos(depth: int = 1) -> QoSProfile:
+    """Of a subscriber that only wants the newest messages and does without what it missed."""
     return QoSProfile(
-        depth=16,
-        history=HistoryPolicy.KEEP_LAST,
-        reliability=ReliabilityPolicy.BEST_EFFORT,
-        durability=DurabilityPolicy.VOLATILE,
-    )
-
-
-def newest_qos() -> QoSProfile:
-    """Of a subscriber that only wants the newest message."""
-    return QoSProfile(
-        depth=1,
+        depth=depth,
         history=HistoryPolicy.KEEP_LAST,
         reliability=ReliabilityPolicy.BEST_EFFORT,
         durability=DurabilityPolicy.VOLATILE,

@@ -24,6 +24,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
+_YZX, _ZXY = np.array([1, 2, 0]), np.array([2, 0, 1])
+
 IDENTITY_POSE: Array = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
 IDENTITY_POSE.setflags(write=False)
 
@@ -48,17 +50,11 @@ def quaternion_multiply(a: ArrayLike, b: ArrayLike) -> Array:
     """Hamilton product ``a * b``: rotate by ``b`` first, then by ``a``. Shapes ``(..., 4)``."""
     a = np.asarray(a, dtype=np.float64)
     b = np.asarray(b, dtype=np.float64)
-    ax, ay, az, aw = np.moveaxis(a, -1, 0)
-    bx, by, bz, bw = np.moveaxis(b, -1, 0)
-    return np.stack(
-        [
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-            aw * bw - ax * bx - ay * by - az * bz,
-        ],
-        axis=-1,
-    )
+    a_vector, a_scalar = a[..., :3], a[..., 3:]
+    b_vector, b_scalar = b[..., :3], b[..., 3:]
+    vector = a_scalar * b_vector + b_scalar * a_vector + _cross(a_vector, b_vector)
+    scalar = a_scalar * b_scalar - (a_vector * b_vector).sum(axis=-1, keepdims=True)
+    return np.concatenate([vector, scalar], axis=-1)
 
 
 def quaternion_inverse(q: ArrayLike) -> Array:
@@ -72,8 +68,14 @@ def rotate(q: ArrayLike, vector: ArrayLike) -> Array:
     q = np.asarray(q, dtype=np.float64)
     v = np.asarray(vector, dtype=np.float64)
     axis, w = q[..., :3], q[..., 3:]
-    t = 2.0 * np.cross(axis, v)
-    result: Array = v + w * t + np.cross(axis, t)
+    t = 2.0 * _cross(axis, v)
+    result: Array = v + w * t + _cross(axis, t)
+    return result
+
+
+def _cross(a: Array, b: Array) -> Array:
+    """`numpy.cross` for ``(..., 3)`` only, at a fifth of its cost: it runs thousands of times a second."""
+    result: Array = a.take(_YZX, -1) * b.take(_ZXY, -1) - a.take(_ZXY, -1) * b.take(_YZX, -1)
     return result
 
 

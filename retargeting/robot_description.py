@@ -166,6 +166,11 @@ class RobotDescription:
     simulation: SimulationDescription
     text: str = field(repr=False, default="")
 
+    @property
+    def camera_rate_hz(self) -> float:
+        """Rate of all cameras together, that of the fastest; 0 without cameras."""
+        return max((camera.rate_hz for camera in self.cameras.values()), default=0.0)
+
 
 class _Section:
     """One mapping of the file: typed access that records problems and notices unknown keys."""

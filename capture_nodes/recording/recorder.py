@@ -70,6 +70,8 @@ OPEN_TIMEOUT_S = 10.0
 TAIL_RATE_HZ = 25.0
 # A stamp may be this far ahead of the clock: those of a schedule are, by as much as two clocks drift apart.
 STAMP_LEAD_NS = 5_000_000
+# Publishers report every second; one that has not for this long may be gone.
+ANNOUNCED_NS = 3_000_000_000
 
 
 @dataclass
@@ -112,6 +114,15 @@ class Episode:
     tf_counts: EpisodeCounts | None = None
     tf_static_counts: EpisodeCounts | None = None
     result: Future[Path] = field(default_factory=Future)
+
+
+@dataclass(frozen=True)
+class _Announced:
+    """What a publisher said of itself in its last two reports (0 before the first)."""
+
+    count_before: int
+    count: int
+    received_ns: int
 
 
 @dataclass(frozen=True)
@@ -169,6 +180,7 @@ class Recorder:
         self._finished: list[dict[str, Any]] = []
         self._lock = threading.RLock()
         self._simulated_robot = ""
+        self._announced: dict[tuple[str, str], _Announced] = {}
         self._writer = WriterThread(configuration.queue_limit_bytes, self._refuse_message)
 
     # Streams ------------------------------------------------------------------------------------------------
@@ -304,9 +316,12 @@ class Recorder:
             return
         for status in read_status_array(data):
             if status.name.endswith(": published"):
+                final = status.hardware_id == "final"
                 for (topic, gid), count in parse_published_counts(status.values).items():
                     if topic in self._streams:
-                        self.statistics.reported(topic, gid, count, status.hardware_id == "final")
+                        self.statistics.reported(topic, gid, count, final)
+                    before = self._announced.get((topic, gid), _Announced(0, 0, 0))
+                    self._announced[topic, gid] = _Announced(before.count, count, received_ns)
             elif status.name == self._simulated_robot and "real_time_factor" in status.values:
                 factor = float(status.values["real_time_factor"])
                 episode = self._episode_at(received_ns)
@@ -655,6 +670,23 @@ class Recorder:
                 for topic, (count, text) in self._messages_refused.items()
             }
             return {**messages, **self.refused}
+
+    def unheard(self) -> list[str]:
+        """Topics that somebody says to be publishing, but nothing has arrived: not connected yet."""
+        since_ns = time.time_ns() - ANNOUNCED_NS
+        with self._lock:
+            heard = {
+                (topic, gid.hex()) for topic, stream in self._streams.items() for gid in stream.publishers
+            }
+            return sorted(
+                {
+                    topic
+                    for (topic, gid), said in self._announced.items()
+                    if (topic, gid) not in heard
+                    and said.count > said.count_before
+                    and said.received_ns >= since_ns
+                }
+            )
 
     def waiting_for_final(self, alive: frozenset[str]) -> list[str]:
         """Publishers that are on the graph and have not given their final counts."""

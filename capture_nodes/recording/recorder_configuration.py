@@ -68,7 +68,7 @@ class RecorderConfiguration:
     file: FileOptions = field(default_factory=FileOptions)
     queue_limit_bytes: int = 256 * 1024 * 1024
     min_free_bytes: int = 512 * 1024 * 1024
-    poll_s: float = 0.002
+    poll_s: float = 0.005
     history_s: float = 5.0
     tail_s: float = 0.1
     tf_rate_hz: float = 50.0

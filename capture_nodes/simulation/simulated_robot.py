@@ -21,6 +21,7 @@ Array = NDArray[np.float64]
 
 TICK_RATE_HZ = 200
 STEPS_PER_TICK = round(1.0 / (TICK_RATE_HZ * PHYSICS_STEP_S))
+_WRENCH = ("force", "torque")
 
 
 @dataclass(frozen=True)
@@ -71,17 +72,20 @@ class SimulatedRobot:
         self._dof = np.array([joint.dof for joint in joints])
         self._actuator = np.array([joint.actuator for joint in joints])
         self._stiffness = np.array([joint.stiffness for joint in joints])
-        self._damping_ratio_s = np.array([joint.damping / joint.stiffness for joint in joints])
         self._commanded = np.array([self.joint_names.index(name) for name in robot.joint_names])
-        self._held = np.array([robot.neutral_position(name) for name in self.joint_names])
-        self._wrench_slices = {
-            name: (
-                int(self.model.sensor(f"{name}_force").adr[0]),
-                int(self.model.sensor(f"{name}_torque").adr[0]),
-            )
+        self._commanded_dof = self._dof[self._commanded]
+        damping_s = np.array([joint.damping / joint.stiffness for joint in joints])
+        self._commanded_damping_s = damping_s[self._commanded]
+        held = np.array([robot.neutral_position(name) for name in self.joint_names])
+        # Of every physics step of a tick; joints that are not commanded are held.
+        self._set_points = np.tile(held, (STEPS_PER_TICK, 1))
+        self._accelerations = np.zeros((STEPS_PER_TICK, self.model.nv))
+        self._wrench_places = {
+            name: np.array([self.model.sensor(f"{name}_{part}").adr[0] + np.arange(3) for part in _WRENCH])
+            .astype(np.intp)
+            .ravel()
             for name in robot.description.wrenches
         }
-        self._acceleration = np.zeros(self.model.nv)
         self._feed_forward = np.zeros(self.model.nv)
         is_gripper = np.arange(len(robot.joint_names)) >= robot.body_count
         self.follower = CommandFollower(
@@ -146,26 +150,26 @@ class SimulatedRobot:
             self._place_objects()
             self._reset_done.set()
         model, data = self.model, self.data
-        targets = np.broadcast_to(self._held, (STEPS_PER_TICK, len(self._held))).copy()
-        targets[:, self._commanded] = reference.positions
         # A position servo with velocity feed-forward, written as one set point.
-        targets[:, self._commanded] += self._damping_ratio_s[self._commanded] * reference.velocities
-        commanded_dof = self._dof[self._commanded]
-        wrench_sum = {name: np.zeros(6) for name in self._wrench_slices}
-        sensors = data.sensordata
+        self._set_points[:, self._commanded] = (
+            reference.positions + self._commanded_damping_s * reference.velocities
+        )
+        self._accelerations[:, self._commanded_dof] = reference.accelerations
+        sensors = np.zeros(model.nsensordata)
         for step in range(STEPS_PER_TICK):
-            self._acceleration[commanded_dof] = reference.accelerations[step]
-            mujoco.mj_mulM(model, data, self._feed_forward, self._acceleration)
-            data.ctrl[self._actuator] = targets[step] + self._feed_forward[self._dof] / self._stiffness
+            mujoco.mj_mulM(model, data, self._feed_forward, self._accelerations[step])
+            data.ctrl[self._actuator] = (
+                self._set_points[step] + self._feed_forward[self._dof] / self._stiffness
+            )
             mujoco.mj_step(model, data)
-            for name, (force, torque) in self._wrench_slices.items():
-                # MuJoCo gives what the parent does to the link; the load is its opposite.
-                wrench_sum[name][:3] -= sensors[force : force + 3]
-                wrench_sum[name][3:] -= sensors[torque : torque + 3]
-        return self._sample({name: total / STEPS_PER_TICK for name, total in wrench_sum.items()})
+            sensors += data.sensordata
+        return self._sample(sensors / STEPS_PER_TICK)
 
-    def _sample(self, wrenches: dict[str, Array]) -> RobotSample:
+    def _sample(self, sensors: Array) -> RobotSample:
+        """What the robot measures; ``sensors`` are the mean values of MuJoCo's sensors over the tick."""
         data = self.data
+        # MuJoCo gives what the parent does to the link; the load is its opposite.
+        wrenches = {name: -sensors[places] for name, places in self._wrench_places.items()}
         return RobotSample(
             float(data.time),
             data.qpos[self._qpos],

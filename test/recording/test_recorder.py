@@ -262,6 +262,35 @@ def test_a_full_queue_refuses_and_counts(
         recorder.close()
 
 
+def test_who_says_to_be_publishing_and_is_not_heard_is_named(
+    recorder: Recorder, channel: Channel, final_counts: Callable[..., bytes]
+) -> None:
+    diagnostics = recorder.add_stream(channel("/diagnostics", DIAGNOSTICS), role="diagnostics")
+    stream = recorder.add_stream(channel("/a", STRING))
+    number = 0
+
+    def report(kind: str = "running", age_ns: int = 0, **counts: int) -> None:
+        nonlocal number
+        number += 1
+        values = {f"/{name}": f"{count} {GID.hex()}" for name, count in counts.items()}
+        received_ns = time.time_ns() - age_ns
+        with recorder.taking():
+            data = final_counts("/x", values, kind)
+            recorder.take(diagnostics, data, received_ns, received_ns, number, b"d" * 16)
+
+    report(a=5, b=5, c=5)
+    # It has published; whether it goes on, the next report tells.
+    assert recorder.unheard() == ["/a", "/b", "/c"]
+    report(a=9, b=9, c=5)
+    # /c has been silent for a while, and of /b the recorder has not even heard that there is such a topic.
+    assert recorder.unheard() == ["/a", "/b"]
+    _take(recorder, stream, 10)
+    assert recorder.unheard() == ["/b"]
+    # Who does not report any more may be gone.
+    report(age_ns=10_000_000_000, b=12)
+    assert recorder.unheard() == []
+
+
 def test_final_counts_reach_the_report(
     recorder: Recorder, channel: Channel, final_counts: Callable[..., bytes]
 ) -> None:
