@@ -207,7 +207,7 @@ class CommandFollower:
         times = now_s + step_s * np.arange(1, steps + 1)
         done, from_s = 0, now_s
         while done < steps:
-            node = self._next_node(from_s)
+            node = self._next_node(from_s, times[-1])
             until_s = np.inf if node is None else node.due_s + _SAME_TIME_S
             count = int(np.searchsorted(times[done:], until_s, side="right"))
             part = slice(done, done + count)
@@ -229,15 +229,20 @@ class CommandFollower:
             self._command = _Node(self._command.due_s, held, self._moving)
         return reference
 
-    def _next_node(self, now_s: float) -> _Node | None:
-        """The node to lead to from `now_s`; what is due by then is skipped, the last one comes late."""
+    def _next_node(self, now_s: float, end_s: float) -> _Node | None:
+        """The node to lead to from `now_s` in a tick until `end_s`; what is due by then is skipped.
+
+        The last one comes late then, at the end of the tick: reached any sooner, each tick would end in
+        braking, and commands that are all late would be crept after.
+        """
         while len(self._nodes) > 1 and self._nodes[0].due_s <= now_s + _SAME_TIME_S:
             self._nodes.popleft()
         if not self._nodes:
             return None
         node = self._nodes[0]
         if node.due_s <= now_s + _SAME_TIME_S:
-            self._nodes[0] = node = _Node(now_s + _SHORTEST_SPAN_S, node.position, node.velocity)
+            late_s = max(now_s + _SHORTEST_SPAN_S, end_s)
+            self._nodes[0] = node = _Node(late_s, node.position, node.velocity)
         return node
 
     def _reachable(self, node: _Node, span_s: float) -> _Node:

@@ -211,3 +211,24 @@ def test_random_commands_never_leave_the_limits() -> None:
         assert np.isfinite(reference.positions).all()
         assert (reference.positions >= [-2.0, -2.0, 0.0]).all()
         assert (reference.positions <= [2.0, 2.0, 0.05]).all()
+
+
+def test_commands_that_are_all_late_are_followed_with_a_lag() -> None:
+    """One arrival was read 30 ms too early: for a second or two every command seems that late."""
+    subject = follower()
+    worst = 0.0
+    accelerations = []
+    for k in range(400):
+        position, velocity = _swing(k)
+        now_s = k * TICK_S
+        read_s = now_s - (0.030 if k == 60 else 0.0)
+        command = (NAMES, [position, 0.5, 0.05], [velocity, 0.0, 0.0])
+        assert subject.offer(*command, read_s, 10**18 + k * 5_000_000) == ""
+        reference = subject.advance(now_s, STEP_S, STEPS)
+        worst = max(worst, abs(reference.positions[-1, 0] - position))
+        if k > 20:
+            accelerations.append(np.abs(reference.accelerations[:, 0]).max())
+    # 20 ms at 2.4 rad/s.
+    assert worst < 0.05
+    # Meanwhile as smooth as the commands.
+    assert max(accelerations[100:250]) < 2.0 * 14.4
