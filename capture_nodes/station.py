@@ -561,8 +561,9 @@ def usage() -> str:
         "that records the repetitions. Ctrl-C stops all in order; the episode at hand is completed.\n\n"
         "  station robot:=kestrel source:=script episodes:=3 root:=recordings\n"
         "  station robot:=g1 source:=bvh motion:=FILE.bvh episodes:=1\n\n"
-        "exit code: 0 all went well; 1 the session failed, messages were lost or an episode broke a limit;\n"
-        "2 an argument or a file cannot be used; 3 a process died or never became ready; 130 interrupted\n\n"
+        "exit code: 0 all went well; 1 the session failed, messages were lost or an episode failed its\n"
+        "check of streams, limits, frames or grasp; 2 an argument or a file cannot be used; 3 a process\n"
+        "died or never became ready; 130 interrupted\n\n"
         f"arguments and defaults (config/station.yaml):\n\n{indented}"
     )
 

@@ -54,6 +54,11 @@ def recorder(tmp_path: Path) -> Iterator[Recorder]:
     made.close()
 
 
+def _with_tf(root: Path, channel: Channel, robot: RobotModel, **changes: Any) -> Recorder:
+    tf, tf_static = (channel(topic, TF_TYPE) for topic in ("/tf", "/tf_static"))
+    return Recorder(root, _configuration(**changes), (), TfStream(robot), tf, tf_static)
+
+
 def _take(
     recorder: Recorder, stream: Stream, sequence: int, data: bytes = b"\0\1\0\0", gid: bytes = GID
 ) -> None:
@@ -349,14 +354,7 @@ def test_random_drops_are_counted_over_many_episodes(recorder: Recorder, channel
 def test_tf_reaches_beyond_the_last_stamp_however_late_the_joints_come(
     tmp_path: Path, channel: Channel, kestrel: RobotModel, joint_state: Callable[..., bytes]
 ) -> None:
-    recorder = Recorder(
-        tmp_path,
-        _configuration(tail_s=1.0),
-        (),
-        TfStream(kestrel),
-        channel("/tf", TF_TYPE),
-        channel("/tf_static", TF_TYPE),
-    )
+    recorder = _with_tf(tmp_path, channel, kestrel, tail_s=1.0)
     try:
         joints = recorder.add_stream(
             channel("/k/joint_states", "sensor_msgs/msg/JointState"), role="joint_states"
@@ -400,14 +398,7 @@ def test_tf_surrounds_the_episode_and_joins_the_trainer(
     joint_state: Callable[..., bytes],
     diagnostic_status: Callable[..., bytes],
 ) -> None:
-    recorder = Recorder(
-        tmp_path,
-        _configuration(),
-        (),
-        TfStream(kestrel),
-        channel("/tf", TF_TYPE),
-        channel("/tf_static", TF_TYPE),
-    )
+    recorder = _with_tf(tmp_path, channel, kestrel)
     try:
         joints = recorder.add_stream(
             channel("/k/joint_states", "sensor_msgs/msg/JointState"), role="joint_states"
@@ -479,17 +470,6 @@ def test_tf_surrounds_the_episode_and_joins_the_trainer(
         assert json.loads(episode["topics"])["/tf"]["lost"] == 0
     finally:
         recorder.close()
-
-
-def _with_tf(root: Path, channel: Channel, kestrel: RobotModel) -> Recorder:
-    return Recorder(
-        root,
-        _configuration(),
-        (),
-        TfStream(kestrel),
-        channel("/tf", TF_TYPE),
-        channel("/tf_static", TF_TYPE),
-    )
 
 
 def _children(path: Path, topic: str) -> list[set[str]]:
