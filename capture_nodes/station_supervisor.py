@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
@@ -44,7 +44,7 @@ from capture_nodes.station_status import StationStatus, StatusLine
 from capture_nodes.topics import EMERGENCY_STOP, latched_qos
 
 # Long enough to discover the nodes of another station on this machine before ours start.
-_DISCOVERY_S = 0.6
+_DISCOVERY_S = 1.2
 # How soon the death of a process is seen, and the robot stopped.
 _STEP_S = 0.02
 _COMING_TO_REST_S = 0.7
@@ -191,15 +191,24 @@ class Supervisor:
         deadline = time.monotonic() + _DISCOVERY_S
         while time.monotonic() < deadline:
             self._executor.spin_once(timeout_sec=_STEP_S)
-            present = planned & self._node.counted_names().keys()
-            if present:
-                raise StationError(
-                    [
-                        f"domain {self._plan.domain_id} has {', '.join(sorted(present))} already: another "
-                        "station or a leftover node; stop it, or give this station its own domain, for "
-                        f"example domain_id:={free_domain_hint(self._plan.domain_id)}"
-                    ]
-                )
+            self._refuse(planned & self._node.counted_names().keys())
+
+    def _refuse_twins(self) -> None:
+        """Somebody else's node of the same name that was found only after ours had started."""
+        counted = self._node.counted_names()
+        self._refuse(
+            {p.fully_qualified_name for p in self._plan.processes if counted[p.fully_qualified_name] > 1}
+        )
+
+    def _refuse(self, present: Collection[str]) -> None:
+        if present:
+            raise StationError(
+                [
+                    f"domain {self._plan.domain_id} has {', '.join(sorted(present))} already: another "
+                    "station or a leftover node; stop it, or give this station its own domain, for "
+                    f"example domain_id:={free_domain_hint(self._plan.domain_id)}"
+                ]
+            )
 
     def _start_all(self) -> None:
         logs = self._plan.root / ".station" / f"logs_domain_{self._plan.domain_id}"
@@ -230,6 +239,7 @@ class Supervisor:
                 codes = {child.exit_code for child in dead}
                 return EXIT_BAD_ARGUMENTS if codes == {EXIT_BAD_ARGUMENTS} else EXIT_PROCESS_DIED
             if not missing:
+                self._refuse_twins()
                 return None
             waited_s = time.monotonic() - started
             late = [p for p in missing if waited_s > p.ready_timeout_s]
