@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from capture_nodes.station import EXIT_FAILED, EXIT_OK
+
 ROOT = Path(__file__).resolve().parents[2]
 DOMAIN = 66
 REPETITIONS, NEEDED = 20, 19
@@ -21,7 +23,8 @@ def test_nineteen_of_twenty_random_positions_are_grasped_and_placed(tmp_path: Pa
     words = [f"root:={tmp_path}", f"domain_id:={DOMAIN}", f"episodes:={REPETITIONS}", "seed:=1"]
     command = [sys.executable, "-m", "capture_nodes.station", "robot:=kestrel", "source:=script", *words]
     station = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, timeout=1500)
-    assert station.returncode == 0
+    # A repetition of the twenty may fail: then the station says so.
+    assert station.returncode in (EXIT_OK, EXIT_FAILED)
     files = sorted(tmp_path.rglob("*.mcap"))
     assert len(files) == REPETITIONS
     check = [sys.executable, "-m", "episodes.cli", "check", "--json", *map(str, files)]
