@@ -20,15 +20,18 @@ _STAMP_OFFSET = len(_ENCAPSULATION)
 class CdrTemplate:
     """One message under construction, then the bytes of every message like it.
 
-    Fields are appended in the order of the message definition, starting with its header; `doubles`
-    and `octets` give a name under which `set` replaces the values. `bytes()` of it is the message.
+    Fields are appended in the order of the message definition, starting with its header (`frame_id` None:
+    the message has none); `doubles` and `octets` give a name under which `set` replaces the values.
+    `bytes()` of it is the message.
     """
 
-    def __init__(self, frame_id: str) -> None:
-        self._buffer = bytearray(_ENCAPSULATION) + bytearray(8)
+    def __init__(self, frame_id: str | None) -> None:
+        self._buffer = bytearray(_ENCAPSULATION)
         self._slots: dict[str, tuple[int, int, str]] = {}
         self._views: dict[str, NDArray[np.generic]] = {}
-        self.string(frame_id)
+        if frame_id is not None:
+            self._buffer += bytes(8)
+            self.string(frame_id)
 
     def _align(self, size: int) -> None:
         # Alignment counts from the end of the encapsulation header.
@@ -116,6 +119,24 @@ def joint_command_template(names: Sequence[str]) -> CdrTemplate:
     for field in ("position", "velocity"):
         template.doubles(field, len(names), sequence=True)
     return template.doubles("effort", 0, sequence=True)
+
+
+def joint_trajectory_template(names: Sequence[str], time_from_start_s: float) -> CdrTemplate:
+    """`trajectory_msgs/JointTrajectory` of one point with field position, stamped 0: it begins when it comes.
+
+    Without velocities, because a joint trajectory controller refuses a last point that moves.
+    """
+    template = CdrTemplate("").strings(names).unsigned(1).doubles("position", len(names), sequence=True)
+    for field in ("velocity", "acceleration", "effort"):
+        template.doubles(field, 0, sequence=True)
+    template.time("time_from_start")
+    template.set_time("time_from_start", round(time_from_start_s * 1e9))
+    return template
+
+
+def float64_multi_array_template(count: int) -> CdrTemplate:
+    """`std_msgs/Float64MultiArray` with field position; its layout has no dimensions."""
+    return CdrTemplate(None).unsigned(0).unsigned(0).doubles("position", count, sequence=True)
 
 
 def time_reference_template(source: str) -> CdrTemplate:

@@ -17,6 +17,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from capture_nodes import topics
 from capture_nodes.cdr_template import joint_command_template, pose_template, time_reference_template
+from capture_nodes.controller_commands import ControllerCommands
 from capture_nodes.emergency_stop import EmergencyStopListener
 from capture_nodes.errors import CaptureError
 from capture_nodes.node_runtime import CaptureNode, DrainedGroup, drain, run_node
@@ -81,6 +82,9 @@ class RetargetingNode(CaptureNode):
         }
         self._command_template = joint_command_template(self._model.joint_names)
         self._cause_template = time_reference_template(topics.MOTION)
+        self._controllers = ControllerCommands(
+            self._model, lambda kind, topic: self.counting_publisher(kind, topic, topics.stream_qos(rate))
+        )
         self._joint_reader = JointStateReader()
         self._stop_publisher = self.create_publisher(Bool, topics.EMERGENCY_STOP, topics.latched_qos())
         group = DrainedGroup()
@@ -220,6 +224,7 @@ class RetargetingNode(CaptureNode):
         template.set("position", command.positions)
         template.set("velocity", command.velocities)
         self._commands.publish(bytes(template))
+        self._controllers.publish(command.positions)
         if command.cause_stamp_ns is not None:
             self._cause_template.set_stamp(command.stamp_ns)
             self._cause_template.set_time("time_ref", command.cause_stamp_ns)

@@ -28,6 +28,9 @@ Array = NDArray[np.float64]
 CHAINS = ("waist", "head", "left_arm", "right_arm")
 SITES = ("head", *(f"{side}_{part}" for side in SIDES for part in ("shoulder", "elbow", "wrist")))
 
+# ros2_control's joint trajectory controller takes the second, its forward command controllers the third.
+COMMAND_INTERFACES = ("joint_state", "joint_trajectory", "float64_multi_array")
+
 # Robots, sensors, cameras and objects name topics, frames and folders.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 # The namespace of the trainer's topics.
@@ -146,6 +149,28 @@ class SimulationDescription:
 
 
 @dataclass(frozen=True)
+class Controller:
+    """A controller that is sent commands: `topic` in the robot's namespace, `joints` in its order."""
+
+    topic: str
+    joints: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CommandInterface:
+    """What drives the robot beside `joint_commands`, which is always published.
+
+    `kind`, one of `COMMAND_INTERFACES`: `joint_state` is `joint_commands` itself and has no controllers.
+    `time_from_start_s` is when a point of a `joint_trajectory` shall be reached; a controller interpolates
+    until then.
+    """
+
+    kind: str = "joint_state"
+    controllers: dict[str, Controller] = field(default_factory=dict)
+    time_from_start_s: float = 0.02
+
+
+@dataclass(frozen=True)
 class RobotDescription:
     """A checked `robot.yaml`. `file` is where it was read, `urdf_file` the URDF it names."""
 
@@ -164,6 +189,7 @@ class RobotDescription:
     limits: Limits
     safety: Safety
     simulation: SimulationDescription
+    command_interface: CommandInterface = field(default_factory=CommandInterface)
     text: str = field(repr=False, default="")
 
     @property
@@ -321,6 +347,7 @@ class _Reader:
             limits=self._limits(top.section("limits")),
             safety=self._safety(top.section("safety")),
             simulation=self._simulation(top.section("simulation")),
+            command_interface=self._command_interface(top.section("command_interface")),
             text=text,
         )
         top.refuse_unknown()
@@ -475,6 +502,40 @@ class _Reader:
         )
         section.refuse_unknown()
         return simulation
+
+    def _command_interface(self, section: _Section) -> CommandInterface:
+        default = CommandInterface()
+        kind = section.text("kind", default.kind)
+        time_from_start_s = section.number(
+            "time_from_start_s", default.time_from_start_s, 0.001, 1.0, "is it in milliseconds?"
+        )
+        interface = CommandInterface(
+            kind, self._each(section.sections("controllers"), self._controller), time_from_start_s
+        )
+        section.refuse_unknown()
+        if kind not in COMMAND_INTERFACES:
+            self.problem(section.path("kind"), f"{kind!r} is none of {', '.join(COMMAND_INTERFACES)}")
+        elif (kind == default.kind) != (not interface.controllers):
+            has = "has no controllers" if kind == default.kind else "needs at least one controller"
+            self.problem(section.path("controllers"), f"kind {kind} {has}")
+        seen: dict[str, str] = {}
+        for name, controller in interface.controllers.items():
+            key = section.path(f"controllers.{name}")
+            if not controller.joints:
+                self.problem(f"{key}.joints", "the joints in the controller's order are expected")
+            for joint in controller.joints:
+                if joint in seen:
+                    self.problem(f"{key}.joints", f"joint {joint!r} is already in {seen[joint]}")
+                seen[joint] = name
+        return interface
+
+    @staticmethod
+    def _controller(section: _Section) -> Controller:
+        topic = section.text("topic")
+        parts = topic.removeprefix("/").split("/")
+        if topic and (problem := next((p for p in map(name_problem, parts) if p), None)):
+            section.reader.problem(section.path("topic"), problem)
+        return Controller(topic, section.names("joints"))
 
     def _check_names(self, description: RobotDescription) -> None:
         if not (description.chains["left_arm"] or description.chains["right_arm"]):

@@ -144,12 +144,17 @@ def load_robot(robot_yaml: Path) -> RobotModel:
         check_joint(f"neutral_posture_rad.{name}", name, (value,))
     for name in description.limits.joints:
         check_joint(f"limits.joints.{name}", name)
-    if problems:
-        raise InvalidConfiguration(problems)
-
     body = [name for chain in CHAINS for name in description.chains[chain]]
     grippers = [name for gripper in description.grippers.values() for name in gripper.joints]
     names = (*body, *grippers)
+    for key, controller in description.command_interface.controllers.items():
+        for name in controller.joints:
+            if name not in names:
+                where = f"command_interface.controllers.{key}.joints"
+                problem(where, f"joint {name!r} is in no chain and no gripper, so it is never commanded")
+    if problems:
+        raise InvalidConfiguration(problems)
+
     joints = [urdf.joints[name] for name in names]
     limits = description.limits
     velocity, acceleration = [], []

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from geometry_msgs.msg import WrenchStamped  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from rclpy.time import Time  # noqa: E402
 from sensor_msgs.msg import JointState, MultiDOFJointState  # noqa: E402
-from std_msgs.msg import Bool  # noqa: E402
+from std_msgs.msg import Bool, Float64MultiArray  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 
 from capture_nodes import motion_messages, topics  # noqa: E402
@@ -128,20 +129,22 @@ class World:
         rclpy.try_shutdown(context=self.context)
 
 
-@pytest.fixture
-def node() -> Iterator[subprocess.Popen[str]]:
+@contextmanager
+def running_node(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     environment = {**os.environ, "ROS_DOMAIN_ID": str(DOMAIN), "PYTHONPATH": str(ROOT)}
     environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "capture_nodes.retargeting_node", "--ros-args", "-r", "__ns:=/kestrel"],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, "-m", "capture_nodes.retargeting_node", "--ros-args", "-r", "__ns:=/kestrel"]
+    process = subprocess.Popen([*command, *arguments], env=environment, stderr=subprocess.PIPE, text=True)
     yield process
     if process.poll() is None:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def node() -> Iterator[subprocess.Popen[str]]:
+    with running_node() as process:
+        yield process
 
 
 @pytest.fixture
@@ -211,3 +214,32 @@ def test_services_faults_and_the_emergency_stop(world: World, node: subprocess.P
     # It braked before it ended: the robot's own watchdog had nothing left to do.
     world.wait(lambda: not world.commands[-1][2].any(), "the last command to stand still")
     check_limits(world)
+
+
+def test_controllers_are_sent_what_is_commanded(world: World, tmp_path: Path) -> None:
+    robot = robot_description_file("kestrel")
+    (tmp_path / "kestrel.urdf").write_text(robot.with_name("kestrel.urdf").read_text())
+    joints = list(KESTREL.description.chains["right_arm"])[::-1]
+    (tmp_path / "robot.yaml").write_text(
+        robot.read_text()
+        + "command_interface:\n  kind: float64_multi_array\n"
+        + f"  controllers: {{right: {{topic: right_arm_controller/commands, joints: {joints}}}}}\n"
+    )
+    sent = world.node.create_subscription(
+        Float64MultiArray, "/kestrel/right_arm_controller/commands", print, topics.stream_qos(200)
+    )
+    with running_node("-p", f"robot:={tmp_path / 'robot.yaml'}") as node:
+        world.wait_for("idle")
+        world.wait(lambda: world.call("engage").success, "engage")
+        world.wait_for("tracking")
+        world.wait(lambda: len(world.commands) > 400, "two seconds of commands")
+        node.send_signal(signal.SIGINT)
+        _, errors = node.communicate(timeout=TIMEOUT_S)
+        assert node.returncode == 0, errors
+    columns = [KESTREL.joint_names.index(name) for name in joints]
+    commanded = {tuple(q[columns]) for _, q, _ in world.commands}
+    received = []
+    while (taken := sent.handle.take_message(Float64MultiArray, False)) is not None:
+        received.append(tuple(taken[0].data))
+    assert len(received) > 100 and len(set(received)) > 50
+    assert set(received) <= commanded

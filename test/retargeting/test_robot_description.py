@@ -92,6 +92,39 @@ def test_every_robot_that_ships_is_usable(model: RobotModel):
             "left_arm is given but the site left_shoulder is not",
         ),
         ("horizontal_fov_rad: 1.4", "horizontal_fov_rad: 80", "is it in degrees?"),
+        (
+            "sensors:",
+            "command_interface: {kind: velocity}\nsensors:",
+            "kind: 'velocity' is none of joint_state",
+        ),
+        (
+            "sensors:",
+            "command_interface: {kind: joint_trajectory}\nsensors:",
+            "kind joint_trajectory needs at least one controller",
+        ),
+        (
+            "sensors:",
+            "command_interface: {controllers: {a: {topic: a/commands, joints: [waist_pitch]}}}\nsensors:",
+            "kind joint_state has no controllers",
+        ),
+        (
+            "sensors:",
+            "command_interface: {kind: float64_multi_array, controllers: "
+            "{a: {topic: a/commands, joints: [waist_pich]}}}\nsensors:",
+            "joint 'waist_pich' is in no chain and no gripper",
+        ),
+        (
+            "sensors:",
+            "command_interface: {kind: float64_multi_array, controllers: {a: {topic: a/commands, "
+            "joints: [waist_pitch]}, b: {topic: b/commands, joints: [waist_pitch]}}}\nsensors:",
+            "controllers.b.joints: joint 'waist_pitch' is already in a",
+        ),
+        (
+            "sensors:",
+            "command_interface: {kind: float64_multi_array, controllers: "
+            "{a: {topic: a-b/commands, joints: [waist_pitch]}}}\nsensors:",
+            "controllers.a.topic: 'a-b' cannot name a topic",
+        ),
     ],
 )
 def test_a_mistake_gives_one_clear_line(folder, old, new, message):

@@ -8,12 +8,15 @@ pytest.importorskip("rclpy", reason="rclpy is not installed")
 from geometry_msgs.msg import PoseStamped, WrenchStamped
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, Image, JointState, TimeReference
+from std_msgs.msg import Float64MultiArray
 
 from capture_nodes.cdr_template import (
     camera_info_template,
+    float64_multi_array_template,
     image_template,
     joint_command_template,
     joint_state_template,
+    joint_trajectory_template,
     pose_template,
     time_reference_template,
     wrench_template,
@@ -100,3 +103,24 @@ def test_a_joint_command_and_a_time_reference_are_what_rclpy_reads():
     message = deserialize_message(bytes(cause), TimeReference)
     assert message.source == "/trainer/motion"
     assert (message.time_ref.sec, message.time_ref.nanosec) == (2, 9)
+
+
+@pytest.mark.parametrize("names", [["a"], ["joint", "other_joint", "x" * 31]])
+def test_what_controllers_take_is_what_rclpy_reads(names: list[str]) -> None:
+    values = np.arange(float(len(names))) + 0.25
+    array = float64_multi_array_template(len(names))
+    array.set("position", values)
+    message = deserialize_message(bytes(array), Float64MultiArray)
+    assert list(message.data) == list(values)
+    assert list(message.layout.dim) == [] and message.layout.data_offset == 0
+
+    trajectory_msgs = pytest.importorskip("trajectory_msgs.msg", reason="trajectory_msgs is not installed")
+    trajectory = joint_trajectory_template(names, 0.02)
+    trajectory.set("position", values)
+    message = deserialize_message(bytes(trajectory), trajectory_msgs.JointTrajectory)
+    assert (message.header.stamp.sec, message.header.stamp.nanosec) == (0, 0)
+    assert message.joint_names == names
+    (point,) = message.points
+    assert list(point.positions) == list(values)
+    assert list(point.velocities) == list(point.accelerations) == list(point.effort) == []
+    assert (point.time_from_start.sec, point.time_from_start.nanosec) == (0, 20_000_000)
