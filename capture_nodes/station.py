@@ -30,6 +30,7 @@ from capture_nodes.scripted_task import ScriptedTask
 from capture_nodes.simulation.scene import layout_scene, load_scene
 from capture_nodes.sources.person import Person
 from capture_nodes.sources.registry import SOURCES, open_source
+from capture_nodes.thread_priority import SERVING, prefer_thread
 from retargeting.errors import InvalidConfiguration, RetargetingError
 from retargeting.retargeter import RetargeterParameters
 from retargeting.robot_model import RobotModel, load_robot
@@ -592,6 +593,8 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(EXIT_BAD_ARGUMENTS)
+    # Who stops the robot when a process dies must not wait for anybody's pictures.
+    prefer_thread(SERVING)
     sys.exit(Supervisor(plan).run())
 
 

@@ -27,6 +27,7 @@ from std_msgs.msg import Bool, Float64MultiArray  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 
 from capture_nodes import motion_messages, topics  # noqa: E402
+from capture_nodes.node_runtime import DrainedGroup  # noqa: E402
 from capture_nodes.resources import robot_description_file  # noqa: E402
 from capture_nodes.sources.person import Person  # noqa: E402
 from capture_nodes.sources.script import ScriptSource, reach_and_circle  # noqa: E402
@@ -52,9 +53,17 @@ class World:
         self.wrench = node.create_publisher(WrenchStamped, "/kestrel/wrench/left_wrist", stream)
         # Volatile, as a plain publisher is by default: it must be heard too.
         self.stop = node.create_publisher(Bool, "/kestrel/emergency_stop", 10)
-        self._commands = node.create_subscription(JointState, "/kestrel/joint_commands", print, stream)
+        # An executor that waits for a service's answer must not take them.
+        drained = DrainedGroup()
+        self._commands = node.create_subscription(
+            JointState, "/kestrel/joint_commands", print, stream, callback_group=drained
+        )
         self._states = node.create_subscription(
-            DiagnosticStatus, "/kestrel/retargeting/state", print, topics.latched_qos()
+            DiagnosticStatus,
+            "/kestrel/retargeting/state",
+            print,
+            topics.latched_qos(),
+            callback_group=drained,
         )
         self._source = ScriptSource(reach_and_circle(Person()))
         self.has_motion = self.has_joints = True
@@ -226,7 +235,11 @@ def test_controllers_are_sent_what_is_commanded(world: World, tmp_path: Path) ->
         + f"  controllers: {{right: {{topic: right_arm_controller/commands, joints: {joints}}}}}\n"
     )
     sent = world.node.create_subscription(
-        Float64MultiArray, "/kestrel/right_arm_controller/commands", print, topics.stream_qos(200)
+        Float64MultiArray,
+        "/kestrel/right_arm_controller/commands",
+        print,
+        topics.stream_qos(200),
+        callback_group=DrainedGroup(),
     )
     with running_node("-p", f"robot:={tmp_path / 'robot.yaml'}") as node:
         world.wait_for("idle")
