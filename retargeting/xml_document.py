@@ -6,6 +6,7 @@ files too large or too deep for a robot's description.
 
 from __future__ import annotations
 
+import re
 import xml.parsers.expat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,10 +19,17 @@ LARGEST_FILE_BYTES = 16 * 2**20
 # Plugins of simulators nest the deepest, at about ten.
 DEEPEST_NESTING = 200
 
+_DECLARED_ENCODING = re.compile(
+    r"""\A(<\?xml[^>]*?)\s+encoding\s*=\s*(?!.utf-8.)["'][^"']*["']""", re.IGNORECASE
+)
+
 
 @dataclass(frozen=True)
 class XmlDocument:
-    """`text` without what stood before its first character; `repairs` are (line, what was mended)."""
+    """`text` without what stood before its first character and without an encoding other than UTF-8.
+
+    `repairs` are (line, what was mended).
+    """
 
     path: Path
     text: str
@@ -108,7 +116,9 @@ def parse_xml(path: Path, content: bytes) -> XmlDocument:
     repairs: tuple[tuple[int, str], ...] = ()
     if len(stripped) != len(content) and stripped.startswith(b"<?xml"):
         repairs = ((1, "nothing may stand before the XML declaration; it was left out"),)
-    return XmlDocument(path, text.removeprefix("\ufeff"), builder.close(), builder.lines, repairs)
+    # Whoever encodes the text anew would be contradicted by it.
+    text = _DECLARED_ENCODING.sub(r"\1", text.removeprefix("\ufeff"), count=1)
+    return XmlDocument(path, text, builder.close(), builder.lines, repairs)
 
 
 def read_xml(path: Path) -> XmlDocument:

@@ -304,7 +304,9 @@ def test_the_file_may_declare_its_encoding(tmp_path, encoding):
     text = f'<?xml version="1.0" encoding="{named}"?>\n' + GOOD.replace('name="r"', 'name="Märchen"')
     (tmp_path / "robot.urdf").write_bytes(text.encode(encoding))
     urdf = load_urdf(tmp_path / "robot.urdf")
-    assert urdf.name == "Märchen" and urdf.warnings == () and urdf.text == text
+    assert urdf.name == "Märchen" and urdf.warnings == ()
+    assert urdf.text == (text if named == "utf-8" else text.replace(f' encoding="{named}"', ""))
+    assert ElementTree.fromstring(urdf.text.encode("utf-8")).get("name") == "Märchen"
 
 
 def test_an_unknown_encoding_is_refused(tmp_path):
