@@ -12,7 +12,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -31,10 +31,10 @@ def _folders_of(variable: str) -> Iterator[Path]:
             yield Path(entry)
 
 
-def _is_file(path: Path) -> bool:
+def _is(kind: Callable[[Path], bool], path: Path) -> bool:
     try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name too long for the file system, or with a zero in it
+        return kind(path)
+    except (OSError, ValueError):  # not ours to read, too long for the file system, or with a zero in it
         return False
 
 
@@ -47,7 +47,8 @@ class PackagePaths:
     def __init__(self, file: Path, search_paths: Sequence[Path] = ()) -> None:
         self._file = file
         self._search_paths = tuple(path.expanduser() for path in search_paths)
-        self._above = tuple(file.resolve().parents)
+        # A link (colcon installs them) lies in two places.
+        self._above = tuple(dict.fromkeys((*file.absolute().parents, *file.resolve().parents)))
         self._names: dict[Path, str] = {}
         self._found: dict[str, tuple[Path, ...]] = {}
 
@@ -57,7 +58,7 @@ class PackagePaths:
 
     def file(self, uri: str) -> Path | None:
         """The existing file that `uri` means, or None."""
-        return next((path for path in self._meant_by(uri.strip()) if _is_file(path)), None)
+        return next((path for path in self._meant_by(uri.strip()) if _is(Path.is_file, path)), None)
 
     def _meant_by(self, uri: str) -> Iterator[Path]:
         yield from self._places(uri)
@@ -80,16 +81,15 @@ class PackagePaths:
             yield self._file.parent / ("/" + path.lstrip("/") if path.startswith("/") else path)
         elif uri:
             yield self._file.parent / uri
+            yield self._file.resolve().parent / uri
             if not PurePosixPath(uri).is_absolute():
-                # Relative to the package instead of the file.
-                yield from (folder / uri for folder in self._own_package())
-
-    def _own_package(self) -> Iterator[Path]:
-        return (folder for folder in self._above if self._declared_name(folder))
+                # Relative to the package instead of the file, which lies in its folder urdf/ or xacro/.
+                yield from (folder / uri for folder in self._file.absolute().parents[1:2])
+                yield from (folder / uri for folder in self._above if self._declared_name(folder))
 
     def _candidates(self, name: str) -> tuple[Path, ...]:
         if name not in self._found:
-            folders = (folder for folder in self._possible(name) if folder.is_dir())
+            folders = (folder for folder in self._possible(name) if _is(Path.is_dir, folder))
             self._found[name] = tuple(dict.fromkeys(folders)) if _is_package_name(name) else ()
         return self._found[name]
 
@@ -113,7 +113,7 @@ class PackagePaths:
         if folder not in self._names:
             self._names[folder] = ""
             manifest = folder / "package.xml"
-            if _is_file(manifest):
+            if _is(Path.is_file, manifest):
                 # Where it cannot be read, the folder goes by its own name.
                 with contextlib.suppress(InvalidConfiguration):
                     self._names[folder] = (read_xml(manifest).root.findtext("name") or "").strip()

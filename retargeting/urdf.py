@@ -42,6 +42,10 @@ PLACEHOLDER_VELOCITY = 50.0
 # Limits beyond are degrees or millimetres, or stand for none.
 _LARGEST_TURN_RAD = 4.0 * math.pi + 0.1
 _LARGEST_SLIDE_M = 10.0
+# Files write the largest number there is for a range without an end.
+_ENDLESS = 1e30
+# Metres, radians, kilograms, ratios: no robot's, and squares of it still are numbers.
+_LARGEST_NUMBER = 1e9
 # More than the rounding of an axis's digits.
 _AXIS_TOLERANCE = 0.01
 # Where a follower's own limits leave less than this of its leader's range, they are the wrong ones.
@@ -213,7 +217,12 @@ class _Reader:
         self.warnings.append(UrdfWarning(kind, f"{self.place(element)}: {what}"))
 
     def numbers(
-        self, element: ElementTree.Element, attribute: str, count: int, default: Sequence[float] | None
+        self,
+        element: ElementTree.Element,
+        attribute: str,
+        count: int,
+        default: Sequence[float] | None,
+        largest: float = _LARGEST_NUMBER,
     ) -> tuple[float, ...]:
         """The attribute's numbers; a missing one is `default`, or a problem where that is None."""
         text = element.get(attribute)
@@ -230,10 +239,19 @@ class _Reader:
         if not values:
             self.problem(element, f'<{element.tag} {attribute}="{text}">: {count} finite number(s) expected')
             return fallback
+        if max(abs(value) for value in values) > largest:
+            self.problem(element, f'<{element.tag} {attribute}="{text}">: at most ±{largest:g} expected')
+            return fallback
         return values
 
-    def number(self, element: ElementTree.Element, attribute: str, default: float | None) -> float:
-        return self.numbers(element, attribute, 1, None if default is None else [default])[0]
+    def number(
+        self,
+        element: ElementTree.Element,
+        attribute: str,
+        default: float | None,
+        largest: float = _LARGEST_NUMBER,
+    ) -> float:
+        return self.numbers(element, attribute, 1, None if default is None else [default], largest)[0]
 
     def name(self, element: ElementTree.Element, attribute: str = "name") -> str:
         name = element.get(attribute, "").strip()
@@ -398,7 +416,7 @@ class _Reader:
         default = np.array([1.0, 0.0, 0.0])
         if element is None:
             return default
-        axis: Array = np.array(self.numbers(element, "xyz", 3, (1.0, 0.0, 0.0)))
+        axis: Array = np.array(self.numbers(element, "xyz", 3, (1.0, 0.0, 0.0), math.inf))
         # A length that overflows or underflows says nothing of the direction.
         largest = float(np.abs(axis).max())
         if largest < 1e-9:
@@ -431,9 +449,11 @@ class _Reader:
                 continue
             # "inf" is a way of stating none; anything else that is not finite is a problem.
             value = (
-                math.inf if text.strip().lstrip("+").lower() in _INFINITE else self.number(element, key, 0.0)
+                math.inf
+                if text.strip().lstrip("+").lower() in _INFINITE
+                else self.number(element, key, 0.0, math.inf)
             )
-            if value <= 0.0 or math.isinf(value):
+            if value <= 0.0 or value > _ENDLESS:
                 self.warn(element, f"joint {name!r}", f"{key} limit {value:g} means nothing and is ignored")
                 value = math.inf
             elif key == "velocity" and value >= PLACEHOLDER_VELOCITY:
@@ -467,7 +487,7 @@ class _Reader:
             )
             return 0.0, 0.0
         # URDF: a missing lower or upper is 0.
-        lower, upper = self.number(element, "lower", 0.0), self.number(element, "upper", 0.0)
+        lower, upper = (self.number(element, key, 0.0, math.inf) for key in ("lower", "upper"))
         if lower > upper:
             self.problem(element, f"joint {name!r}: lower {lower} is above upper {upper}")
         largest, unit = (
@@ -477,6 +497,9 @@ class _Reader:
             self.warn(
                 element, f"joint {name!r}, {lower:g} .. {upper:g}", f"very large limits; are they in {unit}?"
             )
+        lower, upper = (
+            math.copysign(math.inf, end) if abs(end) > _ENDLESS else end for end in (lower, upper)
+        )
         return lower, upper
 
     def read(self) -> Urdf:
@@ -614,8 +637,10 @@ class _Reader:
                     before = resolved[mimic.joint]
                     factor, shift = mimic.multiplier * before.multiplier, mimic.multiplier * before.offset
                     mimic = Mimic(before.joint, factor, shift + mimic.offset)
-                if not (math.isfinite(mimic.multiplier) and math.isfinite(mimic.offset)):
-                    self.problem(self._mimic_element(follower), f"joint {follower!r}: the mimics overflow")
+                if max(abs(mimic.multiplier), abs(mimic.offset)) > _LARGEST_NUMBER:
+                    self.problem(
+                        self._mimic_element(follower), f"joint {follower!r}: factors of that row too large"
+                    )
                 resolved[follower] = mimic
         if self.problems:
             return

@@ -51,8 +51,23 @@ def test_a_package_whose_folder_is_called_otherwise_is_found_by_its_manifest(urd
     assert PackagePaths(urdf).file("package://gripper/a.stl") == mesh
     # Such a file may name its meshes from its package's folder, too.
     assert PackagePaths(urdf).file("a.stl") == mesh
+    deeper = urdf.parent / "left" / "arm.urdf"
+    assert PackagePaths(deeper).file("./a.stl") == mesh
     written(urdf.parents[1] / "package.xml", "<package")
     assert PackagePaths(urdf).package("gripper") is None
+
+
+def test_a_linked_file_has_the_neighbours_of_both_its_places(urdf: Path, tmp_path: Path):
+    source = written(urdf.parents[1] / "meshes" / "a.stl")
+    link = tmp_path / "share" / "arm_description" / "urdf" / "arm.urdf"
+    installed = written(link.parents[1] / "meshes" / "b.stl")
+    link.parent.mkdir()
+    link.symlink_to(urdf)
+    paths = PackagePaths(link)
+    for uri in ("package://arm_description/meshes/{}", "../meshes/{}"):
+        for mesh in (source, installed):
+            found = paths.file(uri.format(mesh.name))
+            assert found is not None and found.resolve() == mesh
 
 
 @pytest.mark.parametrize("where", ["holds it", "is it", "is it by its manifest"])
@@ -128,7 +143,11 @@ def test_what_leads_nowhere_is_none(urdf: Path, uri: str):
     assert PackagePaths(urdf).file(uri) is None
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "none", "a/b", "a\0", "os", "1", "é"])
+@pytest.mark.parametrize("name", ["", ".", "..", "none", "a/b", "a\0", "x" * 5000, "os", "1", "é"])
 def test_names_that_are_no_packages_are_none(urdf: Path, name: str):
     """`os` is a module without a folder."""
     assert PackagePaths(urdf).package(name) is None
+
+
+def test_a_file_at_the_top_has_no_neighbours():
+    assert PackagePaths(Path("/none.urdf")).file("a.stl") is None
