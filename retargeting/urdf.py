@@ -471,9 +471,9 @@ class _Reader:
     ) -> tuple[float, float]:
         stated = element is not None and not (element.get("lower") is None and element.get("upper") is None)
         if kind == "continuous":
-            if stated:
+            if element is not None and stated:
                 self.warn(
-                    joint,
+                    element,
                     f"joint {name!r}",
                     "lower and upper of a continuous joint mean nothing and are ignored",
                 )
