@@ -55,7 +55,7 @@ setup(
         "pillow",
     ],
     extras_require={
-        "robots": ["example-robot-data>=6"],
+        "robots": ["example-robot-data>=6", "xacro>=2"],
         "test": ["pytest", "hypothesis", "scipy", "pin", "daqp", "rosbags"],
     },
     entry_points={

@@ -86,7 +86,11 @@ class AttachedModel:
                     else ("acceleration_rad_s2", ACCELERATION_CAP_RAD_S2)
                 )
                 acceleration = self.caps.get(key, default)
-            rows.append((joint.lower, joint.upper, min(joint.velocity, float(velocity)), float(acceleration)))
+            lower, upper = (
+                own.get(key, bound) for key, bound in (("lower", joint.lower), ("upper", joint.upper))
+            )
+            velocity = min(joint.velocity, float(velocity))
+            rows.append((float(lower), float(upper), velocity, float(acceleration)))
         table = np.array(rows, dtype=np.float64).reshape(-1, 4)
         return JointLimits(names, table[:, 0], table[:, 1], table[:, 2], table[:, 3])
 

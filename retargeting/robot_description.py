@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from retargeting.body_points import SIDES
 from retargeting.errors import InvalidConfiguration, Problem
 from retargeting.frames import pose_from_xyz_rpy
+from retargeting.package_paths import PackagePaths
 
 Array = NDArray[np.float64]
 
@@ -39,6 +40,8 @@ _TRAINER = "trainer"
 # A length over this in a robot.yaml is millimetres, an angle over a full turn is degrees.
 LARGEST_LENGTH_M = 5.0
 LARGEST_ANGLE_RAD = 2.0 * math.pi + 1e-9
+# Joints that turn more than once end here.
+_LARGEST_RANGE_RAD = 2.0 * LARGEST_ANGLE_RAD
 
 
 def name_problem(name: str) -> str:
@@ -107,11 +110,16 @@ class CameraSensor:
 
 @dataclass(frozen=True)
 class JointLimitOverride:
-    """A limit of one joint that differs from the defaults, with the reason for it."""
+    """A limit of one joint that differs from the defaults or the URDF, with the reason for it.
+
+    `lower`, `upper` (rad or m) narrow the URDF's range, or state the one it leaves open.
+    """
 
     reason: str
     velocity: float | None = None
     acceleration: float | None = None
+    lower: float | None = None
+    upper: float | None = None
 
 
 @dataclass(frozen=True)
@@ -191,6 +199,7 @@ class RobotDescription:
     simulation: SimulationDescription
     command_interface: CommandInterface = field(default_factory=CommandInterface)
     text: str = field(repr=False, default="")
+    xacro_arguments: dict[str, str] = field(default_factory=dict)
 
     @property
     def camera_rate_hz(self) -> float:
@@ -268,6 +277,10 @@ class _Section:
             return low
         return float(value)
 
+    def optional(self, name: str, low: float, high: float, hint: str = "") -> float | None:
+        value = self.raw(name)
+        return None if value is None else self.check(name, value, low, high, hint)
+
     def vector(self, name: str, length: int, limit: float, hint: str) -> tuple[float, ...]:
         value = self.raw(name)
         if value is None:
@@ -329,7 +342,7 @@ class _Reader:
             self.problem("name", f"{name!r} is where the trainer's own topics are; name the robot otherwise")
         for note in ("maker", "license", "comment"):
             top.raw(note)
-        urdf_file, package_paths = self._urdf(top.section("urdf"))
+        urdf_file, package_paths, xacro_arguments = self._urdf(top.section("urdf"))
         chains_section = top.section("chains")
         chains = {chain: chains_section.names(chain) for chain in CHAINS}
         chains_section.refuse_unknown()
@@ -349,6 +362,7 @@ class _Reader:
             simulation=self._simulation(top.section("simulation")),
             command_interface=self._command_interface(top.section("command_interface")),
             text=text,
+            xacro_arguments=xacro_arguments,
         )
         top.refuse_unknown()
         self._check_names(description)
@@ -363,26 +377,47 @@ class _Reader:
             section.refuse_unknown()
         return records
 
-    def _urdf(self, section: _Section) -> tuple[Path, tuple[Path, ...]]:
+    def _urdf(self, section: _Section) -> tuple[Path, tuple[Path, ...], dict[str, str]]:
         file, package = section.text("file"), section.raw("package")
+        searched = tuple(
+            self.file.parent / Path(path).expanduser() for path in section.names("package_paths")
+        )
+        for path in searched:
+            if not path.is_dir():
+                self.problem("urdf.package_paths", f"{path} is no folder")
+        arguments = section.section("xacro_arguments")
+        xacro_arguments = {key: _as_xacro_writes(value) for key, value in arguments.values.items()}
         section.refuse_unknown()
+        packages = PackagePaths(self.file, searched)
         if package is None:
             path = self.file.parent / file
+            if file.startswith("package://"):
+                path = packages.file(file) or path
             if file and not path.is_file():
                 self.problem("urdf.file", f"{path} does not exist")
-            return path, (self.file.parent,)
-        try:
-            distribution = importlib.metadata.distribution(str(package))
-        except importlib.metadata.PackageNotFoundError:
-            self.problem(
-                "urdf.package",
-                f"Python package {package!r} is not installed; install it with: pip install {package}",
-            )
-            return self.file, ()
-        path = Path(str(distribution.locate_file(file)))
+            return path, (*searched, self.file.parent), xacro_arguments
+        folder, version = self._package(str(package), packages)
+        if folder is None:
+            return self.file, searched, xacro_arguments
+        path = folder / file
         if not path.is_file():
-            self.problem("urdf.file", f"{package} {distribution.version} holds no {file}")
-        return path, tuple(path.parents)
+            self.problem("urdf.file", f"{package} {version} holds no {file}")
+        return path, (*searched, *path.parents), xacro_arguments
+
+    def _package(self, name: str, packages: PackagePaths) -> tuple[Path | None, str]:
+        """Where the files of a Python or ROS package lie, and its version, which Python packages have."""
+        try:
+            distribution = importlib.metadata.distribution(name)
+        except (importlib.metadata.PackageNotFoundError, ValueError):
+            folder = packages.package(name)
+            if folder is None:
+                self.problem(
+                    "urdf.package",
+                    f"Python package {name!r} is not installed, and no ROS package of that name is found; "
+                    f"install it with: pip install {name}, or name its folder in urdf.package_paths",
+                )
+            return folder, f"({folder})"
+        return Path(str(distribution.locate_file(""))), distribution.version
 
     @staticmethod
     def _site(section: _Section) -> Site:
@@ -450,14 +485,12 @@ class _Reader:
         hint = "is it in degrees? radians are expected"
         joints = {}
         for name, joint in section.sections("joints").items():
-            velocity = joint.raw("velocity")
-            acceleration = joint.raw("acceleration")
             joints[name] = JointLimitOverride(
                 joint.text("reason"),
-                None if velocity is None else joint.check("velocity", velocity, 1e-3, 50.0, hint),
-                None
-                if acceleration is None
-                else joint.check("acceleration", acceleration, 1e-2, 1000.0, hint),
+                joint.optional("velocity", 1e-3, 50.0, hint),
+                joint.optional("acceleration", 1e-2, 1000.0, hint),
+                joint.optional("lower", -_LARGEST_RANGE_RAD, _LARGEST_RANGE_RAD, hint),
+                joint.optional("upper", -_LARGEST_RANGE_RAD, _LARGEST_RANGE_RAD, hint),
             )
             joint.refuse_unknown()
         limits = Limits(
@@ -561,6 +594,11 @@ class _Reader:
                 if joint in seen:
                     self.problem(f"grippers.{side}.joints.{joint}", f"the joint is already in {seen[joint]}")
                 seen[joint] = f"grippers.{side}"
+
+
+def _as_xacro_writes(value: Any) -> str:
+    """`true` and `false` in small letters; everything else as YAML read it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def load_robot_description(file: Path) -> RobotDescription:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from retargeting.errors import InvalidConfiguration, Problem, RetargetingError
 from retargeting.frames import pose_compose, pose_from_matrix
+from retargeting.joint_caps import joint_caps, range_problem, with_range
 from retargeting.kinematics import KinematicTree, build_tree
 from retargeting.robot_description import CHAINS, RobotDescription, load_robot_description
 from retargeting.urdf import MOVABLE_KINDS, Urdf, load_urdf
@@ -26,7 +27,8 @@ class RobotModel:
 
     `joint_names` are the commanded joints: the chains waist, head, left arm, right arm, then the
     grippers' (`body_count` of them belong to the chains). `lower`, `upper`, `velocity`,
-    `acceleration`, `neutral` are ``(n,)`` in rad, rad/s, rad/s² (prismatic joints in m).
+    `acceleration`, `neutral` are ``(n,)`` in rad, rad/s, rad/s² (prismatic joints in m). The joints of
+    `urdf` have the ranges of `robot.yaml` where it states them.
     """
 
     description: RobotDescription
@@ -103,7 +105,7 @@ def load_robot(robot_yaml: Path) -> RobotModel:
     Raises `InvalidConfiguration` listing every problem of both files.
     """
     description = load_robot_description(robot_yaml)
-    urdf = load_urdf(description.urdf_file, description.package_paths)
+    urdf = load_urdf(description.urdf_file, description.package_paths, description.xacro_arguments)
     problems: list[Problem] = []
 
     def problem(key: str, message: str) -> None:
@@ -125,6 +127,16 @@ def load_robot(robot_yaml: Path) -> RobotModel:
             if not joint.lower - 1e-9 <= value <= joint.upper + 1e-9:
                 problem(key, f"{value} is outside the limits {joint.lower:g} .. {joint.upper:g} of {name!r}")
 
+    ranged = dict(urdf.joints)
+    for name, override in description.limits.joints.items():
+        check_joint(f"limits.joints.{name}", name)
+        if name not in ranged or (override.lower is None and override.upper is None):
+            continue
+        if reason := range_problem(ranged[name], override):
+            problem(f"limits.joints.{name}", reason)
+        else:
+            ranged[name] = with_range(ranged[name], override)
+    urdf = replace(urdf, joints=ranged)
     check_link("base_link", description.base_link)
     for chain in CHAINS:
         for name in description.chains[chain]:
@@ -142,8 +154,6 @@ def load_robot(robot_yaml: Path) -> RobotModel:
             check_joint(f"grippers.{side}.joints.{name}", name, (ends.closed, ends.open))
     for name, value in description.neutral_posture.items():
         check_joint(f"neutral_posture_rad.{name}", name, (value,))
-    for name in description.limits.joints:
-        check_joint(f"limits.joints.{name}", name)
     body = [name for chain in CHAINS for name in description.chains[chain]]
     grippers = [name for gripper in description.grippers.values() for name in gripper.joints]
     names = (*body, *grippers)
@@ -156,19 +166,7 @@ def load_robot(robot_yaml: Path) -> RobotModel:
         raise InvalidConfiguration(problems)
 
     joints = [urdf.joints[name] for name in names]
-    limits = description.limits
-    velocity, acceleration = [], []
-    for joint in joints:
-        override = limits.joints.get(joint.name)
-        prismatic = joint.kind == "prismatic"
-        cap = limits.velocity_m_s if prismatic else limits.velocity_rad_s
-        if override is not None and override.velocity is not None:
-            cap = override.velocity
-        velocity.append(min(joint.velocity, cap))
-        cap = limits.acceleration_m_s2 if prismatic else limits.acceleration_rad_s2
-        if override is not None and override.acceleration is not None:
-            cap = override.acceleration
-        acceleration.append(cap)
+    caps = [joint_caps(joint, description.limits) for joint in joints]
     model = RobotModel(
         description=description,
         urdf=urdf,
@@ -176,8 +174,8 @@ def load_robot(robot_yaml: Path) -> RobotModel:
         body_count=len(body),
         lower=np.array([joint.lower for joint in joints]),
         upper=np.array([joint.upper for joint in joints]),
-        velocity=np.array(velocity),
-        acceleration=np.array(acceleration),
+        velocity=np.array([cap.velocity for cap in caps]),
+        acceleration=np.array([cap.acceleration for cap in caps]),
         neutral=np.array(
             [
                 min(max(description.neutral_posture.get(joint.name, 0.0), joint.lower), joint.upper)

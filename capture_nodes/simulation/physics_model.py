@@ -40,6 +40,8 @@ _SERVO_DAMPING_RATIO = 1.0
 _ARMATURE_PER_EFFORT = 5e-4
 _ARMATURE_PER_FORCE = 2e-3
 _EFFORT_WITHOUT_LIMIT = 1000.0
+# rad or m, either way, of a joint whose limits leave it none.
+_LOCKED_PLAY = 1e-6
 _SMALLEST_MASS_KG = 1e-3
 _SMALLEST_INERTIA_KG_M2 = 1e-6
 
@@ -223,7 +225,9 @@ class _Builder:
         )
         if math.isfinite(joint.lower) and math.isfinite(joint.upper):
             record.limited = mujoco.mjtLimited.mjLIMITED_TRUE
-            record.range = [joint.lower, joint.upper]
+            # MuJoCo refuses an empty range: a joint that cannot move gets this play.
+            play = _LOCKED_PLAY if joint.lower == joint.upper else 0.0
+            record.range = [joint.lower - play, joint.upper + play]
             record.solref_limit = _CONTACT_SOLREF
         record.actgravcomp = True
         record.actfrclimited = mujoco.mjtLimited.mjLIMITED_TRUE

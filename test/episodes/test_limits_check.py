@@ -125,7 +125,7 @@ def test_the_limits_are_those_of_the_attached_files(synthetic: Any, tmp_path: Pa
     yaml = synthetic.attachments["robot.yaml"].decode()
     yaml += (
         "limits:\n  velocity_rad_s: 4.0\n  acceleration_m_s2: 3.0\n"
-        "  joints: {left_elbow_pitch: {velocity: 1.5, acceleration: 12.0, reason: test}}\n"
+        "  joints: {left_elbow_pitch: {velocity: 1.5, acceleration: 12.0, upper: 1.25, reason: test}}\n"
     )
     synthetic.attachments["robot.yaml"] = yaml.encode()
     limits = attached_model(read_bag(synthetic.write(tmp_path / "e.mcap"))).limits(
@@ -134,7 +134,7 @@ def test_the_limits_are_those_of_the_attached_files(synthetic: Any, tmp_path: Pa
     assert limits.velocity.tolist() == [4.0, 1.5, 0.5]
     assert limits.acceleration.tolist() == [30.0, 12.0, 3.0]
     assert limits.lower.tolist() == [-2.0, -2.0, 0.0]
-    assert limits.upper.tolist() == [2.0, 2.0, 0.04]
+    assert limits.upper.tolist() == [2.0, 1.25, 0.04]
 
 
 def test_a_bag_with_a_jump_fails_and_says_where(synthetic: Any, messages: Any, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -167,3 +168,90 @@ def test_lower_caps_of_all_joints_need_no_reason(folder):
     file = folder / "robot.yaml"
     file.write_text(file.read_text().replace("sensors:", "limits: {velocity_rad_s: 2}\nsensors:", 1))
     assert load_robot(file).velocity.max() <= 2.0
+
+
+RANGE = "limits: {joints: {left_elbow_pitch: {lower: -2, upper: -0.5, reason: a sleeve is in the way}}}\n"
+
+
+def test_a_range_of_robot_yaml_narrows_the_urdfs(folder):
+    file = folder / "robot.yaml"
+    file.write_text(file.read_text() + RANGE)
+    model = load_robot(file)
+    i = model.joint_names.index("left_elbow_pitch")
+    assert (model.lower[i], model.upper[i]) == (-2.0, -0.5)
+    # Whoever reads the URDF's joints (simulation, the arms' length) sees the same range.
+    assert model.urdf.joints["left_elbow_pitch"].upper == -0.5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("upper: -0.5", "upper: 3", "-2 .. 3 leaves the URDF's"),
+        ("lower: -2", "lower: -2.6", "leaves the URDF's"),
+        ("upper: -0.5", "upper: -2", "lower -2 must be below upper -2"),
+        ("upper: -0.5", "upper: -60", "is it in degrees?"),
+        ("upper: -0.5", "upper: .nan", "a finite number is expected"),
+        ("reason: a sleeve is in the way", "", "limits.joints.left_elbow_pitch.reason: text is expected"),
+        ("left_elbow_pitch", "left_elbow_pich", "joint 'left_elbow_pich' is not in kestrel.urdf"),
+        ("upper: -0.5", "upper: -1.8", "left_elbow_pitch: -1.7 is outside the limits -2 .. -1.8"),
+    ],
+)  # fmt: skip
+def test_a_range_that_cannot_be_is_refused(folder, old, new, message):
+    file = folder / "robot.yaml"
+    file.write_text(file.read_text() + RANGE.replace(old, new))
+    with pytest.raises(InvalidConfiguration) as caught:
+        load_robot(file)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["continuous", "revolute"])
+def test_a_range_that_the_urdf_leaves_open_is_stated_in_robot_yaml(folder, kind):
+    """Also where the URDF's velocity limit is a placeholder: the default cap stands in for it."""
+    urdf, file = folder / "kestrel.urdf", folder / "robot.yaml"
+    text = urdf.read_text()
+    start = text.index('<joint name="left_elbow_pitch"')
+    end = text.index("</joint>", start)
+    joint = re.sub(r"<limit[^>]*>", '<limit velocity="1000" effort="1"/>', text[start:end])
+    joint = joint.replace('"revolute"', f'"{kind}"')
+    urdf.write_text(text[:start] + joint + text[end:])
+    file.write_text(file.read_text() + RANGE)
+    model = load_robot(file)
+    i = model.joint_names.index("left_elbow_pitch")
+    assert (model.lower[i], model.upper[i], model.velocity[i]) == (-2.0, -0.5, 6.0)
+    file.write_text(file.read_text().replace("upper: -0.5,", "upper: -0.5, velocity: 2,"))
+    assert load_robot(file).velocity[i] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("file: kestrel.urdf", "file: kestrel.urdf, package_paths: [none]", "none is no folder"),
+        ("file: kestrel.urdf", "file: kestrel.urdf, package_paths: none", "a list of names is expected"),
+        ("file: kestrel.urdf", "file: kestrel.urdf, xacro_arguments: 3", "a mapping of keys to values"),
+        ("file: kestrel.urdf", "file: package://none/kestrel.urdf", "does not exist"),
+        ("file: kestrel.urdf", "file: kestrel.urdf, package: kestrl", "no ROS package of that name"),
+        ("file: kestrel.urdf", "file: kestrel.urdf, packages: x", "did you mean 'package"),
+    ],
+)
+def test_a_urdf_that_is_not_found_is_named(folder, old, new, message):
+    assert message in refused(folder, old, new)
+
+
+@pytest.mark.parametrize(
+    "urdf",
+    [
+        "{file: 'package://kestrel_description/urdf/kestrel.urdf', package_paths: [../packages]}",
+        "{package: kestrel_description, file: urdf/kestrel.urdf, package_paths: [../packages]}",
+        "{package: kestrel_description, file: urdf/kestrel.urdf}",
+    ],
+)
+def test_the_urdf_may_lie_in_a_ros_package(folder, tmp_path, monkeypatch, urdf):
+    place = tmp_path / "packages" / "kestrel_description" / "urdf"
+    if "package_paths" not in urdf:
+        place = tmp_path / "prefix" / "share" / "kestrel_description" / "urdf"
+        monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path / "prefix"))
+    place.mkdir(parents=True)
+    shutil.move(folder / "kestrel.urdf", place)
+    file = folder / "robot.yaml"
+    file.write_text(file.read_text().replace("{file: kestrel.urdf}", urdf))
+    assert load_robot(file).urdf.path.resolve() == (place / "kestrel.urdf").resolve()

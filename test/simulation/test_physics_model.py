@@ -118,6 +118,15 @@ def test_unbalanced_inertias_are_simulated(kestrel: RobotModel, scene: SceneDesc
     assert (build(robot, scene).mj_model.body("left_hand").inertia > 0.0).all()
 
 
+def test_a_joint_that_cannot_move_is_simulated(kestrel: RobotModel, scene: SceneDescription) -> None:
+    """Files that state no range mean 0 .. 0."""
+    joint = dataclasses.replace(kestrel.urdf.joints["head_yaw"], lower=0.0, upper=0.0)
+    urdf = dataclasses.replace(kestrel.urdf, joints=kestrel.urdf.joints | {"head_yaw": joint})
+    model = build(dataclasses.replace(kestrel, urdf=urdf), scene).mj_model
+    assert model.joint("head_yaw").limited[0]
+    np.testing.assert_allclose(model.joint("head_yaw").range, 0.0, atol=1e-5)
+
+
 def test_kestrel_inertias_are_physical(kestrel: RobotModel) -> None:
     for name, link in kestrel.urdf.links.items():
         assert link.inertial is not None and link.inertial.mass_kg > 0.0, name
