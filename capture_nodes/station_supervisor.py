@@ -44,7 +44,7 @@ from capture_nodes.station_status import StationStatus, StatusLine
 from capture_nodes.topics import EMERGENCY_STOP, latched_qos
 
 # Long enough to discover the nodes of another station on this machine before ours start.
-_DISCOVERY_S = 1.2
+_DISCOVERY_S, _DISCOVERY_LOOKS = 1.2, 50
 # How soon the death of a process is seen, and the robot stopped.
 _STEP_S = 0.02
 _COMING_TO_REST_S = 0.7
@@ -189,7 +189,10 @@ class Supervisor:
         """A domain where our nodes are on the graph already moves somebody else's robot."""
         planned = {process.fully_qualified_name for process in self._plan.processes}
         deadline = time.monotonic() + _DISCOVERY_S
-        while time.monotonic() < deadline:
+        looks = 0
+        # On a machine that hardly lets this process run, as many looks take longer.
+        while time.monotonic() < deadline or looks < _DISCOVERY_LOOKS:
+            looks += 1
             self._executor.spin_once(timeout_sec=_STEP_S)
             self._refuse(planned & self._node.counted_names().keys())
 
