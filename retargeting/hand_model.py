@@ -164,9 +164,7 @@ def _leader(urdf: Urdf, joint: Joint) -> str:
     return joint.name
 
 
-def _moving_joints(
-    urdf: Urdf, carriers: Mapping[str, Joint], link: str, names: Sequence[str]
-) -> list[Joint]:
+def _moving_joints(urdf: Urdf, carriers: Mapping[str, Joint], link: str, names: Sequence[str]) -> list[Joint]:
     """The joints between the root and `link` that follow one of `names`, root first."""
     chain = []
     while link in carriers:

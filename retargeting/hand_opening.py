@@ -11,9 +11,9 @@ Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 # Distance of thumb tip and index tip: touching, and wide open, as a share of both fingers' lengths.
-_CLOSED_M, _OPEN_SHARE = 0.015, 0.5
+_CLOSED_M, _OPEN_SHARE = 0.015, 0.45
 # Distance from base to tip as a share of the finger's length: in a fist, and all but straight.
-_CURLED_SHARE, _STRAIGHT_SHARE = 0.45, 0.85
+_CURLED_SHARE, _STRAIGHT_SHARE = 0.5, 0.85
 
 
 def hand_opening(points: Array, known: BoolArray, finger_m: Array) -> float | None:

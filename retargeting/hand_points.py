@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from retargeting.body_points import FINGERS, SIDES
 from retargeting.frames import quaternion_inverse, rotate
-from retargeting.motion_frame import MotionFrame
+from retargeting.tracked_motion import TrackedMotion
 
 Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -30,7 +30,7 @@ _NAMES = {
 }
 
 
-def finger_points(frame: MotionFrame, side: str) -> tuple[Array, BoolArray]:
+def finger_points(motion: TrackedMotion, side: str) -> tuple[Array, BoolArray]:
     """Points ``(5, 4, 3)`` (m, axes of the wrist; fingers in the order of `FINGERS`) and which are known.
 
     A finger counts as tracked, ``(5,)``, where all its four points and the wrist are; the points of
@@ -38,11 +38,11 @@ def finger_points(frame: MotionFrame, side: str) -> tuple[Array, BoolArray]:
     """
     points = np.zeros((len(FINGERS), 4, 3))
     tracked = np.zeros(len(FINGERS), dtype=np.bool_)
-    wrist = frame.poses.get(f"{side}_wrist")
+    wrist = motion.poses.get(f"{side}_wrist")
     if wrist is None:
         return points, tracked
     for f, names in enumerate(_NAMES[side]):
-        poses = [frame.poses.get(name) for name in names]
+        poses = [motion.poses.get(name) for name in names]
         for j, pose in enumerate(poses):
             if pose is None:
                 break

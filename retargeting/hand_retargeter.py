@@ -25,8 +25,8 @@ from retargeting.hand_opening import hand_opening
 from retargeting.hand_points import finger_points
 from retargeting.hand_size import HandSize, HandSizeEstimator
 from retargeting.hand_solver import HandParameters, HandSolver
-from retargeting.motion_frame import MotionFrame
 from retargeting.robot_model import RobotModel
+from retargeting.tracked_motion import TrackedMotion
 
 Array = NDArray[np.float64]
 
@@ -69,40 +69,57 @@ class _Side:
         self.known = np.zeros(len(FINGERS), dtype=np.bool_)
         self.goal = self.open.copy()
         self.stamp_ns: int | None = None
+        # The goal is where the trigger wants it, not still on its way there.
+        self.at_trigger = False
 
     def start_from(self, positions: Array) -> None:
         self.goal = positions.copy()
         self.known[:] = False
         self.stamp_ns = None
+        self.at_trigger = False
         if self.solver is not None:
             self.solver.start_from(positions)
 
-    def wanted(self, frame: MotionFrame, side: str, reach: Array) -> Array:
-        """Where the joints should be, however far that is."""
-        points, tracked = finger_points(frame, side)
+    def between(self, opening: float) -> Array:
+        """The joints of a hand that is open by `opening` (0..1)."""
+        result: Array = self.closed + opening * (self.open - self.closed)
+        return result
+
+    def follow(self, motion: TrackedMotion, side: str) -> None:
+        """Bring `goal` nearer to where a newer frame wants it, as fast as the joints may."""
+        period_s = _USUAL_PERIOD_S
+        if self.stamp_ns is not None:
+            period_s = (motion.stamp_ns - self.stamp_ns) * 1e-9
+            if period_s <= 0.0:
+                return
+        self.stamp_ns = motion.stamp_ns
+        farthest = self.velocity * min(max(period_s, _SHORTEST_PERIOD_S), _LONGEST_PERIOD_S)
+        wanted, by_trigger = self._wanted(motion, side, farthest)
+        step = wanted - self.goal
+        self.at_trigger = by_trigger and bool((np.abs(step) <= farthest).all())
+        self.goal = self.goal + np.clip(step, -farthest, farthest)
+
+    def _wanted(self, motion: TrackedMotion, side: str, reach: Array) -> tuple[Array, bool]:
+        """Where the joints should be, however far that is, and whether the trigger says so."""
+        points, tracked = finger_points(motion, side)
         tracked = self.estimator.observe(points, tracked)
         if not tracked.any():
-            controlled = f"{side}_grip" in frame.poses or f"{side}_aim" in frame.poses
+            controlled = f"{side}_grip" in motion.poses or f"{side}_aim" in motion.poses
             if self.known.any() and not controlled:
-                return self.goal
-            # Fingers that come back begin anew: the search, and which of them are known.
+                return self.goal, False
             if self.known.any():
-                self.start_from_here()
-            result: Array = self.closed + frame.controls.hand_opening(side) * (self.open - self.closed)
-            return result
+                # Fingers that come back begin anew: the search, and which of them are known.
+                self.known[:] = False
+                if self.solver is not None:
+                    self.solver.start_from(self.goal)
+            return self.between(motion.controls.hand_opening(side)), True
         self.points[tracked] = points[tracked]
         self.known |= tracked
         if self.solver is not None:
             self.solver.solve(self.points, self.known, self.estimator.finger_m, reach)
-            return self.solver.q
+            return self.solver.q, False
         opening = hand_opening(self.points, self.known, self.estimator.finger_m)
-        result = self.closed + (1.0 if opening is None else opening) * (self.open - self.closed)
-        return result
-
-    def start_from_here(self) -> None:
-        self.known[:] = False
-        if self.solver is not None:
-            self.solver.start_from(self.goal)
+        return self.between(1.0 if opening is None else opening), False
 
 
 class HandRetargeter:
@@ -139,7 +156,7 @@ class HandRetargeter:
         for side in self._sides.values():
             side.start_from(positions[side.rows])
 
-    def goal_positions(self, frame: MotionFrame, side: str) -> Array:
+    def goal_positions(self, motion: TrackedMotion, side: str) -> Array:
         """Where the joints of `side` should be ``(joints of grippers.side,)`` (rad or m).
 
         Frames count in the order of their stamps; one that is not newer changes nothing. Raises
@@ -148,21 +165,23 @@ class HandRetargeter:
         entry = self._sides.get(side)
         if entry is None:
             raise RetargetingError(f"no gripper or hand is described for {side!r}")
-        period_s = _USUAL_PERIOD_S
-        if entry.stamp_ns is not None:
-            period_s = (frame.stamp_ns - entry.stamp_ns) * 1e-9
-            if period_s <= 0.0:
-                return entry.goal.copy()
-        entry.stamp_ns = frame.stamp_ns
-        farthest = entry.velocity * min(max(period_s, _SHORTEST_PERIOD_S), _LONGEST_PERIOD_S)
-        wanted = entry.wanted(frame, side, farthest)
-        # A new array: what was returned before stays what it was.
-        entry.goal = entry.goal + np.clip(wanted - entry.goal, -farthest, farthest)
+        entry.follow(motion, side)
         return entry.goal.copy()
 
-    def goals(self, frame: MotionFrame) -> Array:
-        """`goal_positions` of all sides ``(g,)`` in the order of `joint_names`."""
+    def observe(self, motion: TrackedMotion, following: frozenset[str]) -> None:
+        """Take a frame in; the hands of sides that are not in `following` keep their goals."""
+        for side, entry in self._sides.items():
+            if side in following:
+                entry.follow(motion, side)
+
+    def positions(self, openings: Array) -> Array:
+        """The goals ``(g,)`` of `joint_names`; where the trigger decides, by the `openings` ``(2,)``.
+
+        openings: 0 closed .. 1 open, left and right, between frames.
+        """
         result = np.empty(len(self.joint_names))
         for side, entry in self._sides.items():
-            result[entry.rows] = self.goal_positions(frame, side)
+            result[entry.rows] = (
+                entry.between(float(openings[SIDES.index(side)])) if entry.at_trigger else entry.goal
+            )
         return result

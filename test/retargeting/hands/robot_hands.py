@@ -18,7 +18,9 @@ from retargeting.urdf import load_urdf
 
 ROBOT_DATA = "cmeel.prefix/share/example-robot-data/robots"
 FOURIER = "fourier_robot_descriptions/assets/urdf"
-AXES = {f"{sign}{axis}": s * np.eye(3)[i] for sign, s in (("+", 1), ("-", -1)) for i, axis in enumerate("xyz")}
+AXES = {
+    f"{sign}{axis}": s * np.eye(3)[i] for sign, s in (("+", 1), ("-", -1)) for i, axis in enumerate("xyz")
+}
 
 
 def _sides(package, file, wrist, axes, joints, fingers, radius, sides=("left", "right")):
@@ -81,9 +83,7 @@ HANDS = {
         joints=r"hand_(thumb|index|middle|ring|little)_(abd|virtual_\d|flex_\d)_joint",
         fingers={
             "thumb": ("hand_thumb_flex_2_link", (0.02, 0, 0)),
-            **{
-                f: (f"hand_{f}_flex_3_link", (0.015, 0, 0)) for f in ("index", "middle", "ring", "little")
-            },
+            **{f: (f"hand_{f}_flex_3_link", (0.015, 0, 0)) for f in ("index", "middle", "ring", "little")},
         },
         radius=0.008,
     ),
@@ -149,9 +149,7 @@ for _name, _entries in {
         "{S}_hand_base",
         ("-x", "+z"),
         r".*",
-        _same_tips(
-            "{S}_*_tip", {"thumb": "th", "index": "ff", "middle": "mf", "ring": "rf", "little": "lf"}
-        ),
+        _same_tips("{S}_*_tip", {"thumb": "th", "index": "ff", "middle": "mf", "ring": "rf", "little": "lf"}),
         0.007,
     ),
     "icub_mk3": _sides(
@@ -206,7 +204,9 @@ def load_hand(name):
     urdf = load_urdf(path, tuple(path.parents))
     axes = entry["axes"]
     axes = axes[entry["side"]] if isinstance(axes, dict) else axes
-    fingers = {f: Finger(tip, np.array(xyz, float), entry["radius"]) for f, (tip, xyz) in entry["fingers"].items()}
+    fingers = {
+        f: Finger(tip, np.array(xyz, float), entry["radius"]) for f, (tip, xyz) in entry["fingers"].items()
+    }
     gripper = _gripper(urdf, entry["joints"], "f5d6" in name)
     return build_robot_hand(urdf, entry["side"], gripper, fingers, _site(entry["wrist"], *axes), {})
 
@@ -307,3 +307,36 @@ def made_hand(folder, side="right", counts=(4, 4, 4, 4, 4), scale=1.0, shared=Fa
         if counts[f]
     }
     return build_robot_hand(urdf, side, _gripper(urdf, ".*"), fingers, _site("palm", "+x", "+z"), {})
+
+
+def made_robot(folder, side="right", counts=(4, 4, 4, 4, 4), name="made", hands=True):
+    """The file `robot.yaml` of a robot with one arm joint and the hand of `made_urdf`."""
+    body = (
+        '<robot name="made"><link name="base"/><link name="palm"/><joint name="arm" type="revolute">'
+        '<parent link="base"/><child link="palm"/><origin xyz="0.2 0 1" rpy="0.3 -0.2 0.5"/>'
+        '<axis xyz="0 1 0"/><limit lower="-1" upper="1" velocity="2"/></joint>'
+    )
+    text = made_urdf(side, counts).replace('<robot name="made"><link name="palm"/>', body)
+    (folder / "made.urdf").write_text(text)
+    gripper = _gripper(load_urdf(folder / "made.urdf"), "(thumb|index|middle|ring|little)_.*")
+    lines = [
+        f"name: {name}",
+        "urdf: {file: made.urdf}",
+        "base_link: base",
+        f"chains: {{{side}_arm: [arm]}}",
+        f"sites: {{{side}_shoulder: {{link: base}}, {side}_wrist: {{link: palm}}}}",
+        f"grippers:\n  {side}:\n    joints:",
+    ]
+    for joint, ends in gripper.joints.items():
+        lines.append(f"      {joint}: {{closed: {ends.closed}, open: {ends.open}}}")
+    if hands:
+        lines.append(f"hands:\n  {side}:")
+        for f, finger in enumerate(FINGERS):
+            if counts[f]:
+                bone = trainer_hand.BONES[f, 2]
+                lines.append(
+                    f"    {finger}: {{tip: {finger}_distal_link, xyz_m: [{bone}, 0, 0], pad_radius_m: 0.006}}"
+                )
+    file = folder / "robot.yaml"
+    file.write_text("\n".join(lines) + "\n")
+    return file

@@ -6,6 +6,8 @@ proximal and distal flexion; the fingers' knuckle flexion and abduction, interme
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from scipy.optimize import least_squares
 
@@ -133,7 +135,7 @@ def random_posture(rng):
 def smooth_motion(postures, frames_between):
     """Postures ``(m, 5, 4)`` joined by smoothsteps: continuous in position and velocity."""
     motion = []
-    for before, after in zip(postures[:-1], postures[1:], strict=True):
+    for before, after in itertools.pairwise(postures):
         for share in np.arange(frames_between) / frames_between:
             motion.append(before + share * share * (3.0 - 2.0 * share) * (after - before))
     return [*motion, postures[-1]]
