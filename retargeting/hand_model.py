@@ -131,10 +131,10 @@ def build_robot_hand(
     wrist_body, wrist_pose = body_of[wrist.link]
     wrist_pose = pose_compose(wrist_pose, wrist.pose)
     row = tree.index(wrist_body)
-    index = {name: i for i, name in enumerate(names)}
+    columns = {name: i for i, name in enumerate(names)}
     moves = np.zeros((len(order), len(names)), dtype=np.bool_)
     for k, finger in enumerate(order):
-        moves[k, [index[_leader(urdf, joint)] for joint in chains[finger]]] = True
+        moves[k, [columns[_leader(urdf, joint)] for joint in chains[finger]]] = True
     lower = np.array([urdf.joints[name].lower for name in names])
     upper = np.array([urdf.joints[name].upper for name in names])
     return RobotHand(

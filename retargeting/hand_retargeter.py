@@ -166,7 +166,8 @@ class HandRetargeter:
         if entry is None:
             raise RetargetingError(f"no gripper or hand is described for {side!r}")
         entry.follow(motion, side)
-        return entry.goal.copy()
+        goal: Array = entry.goal.copy()
+        return goal
 
     def observe(self, motion: TrackedMotion, following: frozenset[str]) -> None:
         """Take a frame in; the hands of sides that are not in `following` keep their goals."""
