@@ -22,6 +22,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from retargeting.body_points import FINGERS
 from retargeting.box_qp import SOLVED, solve_box_qp
 from retargeting.errors import RetargetingError
 from retargeting.hand_model import RobotHand
@@ -433,6 +434,11 @@ class HandSolver:
         self.recoveries = 0
         self._first = True
         self._rival, self._rivals, self._rival_frames = self.q, 0, 0
+        # Compiles (or loads) what would else stop the hand when the trainer's fingers first appear.
+        self.solve(
+            np.zeros((len(FINGERS), 4, 3)), np.zeros(len(FINGERS), dtype=np.bool_), np.ones(len(FINGERS))
+        )
+        self.start_from(hand.open)
 
     def start_from(self, positions: Array) -> None:
         """Let the search begin at `positions` ``(n,)``; the next solution is sought from afar as well."""
