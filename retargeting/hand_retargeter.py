@@ -67,13 +67,13 @@ class _Side:
         self.estimator = HandSizeEstimator(size=size)
         self.points = np.zeros((len(FINGERS), 4, 3))
         self.known = np.zeros(len(FINGERS), dtype=np.bool_)
-        self.goal = self.open.copy()
+        self.goal = self.last_goal = self.open.copy()
         self.stamp_ns: int | None = None
         # The goal is where the trigger wants it, not still on its way there.
         self.at_trigger = False
 
     def start_from(self, positions: Array) -> None:
-        self.goal = positions.copy()
+        self.goal = self.last_goal = positions.copy()
         self.known[:] = False
         self.stamp_ns = None
         self.at_trigger = False
@@ -97,6 +97,7 @@ class _Side:
         wanted, by_trigger = self._wanted(motion, side, farthest)
         step = wanted - self.goal
         self.at_trigger = by_trigger and bool((np.abs(step) <= farthest).all())
+        self.last_goal = self.goal
         self.goal = self.goal + np.clip(step, -farthest, farthest)
 
     def _wanted(self, motion: TrackedMotion, side: str, reach: Array) -> tuple[Array, bool]:
@@ -174,15 +175,19 @@ class HandRetargeter:
         for side, entry in self._sides.items():
             if side in following:
                 entry.follow(motion, side)
+            else:
+                entry.last_goal = entry.goal
 
-    def positions(self, openings: Array) -> Array:
-        """The goals ``(g,)`` of `joint_names`; where the trigger decides, by the `openings` ``(2,)``.
+    def positions(self, openings: Array, share: float = 1.0) -> Array:
+        """The goals ``(g,)`` of `joint_names`, `share` (0..1) of the way from the last frame to the newest.
 
-        openings: 0 closed .. 1 open, left and right, between frames.
+        Where the trigger decides, by the `openings` ``(2,)`` between frames: 0 closed .. 1 open, left and
+        right.
         """
         result = np.empty(len(self.joint_names))
         for side, entry in self._sides.items():
-            result[entry.rows] = (
-                entry.between(float(openings[SIDES.index(side)])) if entry.at_trigger else entry.goal
-            )
+            if entry.at_trigger:
+                result[entry.rows] = entry.between(float(openings[SIDES.index(side)]))
+            else:
+                result[entry.rows] = entry.last_goal + share * (entry.goal - entry.last_goal)
         return result

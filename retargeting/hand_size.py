@@ -2,7 +2,7 @@
 
 Bones do not stretch: the sum of a finger's bones is its length however it is bent. The median of the
 first frames is taken, finger by finger, then frozen; later frames whose finger measures otherwise are
-mistakes of the tracking.
+mistakes of the tracking, unless they go on: then it is somebody else's finger, and measured anew.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ BoolArray = NDArray[np.bool_]
 SHORTEST_FINGER_M, LONGEST_FINGER_M = 0.035, 0.17
 # A finger that measures this much more or less than it did is mistaken for something else.
 LARGEST_DEVIATION = 0.3
+# As many mistakes without a break, in lengths of the measurement, are none.
+_MISTAKEN_MEASUREMENTS = 3
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class HandSizeEstimator:
             raise RetargetingError(f"frames_needed: {frames_needed} must be at least 1")
         self._samples = np.zeros((len(FINGERS), frames_needed))
         self._counts = np.zeros(len(FINGERS), dtype=np.int64)
+        self._mistakes = np.zeros(len(FINGERS), dtype=np.int64)
         self.finger_m = np.zeros(len(FINGERS))
         if size is not None:
             for finger, length in size.finger_m.items():
@@ -69,10 +72,15 @@ class HandSizeEstimator:
         `finger_m` ``(5,)`` then holds the lengths so far, 0 for a finger that was never seen.
         """
         lengths = bone_lengths(points)
-        credible = tracked & (lengths >= SHORTEST_FINGER_M) & (lengths <= LONGEST_FINGER_M)
-        known = self.finger_m > 0.0
-        credible &= ~known | (np.abs(lengths - self.finger_m) <= LARGEST_DEVIATION * self.finger_m)
         frames = self._samples.shape[1]
+        possible = tracked & (lengths >= SHORTEST_FINGER_M) & (lengths <= LONGEST_FINGER_M)
+        frozen = self._counts == frames
+        mistaken = frozen & (np.abs(lengths - self.finger_m) > LARGEST_DEVIATION * self.finger_m)
+        self._mistakes[possible & mistaken] += 1
+        self._mistakes[possible & ~mistaken] = 0
+        changed = self._mistakes > _MISTAKEN_MEASUREMENTS * frames
+        self._counts[changed], self._mistakes[changed] = 0, 0
+        credible: BoolArray = possible & (~mistaken | changed)
         for i in np.flatnonzero(credible & (self._counts < frames)):
             self._samples[i, self._counts[i]] = lengths[i]
             self._counts[i] += 1

@@ -101,11 +101,21 @@ def test_the_trigger_is_followed_between_frames_once_it_is_reached(model):
     )
 
 
+def test_between_frames_the_goals_go_straight(model):
+    run = Run(model)
+    before, after = run.settle(fist(), frames=3), run.feed(fist())
+    for share in (0.0, 0.3, 1.0):
+        np.testing.assert_allclose(
+            run.hands.positions(np.zeros(2), share), before + share * (after - before), atol=1e-12
+        )
+
+
 def test_a_side_that_is_not_followed_keeps_its_goal(model):
     run = Run(model)
     goal = run.settle(fist())
     run.hands.observe(run.trainer.frame(straight(), run.stamp_ns + PERIOD_NS), frozenset({"left"}))
-    np.testing.assert_array_equal(run.hands.positions(np.zeros(2)), goal)
+    for share in (0.0, 0.5, 1.0):
+        np.testing.assert_array_equal(run.hands.positions(np.zeros(2), share), goal)
     run.hands.observe(run.trainer.frame(straight(), run.stamp_ns + 2 * PERIOD_NS), frozenset({SIDE}))
     assert np.abs(run.hands.positions(np.zeros(2)) - goal).max() > 0.05
 

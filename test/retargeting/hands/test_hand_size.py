@@ -57,7 +57,7 @@ def test_the_length_is_the_median_and_then_frozen():
 
 
 def test_a_finger_of_another_length_is_a_mistake_of_the_tracking():
-    trainer, estimator = TrainerHand(), HandSizeEstimator()
+    trainer, estimator = TrainerHand(), HandSizeEstimator(frames_needed=1)
     estimator.observe(trainer.points(straight()), np.ones(5, bool))
     points = trainer.points(straight())
     points[1, 3] += [0.06, 0.0, 0.0]
@@ -65,6 +65,26 @@ def test_a_finger_of_another_length_is_a_mistake_of_the_tracking():
     credible = estimator.observe(points, np.ones(5, bool))
     assert credible.tolist() == [True, False, False, True, True]
     np.testing.assert_allclose(estimator.finger_m, trainer.finger_m)
+
+
+def test_a_bad_first_frame_does_not_decide():
+    trainer, estimator = TrainerHand(), HandSizeEstimator(frames_needed=5)
+    points = trainer.points(straight())
+    points[1, 3] += [0.06, 0.0, 0.0]
+    estimator.observe(points, np.ones(5, bool))
+    for _ in range(4):
+        assert estimator.observe(trainer.points(fist()), np.ones(5, bool)).all()
+    np.testing.assert_allclose(estimator.finger_m, trainer.finger_m)
+
+
+def test_another_person_is_measured_anew():
+    small, large = TrainerHand(scale=0.7), TrainerHand(scale=1.2)
+    estimator = HandSizeEstimator(frames_needed=4)
+    for _ in range(4):
+        estimator.observe(small.points(straight()), np.ones(5, bool))
+    credible = [estimator.observe(large.points(fist()), np.ones(5, bool)).all() for _ in range(16)]
+    assert credible == [False] * 12 + [True] * 4
+    np.testing.assert_allclose(estimator.finger_m, large.finger_m)
 
 
 @pytest.mark.parametrize(
