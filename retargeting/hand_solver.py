@@ -48,7 +48,7 @@ class HandParameters:
     direction_weight_m: float = 0.02
     thumb_direction_share: float = 1.0
     between_weight: float = 0.7
-    pinch_weight: float = 15.0
+    pinch_weight: float = 30.0
     posture_weight_m_rad: float = 0.004
     pinch_m: float = 0.015
     pinch_far_m: float = 0.040
@@ -56,8 +56,8 @@ class HandParameters:
     steps: int = 6
     first_steps: int = 60
     largest_step_rad: float = 0.3
-    rival_frames: int = 12
-    rival_share: float = 0.6
+    rival_frames: int = 18
+    rival_share: float = 0.5
     rival_lead_m: float = 0.003
     damping: float = 1e-6
     largest_damping: float = 0.1

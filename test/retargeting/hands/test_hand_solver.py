@@ -17,7 +17,7 @@ from retargeting.hand_solver import _CLEARANCE, _DIRECTION, _VECTOR, HandParamet
 ALL = np.ones(5, dtype=bool)
 RATE_HZ, JOINT_RAD_S = 90.0, 6.0
 PINCHES = {finger: pinch(finger) for finger in FINGERS[1:]}
-# What each real hand's thumb reaches, measured over random postures (`test_…_can_touch`).
+# Which pads meet the thumb's in some of 3000 random postures.
 TOUCHING = {
     "allegro": ("index", "middle", "ring"),
     "hey5": ("index", "middle", "ring"),
@@ -27,7 +27,7 @@ TOUCHING = {
     "inspire": ("index",),
     "f5d6": ("index", "middle"),
     "icub_mk3": ("index", "middle", "little"),
-    "romeo": (),
+    "romeo": ("middle",),
 }
 
 
@@ -187,6 +187,11 @@ def test_a_pinch_opens_as_the_trainer_opens_it(alike):
         follow(solver, trainer, [posture] * 30)
         expected = max(0.0, 1e-3 * millimetres - solver.parameters.pinch_m)
         assert alike.gaps(solver.q)[1] == pytest.approx(expected, abs=1e-3)
+
+
+def test_two_joints_are_enough_for_a_pinch(tmp_path):
+    hand = robot_hands.made_hand(tmp_path, counts=(1, 1, 1, 1, 1), shared=True)
+    assert abs(hand.gaps(settled(hand, PINCHES["index"]))[1]) < 1e-3
 
 
 @pytest.mark.parametrize("name", robot_hands.HANDS)
