@@ -17,7 +17,7 @@ from retargeting.hand_solver import _CLEARANCE, _DIRECTION, _VECTOR, HandParamet
 ALL = np.ones(5, dtype=bool)
 RATE_HZ, JOINT_RAD_S = 90.0, 6.0
 PINCHES = {finger: pinch(finger) for finger in FINGERS[1:]}
-# Which pads meet the thumb's in some of 3000 random postures.
+# Which pads can meet the thumb's: by 3000 random postures, or by having done so.
 TOUCHING = {
     "allegro": ("index", "middle", "ring"),
     "hey5": ("index", "middle", "ring"),
