@@ -17,11 +17,12 @@ LIMB_POINTS = tuple(
     f"{side}_{part}" for side in SIDES for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 )
 CONTROLLER_POINTS = tuple(f"{side}_{part}" for side in SIDES for part in ("grip", "aim"))
+FINGERS = ("thumb", "index", "middle", "ring", "little")
 _FINGER_JOINTS = ("metacarpal", "proximal", "intermediate", "distal", "tip")
 HAND_JOINTS = (
     "palm",
     *(f"thumb_{joint}" for joint in _FINGER_JOINTS if joint != "intermediate"),
-    *(f"{f}_{joint}" for f in ("index", "middle", "ring", "little") for joint in _FINGER_JOINTS),
+    *(f"{f}_{joint}" for f in FINGERS[1:] for joint in _FINGER_JOINTS),
 )
 HAND_POINTS = tuple(f"{side}_{joint}" for side in SIDES for joint in HAND_JOINTS)
 BODY_POINTS = (*CENTRAL_POINTS, *LIMB_POINTS, *CONTROLLER_POINTS, *HAND_POINTS)

@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from retargeting.body_points import SIDES
+from retargeting.body_points import FINGERS, SIDES
 from retargeting.errors import InvalidConfiguration, Problem
 from retargeting.frames import pose_from_xyz_rpy
 from retargeting.package_paths import PackagePaths
@@ -73,6 +73,19 @@ class GripperJoint:
 @dataclass(frozen=True)
 class Gripper:
     joints: dict[str, GripperJoint]
+
+
+@dataclass(frozen=True)
+class Finger:
+    """A finger of a hand: its pad is a sphere around `tip_position` ``(3,)`` in the link `tip` (m).
+
+    `base`: the link at whose joint the finger begins; "" = the first joint that moves this finger only.
+    """
+
+    tip: str
+    tip_position: Array
+    pad_radius_m: float = 0.008
+    base: str = ""
 
 
 @dataclass(frozen=True)
@@ -190,6 +203,7 @@ class RobotDescription:
     chains: dict[str, tuple[str, ...]]
     sites: dict[str, Site]
     grippers: dict[str, Gripper]
+    hands: dict[str, dict[str, Finger]]
     neutral_posture: dict[str, float]
     wrenches: dict[str, WrenchSensor]
     tactile: dict[str, TactileSensor]
@@ -355,6 +369,7 @@ class _Reader:
             chains=chains,
             sites=self._each(top.sections("sites"), self._site),
             grippers=self._each(top.sections("grippers"), self._gripper),
+            hands=self._hands(top.section("hands")),
             neutral_posture=self._posture(top.section("neutral_posture_rad")),
             **self._sensors(top.section("sensors")),
             limits=self._limits(top.section("limits")),
@@ -433,6 +448,19 @@ class _Reader:
             joints[name] = GripperJoint(closed, opened)
             joint.refuse_unknown()
         return Gripper(joints)
+
+    def _hands(self, section: _Section) -> dict[str, dict[str, Finger]]:
+        return {side: self._each(section.sections(side), self._finger) for side in section.values}
+
+    @staticmethod
+    def _finger(section: _Section) -> Finger:
+        hint = "is it in millimetres? metres are expected"
+        return Finger(
+            section.text("tip"),
+            np.array(section.vector("xyz_m", 3, LARGEST_LENGTH_M, hint)),
+            section.number("pad_radius_m", Finger.pad_radius_m, 1e-4, 0.05, hint),
+            section.text("base", ""),
+        )
 
     @staticmethod
     def _posture(section: _Section) -> dict[str, float]:
@@ -583,6 +611,18 @@ class _Reader:
         for side in description.grippers:
             if side not in SIDES:
                 self.problem(f"grippers.{side}", "left or right is expected")
+        for side, fingers in description.hands.items():
+            if side not in SIDES:
+                self.problem(f"hands.{side}", "left or right is expected")
+            elif side not in description.grippers or f"{side}_wrist" not in description.sites:
+                self.problem(
+                    f"hands.{side}", f"grippers.{side} (the hand's joints) and sites.{side}_wrist are needed"
+                )
+            if not fingers:
+                self.problem(f"hands.{side}", f"no finger is given; known: {', '.join(FINGERS)}")
+            for finger in fingers:
+                if finger not in FINGERS:
+                    self.problem(f"hands.{side}.{finger}", f"unknown finger; known: {', '.join(FINGERS)}")
         seen: dict[str, str] = {}
         for chain, joints in description.chains.items():
             for joint in joints:

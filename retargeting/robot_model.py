@@ -149,6 +149,11 @@ def load_robot(robot_yaml: Path) -> RobotModel:
     ):
         for key, entry in entries.items():
             check_link(f"{section}.{key}.link", entry.link)
+    for side, fingers in description.hands.items():
+        for key, finger in fingers.items():
+            check_link(f"hands.{side}.{key}.tip", finger.tip)
+            if finger.base:
+                check_link(f"hands.{side}.{key}.base", finger.base)
     for side, gripper in description.grippers.items():
         for name, ends in gripper.joints.items():
             check_joint(f"grippers.{side}.joints.{name}", name, (ends.closed, ends.open))

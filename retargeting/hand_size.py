@@ -1,0 +1,88 @@
+"""How long a trainer's fingers are, measured from the motion itself.
+
+Bones do not stretch: the sum of a finger's bones is its length however it is bent. The median of the
+first frames is taken, finger by finger, then frozen; later frames whose finger measures otherwise are
+mistakes of the tracking, unless they go on: then it is somebody else's finger, and measured anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retargeting.body_points import FINGERS
+from retargeting.errors import RetargetingError
+from retargeting.hand_points import bone_lengths
+
+Array = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+# Children to very large hands (Greiner, Hand Anthropometry of U.S. Army Personnel, 1991, with margin).
+SHORTEST_FINGER_M, LONGEST_FINGER_M = 0.035, 0.17
+# A finger that measures this much more or less than it did is mistaken for something else.
+LARGEST_DEVIATION = 0.3
+# As many mistakes without a break, in lengths of the measurement, are none.
+_MISTAKEN_MEASUREMENTS = 3
+
+
+@dataclass(frozen=True)
+class HandSize:
+    """Lengths (m) of one hand's fingers from base joint to tip along the bones, by name (`FINGERS`)."""
+
+    finger_m: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        for finger, length in self.finger_m.items():
+            if finger not in FINGERS:
+                raise RetargetingError(f"unknown finger {finger!r}; known: {', '.join(FINGERS)}")
+            if not SHORTEST_FINGER_M <= length <= LONGEST_FINGER_M:
+                raise RetargetingError(
+                    f"the trainer's {finger} measures {length:.3f} m; {SHORTEST_FINGER_M} .. "
+                    f"{LONGEST_FINGER_M} m is a person's. Is the motion's scale right?"
+                )
+
+
+class HandSizeEstimator:
+    """Measures one hand over `frames_needed` frames per finger, or takes a size that is known."""
+
+    def __init__(self, frames_needed: int = 30, size: HandSize | None = None) -> None:
+        if frames_needed < 1:
+            raise RetargetingError(f"frames_needed: {frames_needed} must be at least 1")
+        self._samples = np.zeros((len(FINGERS), frames_needed))
+        self._counts = np.zeros(len(FINGERS), dtype=np.int64)
+        self._mistakes = np.zeros(len(FINGERS), dtype=np.int64)
+        self.finger_m = np.zeros(len(FINGERS))
+        if size is not None:
+            for finger, length in size.finger_m.items():
+                self.finger_m[FINGERS.index(finger)] = length
+                self._counts[FINGERS.index(finger)] = frames_needed
+
+    @property
+    def size(self) -> HandSize:
+        """The fingers whose length is frozen (all of them, none at first)."""
+        frozen = self._counts == self._samples.shape[1]
+        return HandSize({f: float(self.finger_m[i]) for i, f in enumerate(FINGERS) if frozen[i]})
+
+    def observe(self, points: Array, tracked: BoolArray) -> BoolArray:
+        """Take one frame's points ``(5, 4, 3)`` in; which of the `tracked` ``(5,)`` fingers are credible.
+
+        `finger_m` ``(5,)`` then holds the lengths so far, 0 for a finger that was never seen.
+        """
+        lengths = bone_lengths(points)
+        frames = self._samples.shape[1]
+        possible = tracked & (lengths >= SHORTEST_FINGER_M) & (lengths <= LONGEST_FINGER_M)
+        frozen = self._counts == frames
+        mistaken = frozen & (np.abs(lengths - self.finger_m) > LARGEST_DEVIATION * self.finger_m)
+        self._mistakes[possible & mistaken] += 1
+        self._mistakes[possible & ~mistaken] = 0
+        changed = self._mistakes > _MISTAKEN_MEASUREMENTS * frames
+        self._counts[changed], self._mistakes[changed] = 0, 0
+        credible: BoolArray = possible & (~mistaken | changed)
+        for i in np.flatnonzero(credible & (self._counts < frames)):
+            self._samples[i, self._counts[i]] = lengths[i]
+            self._counts[i] += 1
+            self.finger_m[i] = np.median(self._samples[i, : self._counts[i]])
+        return credible
