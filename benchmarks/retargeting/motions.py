@@ -83,14 +83,12 @@ def _hands(
     poses = {}
     for side, sign in zip(SIDES, (1.0, -1.0), strict=True):
         start, start_rpy = _ready(person, side)
-        rows = []
-        for time in times:
-            offset, rpy = (start, start_rpy) if time <= 0.0 else way(float(time), sign)
-            # The first second leads from the ready pose into the motion.
-            share = float(minimum_jerk(np.array(time)))
-            position = person.shoulder(side) + person.reach_m * (start + share * (offset - start))
-            rows.append(np.concatenate([position, quaternion_from_rpy(share * rpy)]))
-        poses[side] = np.array(rows)
+        ways = [(start, start_rpy) if time <= 0.0 else way(float(time), sign) for time in times]
+        # The first second leads from the ready pose into the motion.
+        share = minimum_jerk(times)[:, None]
+        offset = start + share * (np.array([offset for offset, _ in ways]) - start)
+        turn = quaternion_from_rpy(share * np.array([rpy for _, rpy in ways]))
+        poses[side] = np.concatenate([person.shoulder(side) + person.reach_m * offset, turn], axis=-1)
     angle = np.array([swivel(float(t)) if swivel is not None and t > 0.0 else 0.0 for t in times])
     return Hands(poses["left"], poses["right"], angle)
 

@@ -14,10 +14,10 @@ from retargeting.solver import SolverParameters, SolverTargets
 Array = NDArray[np.float64]
 
 REACHED_M = 0.005
-_RANDOM_STARTS = 3
+_RANDOM_STARTS = 2
 
 
-def reachable_ticks(robot: ReducedRobot, playback: Playback, every: int = 6) -> NDArray[np.bool_]:
+def reachable_ticks(robot: ReducedRobot, playback: Playback, every: int = 12) -> NDArray[np.bool_]:
     """Per tick ``(t,)``: a posture within the position limits has every wrist within `REACHED_M`.
 
     Wrist poses are the only task. Solved for every `every`-th tick from the last answer, else from the
