@@ -136,6 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
             found["first_command_s"] = {"compiling": compiling_s, "cached": cached_s}
         results["robots"][model.name] = found
         show(model.name, found)
+        keep(results, given)
         ours = [rows[0] for rows in found["motions"].values()]
         broken = sum(sum(row["violations"].values()) + row["forced_exceptions"] for row in ours)
         status = max(status, int(broken > 0))
@@ -147,11 +148,16 @@ def main(arguments: list[str] | None = None) -> int:
             f"{1e3 * answer['round_s']['median']:.2f} ms, p99 {1e3 * answer['round_s']['p99']:.2f} ms; "
             f"a frame is {1e3 * answer['frame_s']:.1f} ms"
         )
+        keep(results, given)
+    return status
+
+
+def keep(results: dict[str, Any], given: argparse.Namespace) -> None:
+    """Write what there is so far: a long run that is cut short has not been in vain."""
     if given.json:
         given.json.write_text(json.dumps(results, indent=1) + "\n")
     if given.figure:
         draw(given.figure, {name: found["total"] for name, found in results["robots"].items()})
-    return status
 
 
 def show(name: str, found: dict[str, Any]) -> None:
