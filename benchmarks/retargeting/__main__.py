@@ -12,6 +12,7 @@ import os
 import platform
 import sys
 import warnings
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 from benchmarks.retargeting.comparison import compare  # noqa: E402
 from benchmarks.retargeting.crowd import crowd  # noqa: E402
-from benchmarks.retargeting.motions import SYNTHETIC, Motion, recorded  # noqa: E402
+from benchmarks.retargeting.motions import FRAME_RATE_HZ, STANDING_S, SYNTHETIC, Motion, recorded  # noqa: E402
 from benchmarks.retargeting.report import draw, table  # noqa: E402
 from benchmarks.retargeting.start_up import first_command_s  # noqa: E402
 from capture_nodes.sources.person import Person  # noqa: E402
@@ -58,6 +59,15 @@ def chosen_motions(names: list[str]) -> list[Motion]:
     return motions
 
 
+def shortened(motion: Motion, seconds: float) -> Motion:
+    """The first `seconds` of a motion. Raises `SourceError` where not even the standing is left."""
+    if seconds <= STANDING_S:
+        raise SourceError(f"--seconds {seconds:g}: more than the {STANDING_S:g} s of standing is expected")
+    count = round(seconds * FRAME_RATE_HZ)
+    clean = None if motion.clean is None else shortened(motion.clean, seconds)
+    return replace(motion, frames=motion.frames[:count], clean=clean)
+
+
 def chosen_robots(names: list[str]) -> list[RobotModel]:
     models = []
     for name in names:
@@ -90,6 +100,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--motions", nargs="+", default=[], metavar="NAME|FILE.bvh", help=f"of {', '.join(SYNTHETIC)}"
     )
     parser.add_argument("--recorded", nargs="*", default=[], metavar="FILE.bvh", help="added to the motions")
+    parser.add_argument(
+        "--seconds", type=float, default=600.0, metavar="S", help="of each motion, three of standing included"
+    )
     parser.add_argument("--steps", type=int, default=SolverParameters.goal_steps, help="per tick, for all")
     parser.add_argument(
         "--peers",
@@ -111,6 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         motions = chosen_motions([*(given.motions or SYNTHETIC), *given.recorded])
+        motions = [shortened(motion, given.seconds) for motion in motions]
         models = chosen_robots(given.robots)
     except (RetargetingError, SourceError) as error:
         print(f"benchmark: error: {error}", file=sys.stderr)

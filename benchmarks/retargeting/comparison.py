@@ -114,7 +114,11 @@ def make_solvers(
 
 
 def replay(solvers: Sequence[BenchmarkSolver], playback: Playback, m: int) -> list[tuple[Array, Array]]:
-    """(commands ``(t, m)``, solve times ``(t,)``) of each solver on the targets of `playback`."""
+    """(commands ``(t, m)``, solve times ``(t,)``) of each solver on the targets of `playback`.
+
+    Times are of the processor, not of the clock: a busy machine interrupts a long call more often than a
+    short one, and would flatter the short one.
+    """
     steps_s, ticks = playback.steps_s, len(playback.targets)
     outcome = [(np.empty((ticks, m)), np.empty(ticks)) for _ in solvers]
     prepared = [[solver.prepare(targets) for targets in playback.targets] for solver in solvers]
@@ -133,9 +137,9 @@ def replay(solvers: Sequence[BenchmarkSolver], playback: Playback, m: int) -> li
                 solver, (commands, times) = solvers[k], outcome[k]
                 for tick in range(first, min(first + _TURN_TICKS, ticks)):
                     target, dt = prepared[k][tick], float(steps_s[tick])
-                    begin = time.perf_counter()
+                    begin = time.thread_time()
                     q = solver.solve(target, dt)
-                    times[tick] = time.perf_counter() - begin
+                    times[tick] = time.thread_time() - begin
                     commands[tick] = q
     finally:
         gc.enable()

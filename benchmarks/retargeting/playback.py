@@ -27,7 +27,7 @@ class Playback:
     """What was published, one row a tick, and what the solver was asked.
 
     targets: what the solver got in each tick, the last ones while it held; tracking ``(t,)``: whether the
-    state was TRACKING; tick_s, frame_s: time of one tick and of taking one motion frame in.
+    state was TRACKING; tick_s, frame_s: processor time of one tick and of taking one motion frame in.
     """
 
     model: RobotModel
@@ -99,9 +99,9 @@ def play(model: RobotModel, motion: Motion, parameters: SolverParameters | None 
         now_s = stamp_ns * 1e-9
         retargeter.observe_joints(measured, now_s)
         while next_frame < len(frames) and frames[next_frame].stamp_ns <= stamp_ns:
-            begin = time.perf_counter()
+            begin = time.thread_time()
             retargeter.observe_motion(frames[next_frame], now_s)
-            frame_s.append(time.perf_counter() - begin)
+            frame_s.append(time.thread_time() - begin)
             next_frame += 1
         since_s = (stamp_ns - frames[0].stamp_ns) * 1e-9
         while events and since_s >= events[0][0]:
@@ -119,9 +119,9 @@ def play(model: RobotModel, motion: Motion, parameters: SolverParameters | None 
                 if since_s > asking_until_s:
                     refusals.append(f"{since_s:.2f} s: {error}")
                     asking_until_s = -1.0
-        begin = time.perf_counter()
+        begin = time.thread_time()
         command = retargeter.tick(stamp_ns, now_s)
-        tick_s.append(time.perf_counter() - begin)
+        tick_s.append(time.thread_time() - begin)
         reason = f"{retargeter.state.value}: {retargeter.reason}"
         if not reasons or reasons[-1][1] != reason:
             reasons.append((since_s, reason))

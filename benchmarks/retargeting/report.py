@@ -79,7 +79,7 @@ def draw(file: Path, robots: dict[str, list[dict[str, Any]]]) -> None:
         left.set(
             xscale="log",
             yscale="log",
-            xlabel="solve time, median (µs)",
+            xlabel="solve time, median (µs of the processor)",
             ylabel="wrist error on reachable frames, p95 (mm)",
             title=f"{robot}: time and accuracy",
         )
