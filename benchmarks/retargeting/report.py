@@ -94,7 +94,7 @@ def draw(file: Path, robots: dict[str, list[dict[str, Any]]]) -> None:
             bottom = [a + b for a, b in zip(bottom, counts, strict=True)]
         right.invert_yaxis()
         right.set(xlabel="published commands beyond a limit (% of joints × ticks)", title=f"{robot}: limits")
-        right.legend(loc="lower right")
+        right.legend(loc="upper right")
     figure.tight_layout()
     figure.savefig(file, dpi=110)
     pyplot.close(figure)
