@@ -1,6 +1,7 @@
 # make demo   three recorded repetitions of our robot, with a table and pictures
 # make test   all tests (at most 15 minutes on 2 cores); make soak: what takes longer
 # make lint   ruff and mypy
+# make benchmark  the retargeting against other solvers (ROBOTS="kestrel g1"); see docs/retargeting.md
 # make lock   pin the requirements again (needs Python 3.10 and 3.11)
 #
 # Each target sets itself up in .venv first; the second run finds everything done.
@@ -9,13 +10,15 @@ PYTHON ?= python3
 VENV := .venv
 RECORDINGS ?= recordings
 PYTEST_ARGUMENTS ?=
+ROBOTS ?= kestrel g1
+BENCHMARK_ARGUMENTS ?=
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 export PYTHONNOUSERSITE = 1
 # ROS wheels start Python again with these; a half-set environment from outside would confuse them.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 unexport PYTHONHOME
 
-.PHONY: help demo test soak lint lock prepare-demo prepare-test clean
+.PHONY: help demo test soak benchmark lint lock prepare-demo prepare-test prepare-benchmark clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -26,6 +29,9 @@ prepare-demo:
 prepare-test:
 	@$(PYTHON) setup/prepare.py test
 
+prepare-benchmark:
+	@$(PYTHON) setup/prepare.py benchmark
+
 demo: prepare-demo
 	@$(VENV)/bin/python -m capture_nodes.station robot:=kestrel source:=script episodes:=3 \
 		root:=$(RECORDINGS) pictures:=true
@@ -35,6 +41,11 @@ test: prepare-test
 
 soak: prepare-test
 	@$(VENV)/bin/python -m pytest -m soak $(PYTEST_ARGUMENTS)
+
+benchmark: prepare-benchmark
+	@mkdir -p build
+	@$(VENV)/bin/python -m benchmarks.retargeting --robots $(ROBOTS) --json build/retargeting.json \
+		--figure build/retargeting.png $(BENCHMARK_ARGUMENTS)
 
 lint: prepare-test
 	@$(VENV)/bin/ruff check .

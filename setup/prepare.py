@@ -1,6 +1,6 @@
 """Set up `.venv` for a Makefile target, once: system libraries, Python packages, the checkout itself.
 
-    python3 setup/prepare.py demo|test
+    python3 setup/prepare.py demo|test|benchmark
 
 Needs nothing but Python's standard library. Prints what will be downloaded before it starts, and
 does nothing when the pins have not changed since. Where something of the system is missing it is
@@ -25,7 +25,11 @@ ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements"
 VENV = ROOT / ".venv"
 # Groups of pins each target needs, in order.
-TARGETS = {"demo": ("demo",), "test": ("demo", "robots", "test")}
+TARGETS = {
+    "demo": ("demo",),
+    "test": ("demo", "robots", "test"),
+    "benchmark": ("demo", "robots", "test", "benchmark"),
+}
 OLDEST, NEWEST = (3, 10), (3, 13)
 
 # Debian package and the library files of which one must load.

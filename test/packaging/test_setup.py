@@ -112,7 +112,7 @@ def test_a_venv_of_another_python_is_made_anew(
 
 
 def test_pins_are_exact_and_sizes_are_kept(prepare: ModuleType) -> None:
-    for group in ("demo", "robots", "test"):
+    for group in ("demo", "robots", "test", "benchmark"):
         lines = (ROOT / "requirements" / f"{group}.txt").read_text().splitlines()
         pins = [line for line in lines if line and not line.startswith("#")]
         assert pins and all(

@@ -1,0 +1,1 @@
+"""The retargeting measured against other inverse kinematics; see `docs/retargeting.md`."""
