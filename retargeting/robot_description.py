@@ -387,7 +387,9 @@ class _Reader:
         section.refuse_unknown()
         forward, up = given
         if abs(float(forward @ up)) > 1e-3:
-            section.reader.problem(section.path("up"), f"{up.tolist()} is not across forward {forward.tolist()}")
+            section.reader.problem(
+                section.path("up"), f"{up.tolist()} is not across forward {forward.tolist()}"
+            )
             return BodyAxes()
         return BodyAxes(tuple(forward.tolist()), tuple(up.tolist()))
 

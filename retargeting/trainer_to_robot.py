@@ -141,7 +141,9 @@ class TrainerToRobot:
             raise RetargetingError(f"the trainer's {side} shoulder is not known in this frame")
         offset = (wrist_in_robot[:3] - self.body.shoulders[side]) / self.scale[side]
         turn = quaternion_multiply(heading, quaternion_inverse(self._body_to_root))
-        return np.concatenate([shoulder + rotate(turn, offset), quaternion_multiply(turn, wrist_in_robot[3:])])
+        return np.concatenate(
+            [shoulder + rotate(turn, offset), quaternion_multiply(turn, wrist_in_robot[3:])]
+        )
 
     def transform_trainer_to_robot(self, frame: MotionFrame) -> Array:
         """Pose ``(7,)`` of `trainer` in the robot's root: shoulders on shoulders, headings aligned."""

@@ -43,7 +43,8 @@ def point_near_axes(origins: Sequence[Array], axes: Sequence[Array], weights: Se
         across = weight * (np.eye(3) - np.outer(axis, axis)) + 1e-6 * np.eye(3)
         matrix += across
         right += across @ origin
-    return np.linalg.solve(matrix, right)
+    point: Array = np.asarray(np.linalg.solve(matrix, right), dtype=np.float64)
+    return point
 
 
 def distance_to_axis(point: Array, origin: Array, axis: Array) -> float:

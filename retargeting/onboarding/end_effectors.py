@@ -13,7 +13,7 @@ from retargeting.onboarding.arm_points import axis_point_near, find_elbow, shoul
 from retargeting.onboarding.evidence import Finding
 from retargeting.onboarding.limbs import Limb
 from retargeting.onboarding.name_signs import count
-from retargeting.onboarding.skeleton import Posture, Skeleton, resting, travel
+from retargeting.onboarding.skeleton import Posture, Skeleton, resting, rounded_inside, travel
 
 Array = NDArray[np.float64]
 HandKind = Literal["none", "gripper", "fingers"]
@@ -188,7 +188,8 @@ def _jaws(hand: _Hand) -> tuple[dict[str, tuple[float, float]], bool]:
         spreads = {value: hand.spread({own: value}) for value in hand.samples(own)}
         closed, opened = min(spreads, key=lambda v: spreads[v]), max(spreads, key=lambda v: spreads[v])
         clear &= spreads[opened] - spreads[closed] > 0.005
-        joints[own] = (round(closed, 4), round(opened, 4))
+        entry = hand.skeleton.urdf.joints[own]
+        joints[own] = (rounded_inside(entry, closed), rounded_inside(entry, opened))
     return joints, clear
 
 
@@ -247,7 +248,11 @@ def _fingers(hand: _Hand, names: Mapping[str, str]) -> dict[str, tuple[float, fl
         closed = min(hand.samples(own), key=gap)
         joints[own] = (closed, resting(hand.skeleton.urdf.joints[own]))
         half[own] = closed
-    return {own: (round(joints[own][0], 4), round(joints[own][1], 4)) for own in hand.own}
+    entries = hand.skeleton.urdf.joints
+    return {
+        own: (rounded_inside(entries[own], joints[own][0]), rounded_inside(entries[own], joints[own][1]))
+        for own in hand.own
+    }
 
 
 def _pointing(skeleton: Skeleton, arm: Limb, wrist: Array, ahead: Array) -> tuple[Array, str, bool]:
@@ -334,9 +339,7 @@ def _finger_hand(
 ) -> EndEffector:
     joints = _fingers(hand, names)
     opened = hand.tips({own: ends[1] for own, ends in joints.items()})
-    curling = hand.tips(
-        {own: ends[1] + _CURLING_SHARE * (ends[0] - ends[1]) for own, ends in joints.items()}
-    )
+    curling = hand.tips({own: ends[1] + _CURLING_SHARE * (ends[0] - ends[1]) for own, ends in joints.items()})
     others = [joint for joint in hand.ends if joint not in thumbs] or list(hand.ends)
     ahead = np.mean([opened[joint] for joint in others], axis=0)
     pointing, _, _ = _pointing(hand.skeleton, hand.arm, hand.wrist, ahead)
@@ -365,5 +368,3 @@ def hand_side(effector: EndEffector) -> str:
     left_hand_axis = np.cross(effector.back, effector.pointing)
     along = float(left_hand_axis @ effector.thumb) / max(float(np.linalg.norm(effector.thumb)), 1e-9)
     return "" if abs(along) < 0.1 else "right" if along > 0.0 else "left"
-
-

@@ -257,5 +257,7 @@ def find_facing(skeleton: Skeleton, limbs: Limbs) -> Facing:
     if not agree:
         why += "; but where it faces says the opposite"
     for side in ("left", "right"):
-        findings.append(Finding(f"{arms[side].first} … is the {side} arm", why, agree and (sure or bool(by_name))))
+        findings.append(
+            Finding(f"{arms[side].first} … is the {side} arm", why, agree and (sure or bool(by_name)))
+        )
     return Facing(forward, limbs.up, {side: arms[side] for side in ("left", "right")}, tuple(findings))

@@ -8,16 +8,15 @@ from collections.abc import Iterable, Sequence
 # Parts of words that makers use. Matched in lower case anywhere in a name, because `RARM_ELBOW`,
 # `arml_elb1` and `LeftElbowPitch` share no separator.
 WORDS = {
-    "arm": ("shoulder", "elbow", "forearm", "upperarm", "wrist", "arm", "hand", "palm", "_sho", "_elb", "_wri"),
+    "arm": ("shoulder", "elbow", "wrist", "arm", "hand", "palm", "_sho", "_elb", "_wri"),
     "leg": (
         "hip", "knee", "ankle", "ankel", "leg", "foot", "thigh", "calf", "shank", "toe",
         "haa", "hfe", "kfe", "wheel", "caster",
     ),
     "head": ("head", "neck", "eye", "cervical", "gaze"),
     "sensor": ("camera", "laser", "lidar", "velodyne", "hokuyo", "kinect", "realsense", "d435", "imu"),
-    "finger": ("finger", "thumb", "index", "middle", "ring", "pinky", "little", "gripper", "jaw", "claw", "hand"),
+    "finger": ("finger", "thumb", "gripper", "jaw", "claw", "hand"),
     "jaw": ("gripper", "jaw", "finger", "claw"),
-    "thumb": ("thumb", "thmb", "_th_"),
     "sight": ("camera", "eye", "gaze", "sellion", "zed", "rgbd", "xtion", "kinect", "realsense", "optical"),
 }  # fmt: skip
 # Only `arml`, `handl`, `legr`: an l or r that ends another word says nothing (`wheel`, `finger`).

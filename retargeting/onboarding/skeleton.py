@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +32,16 @@ def middle(joint: Joint) -> float:
     """The middle of the travel; 0 of a joint that turns once around."""
     lower, upper = travel(joint)
     return resting(joint) if upper - lower > 1.9 * np.pi else 0.5 * (lower + upper)
+
+
+def rounded_inside(joint: Joint, value: float) -> float:
+    """A position to four digits, rounded towards the inside where that would leave the limits."""
+    short = round(value, 4)
+    if short > joint.upper:
+        short = math.floor(value * 1e4) / 1e4
+    if short < joint.lower:
+        short = math.ceil(value * 1e4) / 1e4
+    return short
 
 
 @dataclass(frozen=True)
