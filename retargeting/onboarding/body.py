@@ -254,10 +254,11 @@ def _side_by_thumb(skeleton: Skeleton, facing: Facing) -> Facing:
     return replace(facing, arms={thumb: limb}, findings=(*facing.findings[:-1], found))
 
 
-def infer_body(urdf: Urdf) -> Body:
+def infer_body(urdf: Urdf, *, find_posture: bool = True) -> Body:
     """Everything about a robot's body that geometry, topology and names together tell.
 
-    Raises `RetargetingError` where no arm is found.
+    Without `find_posture` (most of the time it takes) the neutral posture is the
+    joints' rest. Raises `RetargetingError` where no arm is found.
     """
     skeleton = build_skeleton(urdf)
     limbs = find_limbs(skeleton)
@@ -266,10 +267,11 @@ def infer_body(urdf: Urdf) -> Body:
     posture: dict[str, float] = {}
     findings = [*limbs.findings, *facing.findings]
     for builder in builders.values():
-        positions, finding = builder.neutral()
-        posture |= positions
+        if find_posture:
+            positions, finding = builder.neutral()
+            posture |= positions
+            findings.append(finding)
         posture |= {own: opened for own, (_, opened) in builder.hand.joints.items() if abs(opened) > 1e-9}
-        findings.append(finding)
     neutral = skeleton.posture(posture)
     arms = {side: builder.build(neutral) for side, builder in builders.items()}
     for side, arm in arms.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import re
 import sys
@@ -41,7 +42,7 @@ def relative_origin(origin: UrdfOrigin, folder: Path) -> UrdfOrigin:
     if origin.package:
         return origin
     file = os.path.relpath(Path(origin.file).resolve(), folder.resolve())
-    return UrdfOrigin("", "", file, "", origin.model_license, origin.upstream)
+    return dataclasses.replace(origin, file=file)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

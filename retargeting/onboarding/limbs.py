@@ -15,11 +15,13 @@ from retargeting.onboarding.name_signs import WORDS, count
 from retargeting.onboarding.skeleton import Skeleton, travel
 
 Array = NDArray[np.float64]
-LimbKind = Literal["arm", "leg", "head", "other"]
+LimbKind = Literal["arm", "leg", "head", "finger", "other"]
 
 # A fork is a hand when all its branches are this short, absolutely (m) and against the limb's own length.
 _LONGEST_FINGER_M, _LONGEST_FINGER_SHARE = 0.35, 0.6
 _FEWEST_JOINTS_BEFORE_A_HAND = 3
+# A limb shorter than this (m) is a finger: onboarding describes robots, not hands alone.
+_SHORTEST_ARM_M = 0.16
 # A branch this much shorter than the limb that it sits on is a part mounted on it.
 _TWIG_SHARE = 0.25
 # Jaws open one way only: the shorter side of their travel is at most this share of the longer.
@@ -150,6 +152,11 @@ def _named_kind(skeleton: Skeleton, limb: Limb) -> Limb:
     """The limb with the kind its names tell, if they do."""
     names = _names(skeleton, limb)
     own = len(skeleton.own(limb.joints))
+    length_m = sum(skeleton.lengths_m[name] for name in limb.joints[1:])
+    # A neck may be as short as a finger.
+    short = own >= 3 and length_m < _SHORTEST_ARM_M and not limb.hand and not count("head", names)
+    if short or 2 * count("digit", names) > len(names):
+        return replace(limb, kind="finger", named=True)
     arm, leg, head = (count(kind, names) for kind in ("arm", "leg", "head"))
     if leg > arm and leg >= head:
         return replace(limb, kind="leg", named=True)
@@ -222,15 +229,16 @@ def find_limbs(skeleton: Skeleton) -> Limbs:
     """Trunk, arms, legs and head. Raises `RetargetingError` where there is no arm."""
     limbs = [_named_kind(skeleton, limb) for limb in _split(skeleton)]
     up, up_finding = _up(skeleton, limbs)
-    if len(limbs) == 1 and limbs[0].kind != "leg" and len(limbs[0].joints) >= 3:
+    if len(limbs) == 1 and limbs[0].kind not in ("leg", "finger") and len(limbs[0].joints) >= 3:
         limbs = [replace(limbs[0], kind="arm")]
     else:
         limbs = _unnamed_kinds(skeleton, limbs, up)
     arms = [limb for limb in limbs if limb.kind == "arm"]
     if not arms:
         listed = "; ".join(f"{limb.kind}: {', '.join(limb.joints)}" for limb in limbs) or "none"
+        hand = "It looks like a hand alone. " if any(limb.kind == "finger" for limb in limbs) else ""
         raise RetargetingError(
-            f"{skeleton.urdf.path}: no arm was found (3 joints or more that are neither leg nor head). "
+            f"{skeleton.urdf.path}: no arm was found (3 joints or more that are neither leg nor head). {hand}"
             f"Limbs: {listed}. If one of them is an arm, write robot.yaml by hand (docs/robots.md)"
         )
     findings = [up_finding]

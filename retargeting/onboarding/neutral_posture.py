@@ -12,7 +12,7 @@ from retargeting.frames import (
     quaternion_from_rotation_matrix,
     rotation_vector_from_quaternion,
 )
-from retargeting.onboarding.skeleton import Posture, Skeleton, resting, rounded_inside, travel
+from retargeting.onboarding.skeleton import Posture, Skeleton, middle, resting, rounded_inside, travel
 
 Array = NDArray[np.float64]
 
@@ -60,20 +60,27 @@ def bring_hand(skeleton: Skeleton, joints: Sequence[str], goal: HandGoal) -> tup
     starts; the best wins,
     or the first good one.
     """
-    ends = np.array([travel(skeleton.urdf.joints[name]) for name in joints])
+    entries = [skeleton.urdf.joints[name] for name in joints]
+    # A posture is not wound up by a turn or more.
+    ends = np.array(
+        [
+            (max(travel(entry)[0], middle(entry) - np.pi), min(travel(entry)[1], middle(entry) + np.pi))
+            for entry in entries
+        ]
+    )
     away = _AWAY_FROM_LIMITS * (ends[:, 1] - ends[:, 0])
     lower, upper = ends[:, 0] + away, ends[:, 1] - away
-    middle = 0.5 * (lower + upper)
+    centre = 0.5 * (lower + upper)
     scale = _MIDDLE_M_RAD / np.maximum(1.0, 0.5 * (upper - lower))
 
     def residual(q: Array) -> Array:
         posture = skeleton.posture(dict(zip(joints, q.tolist(), strict=True)))
-        return np.concatenate([_residual(posture, goal), scale * (q - middle)])
+        return np.concatenate([_residual(posture, goal), scale * (q - centre)])
 
     rng = np.random.default_rng(0)
-    rest = np.array([resting(skeleton.urdf.joints[name]) for name in joints])
-    starts = [np.clip(rest, lower, upper), middle, *rng.uniform(lower, upper, (_STARTS, len(joints)))]
-    best_cost, best = np.inf, middle
+    rest = np.array([resting(entry) for entry in entries])
+    starts = [np.clip(rest, lower, upper), centre, *rng.uniform(lower, upper, (_STARTS, len(joints)))]
+    best_cost, best = np.inf, centre
     for start in starts:
         q = start.copy()
         value = residual(q)

@@ -158,6 +158,9 @@ def draw_body(body: Body, title: str, file: Path, note: str = "") -> None:
         ]
         stacked = np.concatenate(everything)
         box = np.stack([stacked.min(axis=0), stacked.max(axis=0)])
+        # Names need room beside a narrow robot.
+        missing = 0.5 * max(0.0, 0.6 * (box[1, 1] - box[0, 1]) - (box[1, 0] - box[0, 0]))
+        box[:, 0] += np.array([-missing, missing])
         for side, outline in outlines.items():
             cloud = view.flat(reach[side])
             ax.fill(

@@ -116,16 +116,17 @@ def robot_yaml(name: str, body: Body, origin: UrdfOrigin) -> str:
     lines += _reasons(unsure)
     lines.append(f"name: {name}")
     if origin.package:
-        license_text = origin.model_license or origin.package_license
+        license_text = origin.urdf_license or origin.model_license or origin.package_license
         if license_text:
             lines.append(f"license: {_quoted(license_text)}")
         if origin.upstream:
             lines.append(f"maker: {_quoted(origin.upstream)}")
         note = f"The model belongs to the Python package {origin.package}"
         note += f" ({origin.package_license})" if origin.package_license else ""
-        note += "; nothing of it is copied here. The licence above is "
-        note += "the model's own, as its README states it" if origin.model_license else "the package's"
-        note += "." if license_text else " not stated."
+        note += "; nothing of it is copied here."
+        said = [("its URDF", origin.urdf_license), ("the README beside it", origin.model_license)]
+        stated = [f"{where} says {license_}" for where, license_ in said if license_]
+        note += f" Licence: {', '.join(stated)}." if stated else ""
         lines.append(f"comment: {_quoted(note)}")
         lines += ["urdf:", f"  package: {origin.package}", f"  file: {_quoted(origin.file)}"]
     else:

@@ -18,9 +18,12 @@ Array = NDArray[np.float64]
 
 
 def travel(joint: Joint) -> tuple[float, float]:
-    """Lower and upper position (rad, m); an unlimited turning joint turns by half a turn each way."""
+    """Lower and upper position (rad, m); where there is none, half a turn (1 m) each way."""
     far = np.pi if joint.kind != "prismatic" else 1.0
-    return max(joint.lower, -far), min(joint.upper, far)
+    return (
+        joint.lower if math.isfinite(joint.lower) else -far,
+        joint.upper if math.isfinite(joint.upper) else far,
+    )
 
 
 def resting(joint: Joint) -> float:

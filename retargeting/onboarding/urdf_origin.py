@@ -10,18 +10,48 @@ from pathlib import Path
 # A `license:` or `upstream:` line of a README beside the URDF.
 _README_LINE = re.compile(r"^\s*[*_]*(license|licence|upstream)[*_]*\s*:\s*(.+?)\s*$", re.IGNORECASE)
 _LOOK_UP_FOLDERS = 3
+# Licences as people write them, and their SPDX names; the first that is found counts.
+_SPDX = (
+    (r"Apache.{0,40}?(?:Version )?2\.0", "Apache-2.0"),
+    (r"Clear BSD", "BSD-3-Clause-Clear"),
+    (r"Attribution.NonCommercial.NoDeriv\w* 3\.0", "CC-BY-NC-ND-3.0"),
+    (r"Attribution.Share ?Alike 4\.0", "CC-BY-SA-4.0"),
+    (r"CC BY-NC 4\.0", "CC-BY-NC-4.0"),
+    (r"MIT License", "MIT"),
+)
+_LICENSED_UNDER = re.compile(r"licensed under", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class UrdfOrigin:
-    """`package` is empty for a file of one's own; `file` is then a path. Texts are empty where unknown."""
+    """`package` is empty for a file of one's own; `file` is then a path. Texts are empty where unknown.
+
+    `model_license`: what a README beside the URDF states; `urdf_license`: what the URDF itself does.
+    """
 
     package: str
     version: str
     file: str
     package_license: str
     model_license: str
+    urdf_license: str
     upstream: str
+
+
+def spdx(text: str) -> str:
+    """The SPDX name of a licence that a text names, or the text's first line."""
+    flat = " ".join(text.split())
+    for pattern, name in _SPDX:
+        if re.search(pattern, flat[:2000], re.IGNORECASE):
+            return name
+    return flat[:80]
+
+
+def _urdf_license(urdf_file: Path) -> str:
+    """The licence that a comment in the URDF names."""
+    text = urdf_file.read_text(encoding="utf-8", errors="replace")
+    found = _LICENSED_UNDER.search(text)
+    return spdx(text[found.start() : found.start() + 300]) if found else ""
 
 
 def _package_license(metadata: importlib.metadata.PackageMetadata) -> str:
@@ -30,7 +60,7 @@ def _package_license(metadata: importlib.metadata.PackageMetadata) -> str:
     classifiers = [c for c in metadata.get_all("Classifier") or [] if c.startswith("License")]
     if not text and classifiers:
         text = classifiers[0].split("::")[-1]
-    return " ".join(str(text).split())[:120]
+    return spdx(str(text))
 
 
 def _readme(urdf_file: Path) -> dict[str, str]:
@@ -50,6 +80,7 @@ def find_origin(urdf_file: Path) -> UrdfOrigin:
     resolved = urdf_file.resolve()
     readme = _readme(resolved)
     model_license, upstream = readme.get("license", ""), readme.get("upstream", "")
+    urdf_license = _urdf_license(resolved)
     for distribution in importlib.metadata.distributions():
         for entry in distribution.files or []:
             if entry.name != urdf_file.name:
@@ -61,17 +92,17 @@ def find_origin(urdf_file: Path) -> UrdfOrigin:
                     str(entry),
                     _package_license(distribution.metadata) or _license_file(distribution),
                     model_license,
+                    urdf_license,
                     upstream,
                 )
-    return UrdfOrigin("", "", str(urdf_file), "", model_license, upstream)
+    return UrdfOrigin("", "", str(urdf_file), "", model_license, urdf_license, upstream)
 
 
 def _license_file(distribution: importlib.metadata.Distribution) -> str:
-    """The first line with words of the package's licence file."""
+    """What the package's licence file is."""
     for entry in distribution.files or []:
         if entry.name.upper().startswith("LICENSE"):
             path = Path(str(distribution.locate_file(entry)))
             if path.is_file():
-                words = [" ".join(line.split()) for line in path.read_text(errors="replace").splitlines()]
-                return next((line for line in words if len(line) > 3), "")[:120]
+                return spdx(path.read_text(encoding="utf-8", errors="replace"))
     return ""
