@@ -16,7 +16,8 @@ WORDS = {
     "head": ("head", "neck", "eye", "cervical", "gaze"),
     "sensor": ("camera", "laser", "lidar", "velodyne", "hokuyo", "kinect", "realsense", "d435", "imu"),
     "finger": ("finger", "thumb", "gripper", "jaw", "claw", "hand"),
-    "digit": ("finger", "thumb", "index", "middle_", "ring_", "pinky", "little", "metacarp"),
+    # Not `middle` or `ring`: trunks have a middle.
+    "digit": ("finger", "thumb", "index", "pinky", "metacarp"),
     "jaw": ("gripper", "jaw", "finger", "claw"),
     "sight": ("camera", "eye", "gaze", "sellion", "zed", "rgbd", "xtion", "kinect", "realsense", "optical"),
 }  # fmt: skip

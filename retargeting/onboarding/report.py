@@ -57,6 +57,7 @@ class Report:
             lines.append(
                 f"    {motion.name}, {motion.duration_s:.0f} s: {motion.violations} limits broken; {errors}"
             )
+        lines += [f"    beyond its reach or speed: {note}" for note in test.notes]
         lines += [f"    PROBLEM: {problem}" for problem in test.problems] or ["    no problem"]
         return lines
 

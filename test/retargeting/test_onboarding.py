@@ -203,7 +203,7 @@ def test_one_sign_alone_is_not_sure() -> None:
     assert not decide([Vote("a", 4.0, "x"), Vote("b", 2.0, "y")], {"a": 0, "b": 0})[2]
 
 
-@settings(derandomize=True, max_examples=200)
+@settings(derandomize=True, max_examples=200, deadline=None)
 @given(st.lists(st.floats(-3.0, 3.0), min_size=3, max_size=3))
 def test_rpy_is_the_rotation_it_was_read_from(vector: list[float]) -> None:
     rotation = rotation_matrix_from_quaternion(quaternion_from_rotation_vector(vector))
@@ -211,7 +211,7 @@ def test_rpy_is_the_rotation_it_was_read_from(vector: list[float]) -> None:
     np.testing.assert_allclose(again, rotation, atol=1e-7)
 
 
-@settings(derandomize=True, max_examples=200)
+@settings(derandomize=True, max_examples=200, deadline=None)
 @given(st.floats(-3.0, 3.0), st.floats(0.0, 3.0), st.floats(0.0, 1.0))
 def test_rounding_never_leaves_the_limits(lower: float, span: float, share: float) -> None:
     joint = Joint(
@@ -234,3 +234,22 @@ def test_a_skeleton_places_links_as_the_model_does(kestrel_body: Body) -> None:
     poses, posture = model.link_poses(positions), skeleton.posture(positions)
     for link, pose in poses.items():
         np.testing.assert_allclose(posture.link_pose(link)[:3], pose[:3], atol=1e-12)
+
+
+def test_a_hand_alone_is_said_to_be_one(tmp_path: Path) -> None:
+    """Three short chains on a palm, named as fingers are and not named at all."""
+    for stem in ("finger", "joint_"):
+        parts = ['<link name="palm"/>']
+        for k in range(3):
+            before = "palm"
+            for part in range(3):
+                link = f"{stem}{k}{part}_link"
+                parts.append(
+                    f'<link name="{link}"/><joint name="{stem}{k}{part}" type="revolute">'
+                    f'<parent link="{before}"/><child link="{link}"/><axis xyz="0 1 0"/>'
+                    f'<origin xyz="0.04 {0.02 * k if part == 0 else 0} 0"/>'
+                    '<limit lower="0" upper="1.5" effort="1" velocity="1"/></joint>'
+                )
+                before = link
+        with pytest.raises(RetargetingError, match="a hand alone"):
+            body_of(f'<robot name="hand">{"".join(parts)}</robot>', tmp_path)

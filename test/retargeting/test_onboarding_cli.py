@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from capture_nodes.onboard import main
-from retargeting.onboarding.self_test import run_self_test
+from retargeting.onboarding.self_test import MotionResult, run_self_test
 from retargeting.robot_model import load_robot
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,3 +107,21 @@ def test_bad_names_and_motions_end_in_a_sentence(tmp_path: Path, capsys: pytest.
     assert main([str(KESTREL), "--motion", str(missing), "--folder", str(tmp_path)]) == 2
     assert "no.bvh" in capsys.readouterr().err
     assert not (tmp_path / "kestrel").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "error_m", "violations", "problems", "lags"),
+    [
+        ("synthetic", 0.01, 0, 0, 0),
+        ("synthetic", 0.20, 0, 1, 1),
+        ("recorded", 0.20, 0, 0, 1),
+        ("recorded", 0.01, 3, 1, 0),
+    ],
+)
+def test_only_the_synthetic_motion_has_to_be_reached(
+    name: str, error_m: float, violations: int, problems: int, lags: int
+) -> None:
+    result = MotionResult(
+        name, 1.0, 200, "tracking", 0, violations, 0, {"left": error_m}, {"left": error_m}, {"left": 0.0}
+    )
+    assert (len(result.problems), len(result.lags)) == (problems, lags)
