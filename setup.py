@@ -68,6 +68,7 @@ setup(
             "session_node = capture_nodes.session_node:main",
             "station = capture_nodes.station:main",
             "episodes = episodes.cli:main",
+            "onboard = capture_nodes.onboard:main",
         ]
     },
 )

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from retargeting.body_points import FINGERS, SIDES
 from retargeting.errors import InvalidConfiguration, Problem
-from retargeting.frames import pose_from_xyz_rpy
+from retargeting.frames import pose_from_xyz_rpy, quaternion_from_rotation_matrix
 from retargeting.package_paths import PackagePaths
 
 Array = NDArray[np.float64]
@@ -86,6 +86,20 @@ class Finger:
     tip_position: Array
     pad_radius_m: float = 0.008
     base: str = ""
+
+
+@dataclass(frozen=True)
+class BodyAxes:
+    """Where the robot faces and where its up is: unit vectors ``(3,)`` in the root link."""
+
+    forward: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    up: tuple[float, float, float] = (0.0, 0.0, 1.0)
+
+    @property
+    def rotation_body_to_root(self) -> Array:
+        """Turns ``(4,)`` x forward, y left, z up into the axes of the root link."""
+        forward, up = np.array(self.forward), np.array(self.up)
+        return quaternion_from_rotation_matrix(np.stack([forward, np.cross(up, forward), up], axis=1))
 
 
 @dataclass(frozen=True)
@@ -214,6 +228,7 @@ class RobotDescription:
     command_interface: CommandInterface = field(default_factory=CommandInterface)
     text: str = field(repr=False, default="")
     xacro_arguments: dict[str, str] = field(default_factory=dict)
+    axes: BodyAxes = field(default_factory=BodyAxes)
 
     @property
     def camera_rate_hz(self) -> float:
@@ -378,6 +393,7 @@ class _Reader:
             command_interface=self._command_interface(top.section("command_interface")),
             text=text,
             xacro_arguments=xacro_arguments,
+            axes=self._axes(top.section("axes")),
         )
         top.refuse_unknown()
         self._check_names(description)
@@ -433,6 +449,26 @@ class _Reader:
                 )
             return folder, f"({folder})"
         return Path(str(distribution.locate_file(""))), distribution.version
+
+    @staticmethod
+    def _axes(section: _Section) -> BodyAxes:
+        given: list[Array] = []
+        for name in ("forward", "up"):
+            default = getattr(BodyAxes(), name)
+            hint = "a unit vector of the root link is expected"
+            value = section.vector(name, 3, 1.0, hint) if section.raw(name) is not None else default
+            if abs(float(np.linalg.norm(value)) - 1.0) > 1e-3:
+                section.reader.problem(section.path(name), f"{list(value)} is not of length 1; {hint}")
+                value = default
+            given.append(np.array(value))
+        section.refuse_unknown()
+        forward, up = given
+        if abs(float(forward @ up)) > 1e-3:
+            section.reader.problem(
+                section.path("up"), f"{up.tolist()} is not across forward {forward.tolist()}"
+            )
+            return BodyAxes()
+        return BodyAxes(tuple(forward.tolist()), tuple(up.tolist()))
 
     @staticmethod
     def _site(section: _Section) -> Site:

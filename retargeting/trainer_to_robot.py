@@ -91,11 +91,15 @@ class Targets:
 
 
 class TrainerToRobot:
-    """The mapping for one trainer (of known size) and one robot; pure, without memory between frames."""
+    """The mapping for one trainer (of known size) and one robot; pure, without memory between frames.
+
+    The trainer's forward and up become the robot's (`axes` of `robot.yaml`), wherever its root's x points.
+    """
 
     def __init__(self, model: RobotModel, size: TrainerSize, body: RobotBody | None = None) -> None:
         self.body = body or measure_robot(model)
         self.size = size
+        self._body_to_root = model.description.axes.rotation_body_to_root
         self.scale = {
             side: REACH_SHARE * reach / size.arm_m(side) for side, reach in self.body.reach_m.items()
         }
@@ -103,7 +107,7 @@ class TrainerToRobot:
     def targets(self, frame: MotionFrame) -> Targets:
         """The targets of a motion frame; what is not tracked is absent from them."""
         heading = trainer_heading(frame)
-        inverse = quaternion_inverse(heading)
+        inverse = quaternion_multiply(self._body_to_root, quaternion_inverse(heading))
         wrists, elbows = {}, {}
         for side, robot_shoulder in self.body.shoulders.items():
             wrist = frame.poses.get(f"{side}_wrist")
@@ -136,14 +140,15 @@ class TrainerToRobot:
         if shoulder is None or side not in self.scale:
             raise RetargetingError(f"the trainer's {side} shoulder is not known in this frame")
         offset = (wrist_in_robot[:3] - self.body.shoulders[side]) / self.scale[side]
+        turn = quaternion_multiply(heading, quaternion_inverse(self._body_to_root))
         return np.concatenate(
-            [shoulder + rotate(heading, offset), quaternion_multiply(heading, wrist_in_robot[3:])]
+            [shoulder + rotate(turn, offset), quaternion_multiply(turn, wrist_in_robot[3:])]
         )
 
     def transform_trainer_to_robot(self, frame: MotionFrame) -> Array:
         """Pose ``(7,)`` of `trainer` in the robot's root: shoulders on shoulders, headings aligned."""
         heading = trainer_heading(frame)
-        inverse = quaternion_inverse(heading)
+        inverse = quaternion_multiply(self._body_to_root, quaternion_inverse(heading))
         found = {side: shoulder_position(frame, side, heading) for side in self.body.shoulders}
         tracked = {side: shoulder for side, shoulder in found.items() if shoulder is not None}
         if not tracked:

@@ -153,6 +153,7 @@ def test_every_entry_point_is_there() -> None:
         "session_node",
         "station",
         "episodes",
+        "onboard",
     }
     for module in entries.values():
         path = ROOT / Path(*module.split(".")).with_suffix(".py")

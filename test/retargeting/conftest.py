@@ -8,7 +8,8 @@ from retargeting.errors import InvalidConfiguration
 from retargeting.robot_model import RobotModel, load_robot
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ROBOTS = sorted(path.parent.name for path in REPOSITORY.glob("robot_descriptions/*/robot.yaml"))
+# What was described and tuned by hand; all others are `onboard`'s and have tests of their own.
+ROBOTS = ("g1", "kestrel")
 
 
 def robot(name: str) -> RobotModel:
