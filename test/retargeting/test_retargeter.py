@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retargeting.arm_target import ArmState
 from retargeting.errors import InvalidMotion, RetargetingError
 from retargeting.frames import quaternion_from_rotation_vector, quaternion_multiply
 from retargeting.motion_frame import Controls, MotionFrame
@@ -69,19 +70,24 @@ class Loop:
         self.previous: tuple[int, np.ndarray, np.ndarray] | None = None
         self.commands = []
 
-    def run(self, duration_s: float, reach=None, tick_s=lambda: TICK_S, **person_arguments):
+    def run(
+        self, duration_s: float, reach=None, tick_s=lambda: TICK_S, edit=lambda frame: frame, **arguments
+    ):
         end_s = self.now_s + duration_s
         while self.now_s < end_s:
             self.retargeter.observe_joints(self.measured, self.now_s)
             if reach is not None and self.now_s >= self.next_frame_s:
                 self.next_frame_s = max(self.next_frame_s + FRAME_S, self.now_s)
                 wrists = reach(self.now_s) if callable(reach) else reach
-                self.retargeter.observe_motion(
-                    person(wrists, int(self.now_s * 1e9), **person_arguments), self.now_s
-                )
+                frame = edit(person(wrists, int(self.now_s * 1e9), **arguments))
+                self.retargeter.observe_motion(frame, self.now_s)
             self.tick()
             self.now_s += tick_s()
         return self
+
+    def wrist(self, command, site: str) -> np.ndarray:
+        positions = dict(zip(command.joint_names, command.positions.tolist(), strict=True))
+        return self.model.site_pose(site, positions)
 
     def tick(self) -> None:
         command = self.retargeter.tick(int(self.now_s * 1e9), self.now_s)
@@ -163,13 +169,47 @@ def test_stale_motion_brakes_to_a_hold_and_needs_a_new_engage(kestrel: RobotMode
     assert loop.retargeter.state is State.TRACKING
 
 
-def test_a_lost_wrist_holds(kestrel: RobotModel):
+def without(frame: MotionFrame, *points: str) -> MotionFrame:
+    poses = {name: pose for name, pose in frame.poses.items() if name not in points}
+    return MotionFrame(frame.stamp_ns, poses, frame.controls)
+
+
+def test_a_lost_wrist_holds_its_arm_only_and_comes_back_softly(model: RobotModel):
+    loop = engaged(model)
+    swing = lambda t: {side: READY[side] + [0.0, 0.1 * np.sin(4 * t), 0.0] for side in READY}  # noqa: E731
+    loop.run(0.6, swing)
+    loop.run(0.6, swing, edit=lambda frame: without(frame, "left_wrist"))
+    arms = loop.retargeter.arms
+    assert loop.retargeter.state is State.TRACKING
+    assert "left arm holds" in loop.retargeter.reason and "lost" in loop.retargeter.reason
+    assert (arms["left"].state, arms["right"].state) == (ArmState.LOST, ArmState.FOLLOWING)
+    # What holds stands; what does not goes on.
+    recent = loop.commands[-60:]
+    wrists = {
+        side: np.array([loop.wrist(command, f"{side}_wrist")[:3] for command in recent])
+        for side in ("left", "right")
+    }
+    assert np.ptp(wrists["left"], axis=0).max() < 0.01
+    assert np.ptp(wrists["right"], axis=0).max() > 0.05
+    before = len(loop.commands)
+    loop.run(0.1, swing)
+    assert loop.retargeter.state is State.ENGAGING
+    assert "left wrist is tracked again" in loop.retargeter.reason
+    assert arms["right"].state is ArmState.FOLLOWING
+    loop.run(1.5, swing)
+    assert loop.retargeter.state is State.TRACKING
+    targets = np.array([command.targets["left_wrist"][:3] for command in loop.commands[before:]])
+    assert np.linalg.norm(np.diff(targets, axis=0), axis=1).max() < 1.2 * TICK_S
+
+
+def test_both_wrists_lost_for_long_need_a_new_engage(kestrel: RobotModel):
     loop = engaged(kestrel)
-    frame = person(READY, int(loop.now_s * 1e9))
-    poses = {name: pose for name, pose in frame.poses.items() if name != "left_wrist"}
-    loop.retargeter.observe_motion(MotionFrame(frame.stamp_ns, poses), loop.now_s)
+    hide = lambda frame: without(frame, "left_wrist", "right_wrist")  # noqa: E731
+    loop.run(1.0, READY, edit=hide)
+    assert loop.retargeter.state is State.TRACKING
+    loop.run(2.0, READY, edit=hide)
     assert loop.retargeter.state is State.HOLDING
-    assert "left wrist" in loop.retargeter.reason
+    assert "left and right wrist is lost" in loop.retargeter.reason
 
 
 def test_the_emergency_stop_is_latched(kestrel: RobotModel):
@@ -262,8 +302,9 @@ def test_a_turned_hand_is_approached_softly(kestrel: RobotModel):
     loop.retargeter.engage(loop.now_s)
     loop.run(0.01, READY, hand_roll_rad=2.5)
     seconds = float(loop.retargeter.reason.split()[2])
-    start, end = loop.retargeter._approach_from, loop.retargeter._track.newest_poses
-    angle = 2.0 * np.arccos(min(1.0, abs(float(start[0, 3:] @ end[0, 3:]))))
+    start = kestrel.site_pose("left_wrist", kestrel.neutral_positions())[3:]
+    end = loop.retargeter.mapping.targets(person(READY, 1, hand_roll_rad=2.5)).wrists["left"][3:]
+    angle = 2.0 * np.arccos(min(1.0, abs(float(start @ end))))
     assert seconds >= angle / loop.retargeter.parameters.approach_rad_s - 0.01
 
 
