@@ -1,8 +1,9 @@
 """The trainer's motion without the tracker's glitches and jitter, point by point.
 
-Every tracked point goes through `outlier_gate` and then `one_euro`. A sample in doubt is replaced by
-where the last good motion leads, once; a second one in a row stands still. A point that stays in doubt
-for longer than `longest_doubt_s` is not tracked. A point that comes back after `forget_s` starts anew.
+Every tracked point goes through `outlier_gate` and then `one_euro`. An impossible sample is replaced by
+where the last good motion leads, once; a second one in a row, or one that is only unlikely, stands
+still. A point that stays in doubt for longer than `longest_doubt_s` is not tracked. A point that comes back
+after `forget_s` starts anew.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from retargeting.body_points import BODY_POINTS
 from retargeting.errors import RetargetingError
 from retargeting.motion_frame import Controls
 from retargeting.one_euro import smooth_pose
-from retargeting.outlier_gate import DOUBTED, GOOD, JUMPED, judge
+from retargeting.outlier_gate import GOOD, JUMPED, UNLIKELY, judge
 from retargeting.tracked_motion import TrackedMotion
 
 Array = NDArray[np.float64]
@@ -100,10 +101,11 @@ def _filter_points(  # type: ignore[no-untyped-def]
             good[k], raw_velocities[k], since_good, last[k], in_doubt[k], since_last, sample, turn
         )
         verdicts[k] = verdict
-        if verdict == DOUBTED:
+        if verdict >= UNLIKELY:
             if not in_doubt[k]:
                 in_doubt[k], doubt_s[k] = True, now
-                for i in range(3):
+                # What moved too hard may have turned round: then going on would be the wrong way.
+                for i in range(3 if verdict > UNLIKELY else 0):
                     poses[k, i] += since_good * velocities[k, i]
             last[k], last_s[k] = sample, now
             continue
@@ -194,7 +196,7 @@ class InputFilter:
         for k, name in enumerate(names):
             if doubt_s[k] <= self.parameters.longest_doubt_s:
                 poses[name] = out[k]
-            if verdicts[k] == DOUBTED:
+            if verdicts[k] >= UNLIKELY:
                 doubted.append(name)
             elif verdicts[k] == JUMPED:
                 jumped.append(name)

@@ -14,7 +14,7 @@ import numpy as np
 
 from retargeting.one_euro import turn_between
 
-GOOD, DOUBTED, JUMPED = 0, 1, 2
+GOOD, JUMPED, UNLIKELY, IMPOSSIBLE = 0, 1, 2, 3
 
 # Noise of a sample, before anything has moved.
 _SLACK_M, _SLACK_RAD = 0.01, 0.1
@@ -22,6 +22,8 @@ _SLACK_M, _SLACK_RAD = 0.01, 0.1
 # not accelerated by more than about 100 m/s².
 _FASTEST_M_S, _FASTEST_RAD_S = 6.0, 30.0
 _HARDEST_M_S2 = 200.0
+# After this long, samples that are in doubt have lost the point, and any place would be near enough.
+_LONGEST_GLITCH_S = 0.05
 
 
 @numba.njit(cache=True)
@@ -38,22 +40,22 @@ def reachable(a, b, dt, turn):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def judge(good, velocity, since_good, doubted, in_doubt, since_doubted, sample, turn):  # type: ignore[no-untyped-def]
-    """GOOD, DOUBTED or JUMPED for `sample` ``(7,)``.
+    """GOOD, JUMPED, or in doubt for `sample` ``(7,)``: UNLIKELY (too hard a motion) or IMPOSSIBLE (too fast).
 
     good ``(7,)``: the last good sample, since_good (s) ago, moving at velocity ``(3,)`` (m/s) then;
     doubted ``(7,)``: the sample in doubt after it, where in_doubt, since_doubted (s) ago; turn: scratch.
     """
     if in_doubt:
-        if reachable(good, sample, since_good, turn):
+        if reachable(good, sample, min(since_good, _LONGEST_GLITCH_S), turn):
             return GOOD
         if reachable(doubted, sample, since_doubted, turn):
             return JUMPED
-        return DOUBTED
+        return IMPOSSIBLE
     if not reachable(good, sample, since_good, turn):
-        return DOUBTED
+        return IMPOSSIBLE
     beside = 0.0
     for i in range(3):
         beside += (sample[i] - good[i] - velocity[i] * since_good) ** 2
     if np.sqrt(beside) > _SLACK_M + _HARDEST_M_S2 * since_good * since_good:
-        return DOUBTED
+        return UNLIKELY
     return GOOD

@@ -47,6 +47,8 @@ from retargeting.trainer_to_robot import Targets, TrainerToRobot, measure_robot
 Array = NDArray[np.float64]
 
 _HEAD_ROW = 2
+# Nobody feels a rumble of less than some ticks.
+_STOPS_EVERY = 4
 
 
 class State(Enum):
@@ -107,6 +109,7 @@ class Retargeter:
         self._seen_ns = dict.fromkeys(self._sides, 0)
         self._recentre_wanted = False
         self._last_stamp_ns: int | None = None
+        self._stopped: dict[str, tuple[ArmStop, ...]] = {}
         self._openings = np.ones(len(SIDES))
         self._poses, self._directions = np.zeros((3, 7)), np.zeros((2, 3))
 
@@ -411,9 +414,10 @@ class Retargeter:
         if self._has_head:
             # Only the head's direction is asked for; its place is where the neck puts it.
             targets["head"] = self._poses[_HEAD_ROW].copy()
-        m = self.model.body_count
-        reached, turned = self.solver.layout.site_poses(self.solver.goal[:m])
-        return step, targets, self._stops.of(self.solver.goal, reached, turned, self._poses)
+        if self.ticks % _STOPS_EVERY == 0:
+            reached, turned = self.solver.layout.site_poses(self.solver.goal[: self.model.body_count])
+            self._stopped = self._stops.of(self.solver.goal, reached, turned, self._poses)
+        return step, targets, self._stopped
 
     def _settle(self) -> None:
         """The state of the whole, from those of the arms."""

@@ -70,9 +70,7 @@ class Loop:
         self.previous: tuple[int, np.ndarray, np.ndarray] | None = None
         self.commands = []
 
-    def run(
-        self, duration_s: float, reach=None, tick_s=lambda: TICK_S, edit=lambda frame: frame, **arguments
-    ):
+    def run(self, duration_s: float, reach=None, tick_s=lambda: TICK_S, edit=lambda f: f, **arguments):
         end_s = self.now_s + duration_s
         while self.now_s < end_s:
             self.retargeter.observe_joints(self.measured, self.now_s)
