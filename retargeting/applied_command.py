@@ -36,8 +36,8 @@ class AppliedCommand:
     positions, velocities ``(n,)`` in the order of `joint_names` (rad, rad/s; prismatic m, m/s);
     targets: pose ``(7,)`` per site in the robot's root, as the solver was asked;
     cause_stamp_ns: stamp of the newest motion frame it follows, None while standing still; motion_age_s: how
-    long before the command the motion was that the targets show, smoothing and the way between frames
-    counted; clipped: joints whose velocity or acceleration limit or range shaped the motion; stops: per
+    long before the command the motion was that the wrists' places in `targets` show, smoothing and the
+    way between frames counted; clipped: joints whose limits shaped the motion; stops: per
     side what keeps the wrist from its target, worth a rumble.
     """
 

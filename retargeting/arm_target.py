@@ -80,12 +80,12 @@ class ArmTarget:
         """Drop the offset: the trainer's pose is taken as it is."""
         self._shift, self._turn = _NO_SHIFT, _NO_TURN
 
-    def approach(self, start: Array, direction: Array, now_s: float, duration_s: float, reason: str) -> None:
+    def approach(self, start: Array, direction: Array, now_s: float, duration_s: float) -> None:
         """Leave `start` ``(7,)`` and the elbow's `direction` ``(3,)``; arrive after `duration_s`."""
         self.pose, self.direction = start.copy(), direction.copy()
         self._start, self._start_direction = start.copy(), direction.copy()
         self._start_s, self._duration_s = now_s, duration_s
-        self.state, self.reason = ArmState.APPROACHING, reason
+        self.state, self.reason = ArmState.APPROACHING, ""
 
     def wanted(self, pose: Array) -> Array:
         """`pose` ``(7,)`` of the trainer's, with the clutch's offset."""

@@ -67,14 +67,15 @@ class InputFilterParameters:
 class FilteredMotion:
     """A motion frame after the filter.
 
-    delays_s: by how much smoothing delays each point at its present speed; doubted: points whose
-    sample of this frame was not believed; jumped: points whose tracking went elsewhere for good.
+    delays_s: by how much smoothing delays position and rotation of each point at their present speed;
+    doubted: points whose sample of this frame was not believed; jumped: points whose tracking went
+    elsewhere for good.
     """
 
     stamp_ns: int
     poses: Mapping[str, Array]
     controls: Controls
-    delays_s: Mapping[str, float]
+    delays_s: Mapping[str, tuple[float, float]]
     doubted: tuple[str, ...]
     jumped: tuple[str, ...]
 
@@ -89,7 +90,7 @@ def _filter_points(  # type: ignore[no-untyped-def]
     coefficients = parameters[1:3]
     for k in points:
         sample = samples[k]
-        verdicts[k], delays[k] = GOOD, 0.0
+        verdicts[k], delays[k, :] = GOOD, 0.0
         if not known[k] or now - last_s[k] > parameters[5]:
             known[k], in_doubt[k] = True, False
             good[k], last[k], poses[k] = sample, sample, sample
@@ -116,7 +117,7 @@ def _filter_points(  # type: ignore[no-untyped-def]
         if verdict == JUMPED:
             poses[k], velocities[k, :] = sample, 0.0
         else:
-            delays[k] = smooth_pose(
+            delays[k, 0], delays[k, 1] = smooth_pose(
                 poses[k],
                 velocities[k],
                 before,
@@ -153,7 +154,7 @@ class InputFilter:
         self._good, self._last, self._poses = (np.zeros((_COUNT, 7)) for _ in range(3))
         self._good_s, self._last_s, self._doubt_s = (np.zeros(_COUNT) for _ in range(3))
         self._velocities, self._raw_velocities = np.zeros((_COUNT, 6)), np.zeros((_COUNT, 3))
-        self._verdicts, self._delays_s = np.zeros(_COUNT, dtype=np.int64), np.zeros(_COUNT)
+        self._verdicts, self._delays_s = np.zeros(_COUNT, dtype=np.int64), np.zeros((_COUNT, 2))
         self._origin_ns: int | None = None
         self._newest_s = -math.inf
         self.doubted_samples = 0
@@ -206,7 +207,7 @@ class InputFilter:
             frame.stamp_ns,
             poses,
             frame.controls,
-            {name: delay for name, delay in zip(names, delays, strict=True) if name in poses},
+            {name: (delay[0], delay[1]) for name, delay in zip(names, delays, strict=True) if name in poses},
             tuple(doubted),
             tuple(jumped),
         )

@@ -57,11 +57,11 @@ def turn_by(q, turn, factor):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def smooth_pose(pose, velocity, before, sample, dt, minimum, coefficients, derivative_cutoff, turn):  # type: ignore[no-untyped-def]
-    """Bring `pose` ``(7,)`` nearer to `sample` ``(7,)`` in place; the lag (s) at constant speed.
+    """Bring `pose` ``(7,)`` nearer to `sample` ``(7,)`` in place; the lags (s) at constant speed.
 
     velocity ``(6,)``: low-passed linear and angular velocity, updated by what moved in dt (s) since the
     sample `before` ``(7,)``; minimum (Hz), coefficients ``(2,)`` (Hz per m/s, Hz per rad/s); turn
-    ``(3,)``: scratch. The lag is the larger one of position and rotation.
+    ``(3,)``: scratch. The lags are those of position and rotation.
     """
     turn_between(before[3:], sample[3:], turn)
     share = low_pass_share(derivative_cutoff, dt)
@@ -82,5 +82,4 @@ def smooth_pose(pose, velocity, before, sample, dt, minimum, coefficients, deriv
         pose[i] += linear_share * (sample[i] - pose[i])
     turn_between(pose[3:], sample[3:], turn)
     turn_by(pose[3:], turn, angular_share)
-    slower = min(linear_share, angular_share)
-    return (1.0 - slower) / slower * dt
+    return (1.0 - linear_share) / linear_share * dt, (1.0 - angular_share) / angular_share * dt

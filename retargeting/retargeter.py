@@ -27,26 +27,23 @@ from retargeting.applied_command import ArmStop
 from retargeting.arm_stops import ArmStops
 from retargeting.arm_target import ArmState, ArmTarget, angle_between
 from retargeting.body_points import SIDES
+from retargeting.body_targets import BodyTargets
 from retargeting.deadman import Deadman
 from retargeting.errors import RetargetingError
 from retargeting.gripper_opening import GripperOpening, HandGoals
-from retargeting.input_filter import FilteredMotion, InputFilter
 from retargeting.input_watch import InputWatch
 from retargeting.motion_frame import MotionFrame
-from retargeting.pose_blend import split_poses
 from retargeting.retargeter_parameters import EngageMode
 from retargeting.retargeter_parameters import RetargeterParameters as RetargeterParameters
 from retargeting.robot_model import RobotModel
-from retargeting.robot_posture import RobotPosture, posture_at_rest, robot_posture
-from retargeting.solver import Solver, SolverParameters, SolverTargets, Step
-from retargeting.target_track import TargetTrack
-from retargeting.trainer_place import TrainerPlacer
-from retargeting.trainer_size import TrainerSize, TrainerSizeEstimator
+from retargeting.robot_posture import posture_at_rest, robot_posture
+from retargeting.solver import Solver, SolverParameters, Step
+from retargeting.trainer_reader import TrainerReader
+from retargeting.trainer_size import TrainerSize
 from retargeting.trainer_to_robot import Targets, TrainerToRobot, measure_robot
 
 Array = NDArray[np.float64]
 
-_HEAD_ROW = 2
 # Nobody feels a rumble of less than some ticks.
 _STOPS_EVERY = 4
 
@@ -86,37 +83,23 @@ class Retargeter:
         self.forced_exceptions = 0
         self.ticks = 0
         self.late_ticks = 0
-        self.mapping: TrainerToRobot | None = None
         self.transform_trainer_to_robot: Array | None = None
-        self.input_filter = InputFilter(self.parameters.input_filter)
+        body = measure_robot(model)
+        self.arms = {side: ArmTarget() for side in SIDES if side in body.shoulders}
+        self.trainer = TrainerReader(model, body, self.parameters, size)
         self.deadman = Deadman(self.parameters.deadman)
-        self._body = measure_robot(model)
-        self._sides = tuple(side for side in SIDES if side in self._body.shoulders)
-        self._has_head = bool(model.description.chains["head"])
-        self.arms = {side: ArmTarget() for side in self._sides}
-        self._head = ArmTarget()
+        self._targets: BodyTargets | None = None
         self._hands = hands or GripperOpening(model)
-        self._stops = ArmStops(model, self._body)
+        self._stops = ArmStops(model, body)
+        self._stopped: dict[str, tuple[ArmStop, ...]] = {}
         self._watch = InputWatch(model, self.parameters)
-        self._placer = TrainerPlacer()
-        self._estimator = TrainerSizeEstimator(self.parameters.size_frames)
-        if size is not None:
-            self._use_size(size)
-            self._estimator = TrainerSizeEstimator(size=size, frozen=True)
-        self._track: TargetTrack | None = None
-        self._motion: FilteredMotion | None = None
-        self._newest: Targets | None = None
-        self._seen_ns = dict.fromkeys(self._sides, 0)
         self._recentre_wanted = False
         self._last_stamp_ns: int | None = None
-        self._stopped: dict[str, tuple[ArmStop, ...]] = {}
-        self._openings = np.ones(len(SIDES))
-        self._poses, self._directions = np.zeros((3, 7)), np.zeros((2, 3))
 
     @property
-    def size(self) -> TrainerSize | None:
-        """The trainer's size as far as it is known; it is frozen when the trainer engages."""
-        return None if self.mapping is None else self.mapping.size
+    def mapping(self) -> TrainerToRobot | None:
+        """How the trainer is mapped to the robot; None until the trainer is measured."""
+        return self.trainer.mapping
 
     # ---- what comes in
 
@@ -125,66 +108,46 @@ class Retargeter:
 
         Raises `RetargetingError` where the trainer's size makes no sense.
         """
-        gap_s = 0.0
-        if self._motion is not None:
-            gap_s = (frame.stamp_ns - self._motion.stamp_ns) * 1e-9
-            if gap_s <= 0.0:
-                return
-        motion = self.input_filter.filter(frame)
-        self._motion = motion
-        self._watch.saw_motion(now_s)
-        if not self._estimator.frozen:
-            size = self._estimator.observe(motion)
-            if size is not None and size is not self.size:
-                self._use_size(size)
-        if self.mapping is None:
+        gap_s = self.trainer.observe(frame)
+        if gap_s is None:
             return
-        place = self._placer.place(motion, self.mapping.size)
-        targets = self.mapping.targets(motion, place)
-        self._newest = targets
-        for side in targets.wrists:
-            self._seen_ns[side] = motion.stamp_ns
+        self._watch.saw_motion(now_s)
+        motion, targets = self.trainer.motion, self.trainer.targets
+        if motion is None or targets is None:
+            return
         change = self.deadman.observe(motion, frozenset(targets.wrists), now_s)
-        if self.state in MOVING_STATES and self._track is not None:
-            self._follow_changes(self._track, targets, change.let_go, gap_s, now_s)
-            self._track.add(targets, motion.stamp_ns, now_s)
-            following = frozenset(side for side, arm in self.arms.items() if not arm.holds)
-            self._hands.observe(motion, following)
+        if self.state in MOVING_STATES and self._targets is not None:
+            for side in change.let_go:
+                if side in self.arms and self.arms[side].state is not ArmState.RELEASED:
+                    self._rest(self._targets, side, ArmState.RELEASED, "its deadman was let go")
+            self._follow_changes(self._targets, targets, gap_s, now_s)
+            self._targets.track.add(targets, motion.stamp_ns, now_s)
+            self._hands.observe(motion, frozenset(self._targets.following()))
         pressed = tuple(side for side in change.pressed if side in self.arms)
         if pressed and self.refusal(now_s, pressed) is None:
             self.engage(now_s, pressed)
 
-    def _use_size(self, size: TrainerSize) -> None:
-        self.mapping = TrainerToRobot(self.model, size, self._body, self.parameters.mapping)
-
-    def _follow_changes(
-        self, track: TargetTrack, targets: Targets, let_go: tuple[str, ...], gap_s: float, now_s: float
-    ) -> None:
-        """What a new frame changes of who holds and who approaches."""
-        for side in let_go:
-            if side in self.arms and self.arms[side].state is not ArmState.RELEASED:
-                self._rest(side, ArmState.RELEASED, "its deadman was let go")
+    def _follow_changes(self, body: BodyTargets, targets: Targets, gap_s: float, now_s: float) -> None:
+        """Lead arms softly to where a new frame wants them other than by going on."""
         reasons = []
-        for side in self._sides:
-            arm, wrist = self.arms[side], targets.wrists.get(side)
-            if wrist is None or arm.state is ArmState.RELEASED:
+        for side, wrist in targets.wrists.items():
+            arm = self.arms[side]
+            if arm.state is ArmState.RELEASED:
                 continue
-            why = ""
             if self._recentre_wanted:
-                arm.part()
                 why = "re-centred"
             elif arm.state is ArmState.LOST:
                 why = f"the {side} wrist is tracked again"
             else:
-                why = self._jump(side, wrist, track.newest_poses[SIDES.index(side)], gap_s)
-            if why:
+                why = self._jump(side, wrist, body.track.newest_poses[SIDES.index(side)], gap_s)
+            if why and why not in reasons:
                 reasons.append(why)
+            if why:
                 absolute = self._recentre_wanted or self.engage_mode is EngageMode.ABSOLUTE
-                self._approach(side, targets, now_s, absolute=absolute)
+                body.approach(side, targets, now_s, absolute=absolute)
         if reasons:
-            if targets.head_rotation is not None:
-                self._approach_head(targets.head_rotation, self._head.pose, now_s)
-            self._say_approaching(now_s, f"{' and '.join(reasons)}; ")
+            body.approach_head(targets, now_s)
+            self._say_approaching(body, now_s, f"{' and '.join(reasons)}; ")
         self._recentre_wanted = False
 
     def _jump(self, side: str, pose: Array, last: Array, gap_s: float) -> str:
@@ -219,18 +182,18 @@ class Retargeter:
             return "the emergency stop is set; reset it first"
         if (reason := self._watch.refusal(now_s)) is not None:
             return reason
-        if self._newest is None:
+        if self.trainer.targets is None:
             return "the trainer is still being measured (arms or head must be tracked)"
         wanted = self._engageable(sides)
         if not wanted:
             return f"no deadman is held ({self.deadman.mode.value})"
-        missing = [side for side in wanted if side not in self._newest.wrists]
+        missing = [side for side in wanted if side not in self.trainer.targets.wrists]
         if missing:
             return f"the {' and '.join(missing)} wrist is not tracked"
         return None
 
     def _engageable(self, sides: Iterable[str] | None) -> tuple[str, ...]:
-        asked = self._sides if sides is None else tuple(sides)
+        asked = self.arms if sides is None else sides
         return tuple(side for side in asked if side in self.arms and self.deadman.held[side])
 
     def engage(self, now_s: float, sides: Iterable[str] | None = None) -> None:
@@ -240,73 +203,41 @@ class Retargeter:
         """
         sides = None if sides is None else tuple(sides)
         reason = self.refusal(now_s, sides)
-        targets, measured = self._newest, self._watch.measured
-        if reason is not None or targets is None or measured is None or self._motion is None:
+        targets, measured = self.trainer.targets, self._watch.measured
+        if reason is not None or targets is None or measured is None:
             raise RetargetingError(f"cannot engage: {reason}")
-        joining = self._engageable(sides)
-        if self.state in MOVING_STATES:
-            joining = tuple(side for side in joining if self.arms[side].state is ArmState.RELEASED)
-        else:
-            self._start(measured, self._motion, targets, now_s)
+        body = self._targets
+        if self.state not in MOVING_STATES or body is None:
+            body = self._targets = self._start(measured, targets, now_s)
+        joining = [side for side in self._engageable(sides) if self.arms[side].state is ArmState.RELEASED]
         for side in joining:
-            self._approach(side, targets, now_s, absolute=self.engage_mode is EngageMode.ABSOLUTE)
+            body.approach(side, targets, now_s, absolute=self.engage_mode is EngageMode.ABSOLUTE)
         if joining:
-            self._say_approaching(now_s)
+            self._say_approaching(body, now_s)
 
-    def _start(self, measured: Array, motion: FilteredMotion, targets: Targets, now_s: float) -> None:
+    def _start(self, measured: Array, targets: Targets, now_s: float) -> BodyTargets:
         """Let the commands begin, or go on, with every arm holding where it is measured."""
         if self.state is State.IDLE:
             self.forced_exceptions += self.solver.start_from(measured)
         else:
             # Commands are flowing: they may not step to the measured joints, but the search starts there.
             self.solver.reset_goal(measured)
-        start = robot_posture(self.solver.layout, measured[: self.model.body_count])
-        self._openings[:] = [targets.openings.get(side, 1.0) for side in SIDES]
-        self._track = TargetTrack(start.poses, self._openings)
-        self._track.add(targets, motion.stamp_ns, now_s)
-        self._track.skip_to_newest()
-        for k, side in enumerate(SIDES):
-            if side in self.arms:
-                self.arms[side].hold(start.poses[k], start.directions[k], ArmState.RELEASED, "not engaged")
-        self._poses[:], self._directions[:] = start.poses, start.directions
-        self._head.hold(start.poses[_HEAD_ROW], np.zeros(3), ArmState.RELEASED, "")
-        if targets.head_rotation is not None:
-            self._approach_head(targets.head_rotation, start.poses[_HEAD_ROW], now_s)
-        self._estimator.freeze()
-        if self.mapping is not None:
-            place = self._placer.place(motion, self.mapping.size)
-            self.transform_trainer_to_robot = self.mapping.transform_trainer_to_robot(motion, place)
+        self.trainer.freeze_size()
+        self.transform_trainer_to_robot = self.trainer.transform_trainer_to_robot()
         self._watch.engaged()
+        self._recentre_wanted = False
+        start = robot_posture(self.solver.layout, measured[: self.model.body_count])
+        has_head = bool(self.model.description.chains["head"])
+        stamp_ns = 0 if self.trainer.motion is None else self.trainer.motion.stamp_ns
+        return BodyTargets(self.arms, has_head, self.parameters, start, targets, stamp_ns, now_s)
 
-    def _approach(self, side: str, targets: Targets, now_s: float, *, absolute: bool) -> None:
-        """Lead an arm softly from the pose it was asked for last to where the trainer's wrist wants it."""
-        arm, wrist = self.arms[side], targets.wrists[side]
-        if absolute:
-            arm.part()
-        else:
-            arm.join(wrist, arm.pose)
-        limits, wanted = self.parameters, arm.wanted(wrist)
-        # A smoothstep's peak speed is 1.5 times its average.
-        duration_s = max(
-            limits.shortest_approach_s,
-            float(np.linalg.norm(wanted[:3] - arm.pose[:3])) / limits.approach_m_s,
-            angle_between(wanted[3:], arm.pose[3:]) / limits.approach_rad_s,
-        )
-        arm.approach(arm.pose, arm.direction, now_s, duration_s, "")
-
-    def _approach_head(self, rotation: Array, start: Array, now_s: float) -> None:
-        angle_rad = angle_between(rotation, start[3:]) if self._has_head else 0.0
-        duration_s = max(self.parameters.shortest_approach_s, angle_rad / self.parameters.approach_rad_s)
-        self._head.approach(start, np.zeros(3), now_s, duration_s, "")
-
-    def _say_approaching(self, now_s: float, why: str = "") -> None:
-        parts = [part for part in (*self.arms.values(), self._head) if part.state is ArmState.APPROACHING]
-        longest_s = max(part.until_s - now_s for part in parts)
+    def _say_approaching(self, body: BodyTargets, now_s: float, why: str = "") -> None:
+        longest_s = (body.approaching_until_s or now_s) - now_s
         self._change(State.ENGAGING, f"{why}approaching over {longest_s:.2f} s")
 
     def recentre(self) -> None:
         """Take where the trainer faces now as straight ahead and drop the clutch's offsets; softly."""
-        self._placer.recentre()
+        self.trainer.recentre()
         self._recentre_wanted = self.state in MOVING_STATES
 
     def set_engage_mode(self, mode: EngageMode) -> None:
@@ -361,21 +292,23 @@ class Retargeter:
             fault = self._watch.fault(self.solver.q, now_s)
             if fault is not None:
                 self._hold(fault)
-            else:
-                self._watch_arms()
+            elif self._targets is not None:
+                self._watch_arms(self._targets)
         step: Step | None = None
         targets: dict[str, Array] = {}
-        stops: dict[str, tuple[ArmStop, ...]] = {}
         cause: int | None = None
         age_s: float | None = None
-        if self.state in MOVING_STATES and self._track is not None and self._motion is not None:
+        body = self._targets
+        if self.state in MOVING_STATES and body is not None and self.trainer.motion is not None:
             try:
-                step, targets, stops = self._follow(self._track, now_s, dt)
-                cause = self._motion.stamp_ns
-                age_s = (stamp_ns - self._track.shown_ns) * 1e-9 + self._smoothing_delay_s(self._motion)
+                step = self._follow(body, now_s, dt)
+                targets, cause = body.by_site(), self.trainer.motion.stamp_ns
+                age_s = (stamp_ns - body.track.shown_ns) * 1e-9
+                age_s += self.trainer.smoothing_delay_s(body.following())
             except RetargetingError as error:
                 self._hold(str(error))
         if step is None:
+            self._stopped = {}
             step = self.solver.brake(dt)
         self.forced_exceptions += step.forced_exceptions
         self._last_stamp_ns = stamp_ns
@@ -388,80 +321,37 @@ class Retargeter:
             cause,
             step.clipped,
             age_s,
-            stops,
+            self._stopped,
         )
 
-    def _follow(
-        self, track: TargetTrack, now_s: float, dt: float
-    ) -> tuple[Step, dict[str, Array], dict[str, tuple[ArmStop, ...]]]:
-        track.move_to(now_s)
-        for k, side in enumerate(SIDES):
-            arm = self.arms.get(side)
-            if arm is None:
-                continue
-            arm.move_to(now_s, track.poses[k], track.directions[k])
-            self._poses[k], self._directions[k] = arm.pose, arm.direction
-            if not arm.holds:
-                self._openings[k] = track.openings[k]
-        self._head.move_to(now_s, track.poses[_HEAD_ROW], self._head.direction)
-        self._poses[_HEAD_ROW] = self._head.pose
-        self._settle()
-        positions, rotations = np.empty((3, 3)), np.empty((3, 3, 3))
-        split_poses(self._poses, positions, rotations)
-        wanted = SolverTargets(positions, rotations, self._directions.copy())
-        step = self.solver.follow(wanted, self._hands.positions(self._openings), dt)
-        targets = {f"{side}_wrist": self._poses[SIDES.index(side)].copy() for side in self._sides}
-        if self._has_head:
-            # Only the head's direction is asked for; its place is where the neck puts it.
-            targets["head"] = self._poses[_HEAD_ROW].copy()
+    def _follow(self, body: BodyTargets, now_s: float, dt: float) -> Step:
+        body.move_to(now_s)
+        if body.approaching_until_s is None:
+            holding = [f"the {side} arm holds: {arm.reason}" for side, arm in self.arms.items() if arm.holds]
+            self._change(State.TRACKING, "; ".join(["engaged", *holding]))
+        step = self.solver.follow(body.for_solver(), self._hands.positions(body.openings), dt)
         if self.ticks % _STOPS_EVERY == 0:
-            reached, turned = self.solver.layout.site_poses(self.solver.goal[: self.model.body_count])
-            self._stopped = self._stops.of(self.solver.goal, reached, turned, self._poses)
-        return step, targets, self._stopped
+            goal = self.solver.goal
+            reached, turned = self.solver.layout.site_poses(goal[: self.model.body_count])
+            self._stopped = self._stops.of(goal, reached, turned, body.poses)
+        return step
 
-    def _settle(self) -> None:
-        """The state of the whole, from those of the arms."""
-        parts = (*self.arms.values(), self._head)
-        if any(part.state is ArmState.APPROACHING for part in parts):
-            return
-        holding = [f"the {side} arm holds: {arm.reason}" for side, arm in self.arms.items() if arm.holds]
-        self._change(State.TRACKING, "; ".join(["engaged", *holding]))
-
-    def _watch_arms(self) -> None:
+    def _watch_arms(self, body: BodyTargets) -> None:
         """Bring arms to rest whose wrists are lost, and hold where none is left."""
-        if self._motion is None:
-            return
-        lost_ns = self.parameters.lost_s * 1e9
-        gone_ns = {side: self._motion.stamp_ns - seen_ns for side, seen_ns in self._seen_ns.items()}
-        for side, arm in self.arms.items():
-            if not arm.holds and gone_ns[side] > lost_ns:
-                self._rest(side, ArmState.LOST, f"tracking of the {side} wrist is lost")
-        if not all(arm.holds for arm in self.arms.values()):
+        for side in body.following():
+            if self.trainer.unseen_s(side) > self.parameters.lost_s:
+                self._rest(body, side, ArmState.LOST, f"tracking of the {side} wrist is lost")
+        if body.following():
             return
         lost = [side for side, arm in self.arms.items() if arm.state is ArmState.LOST]
         if not lost:
             self._hold("released: no deadman is held")
-        elif min(gone_ns[side] for side in lost) > self.parameters.reacquire_s * 1e9:
+        elif min(self.trainer.unseen_s(side) for side in lost) > self.parameters.reacquire_s:
             self._hold(f"tracking of the {' and '.join(lost)} wrist is lost")
 
-    def _rest(self, side: str, state: ArmState, reason: str) -> None:
+    def _rest(self, body: BodyTargets, side: str, state: ArmState, reason: str) -> None:
         """Let an arm hold where it comes to rest when it brakes."""
-        rest, k = self._rest_posture(), SIDES.index(side)
-        self.arms[side].hold(rest.poses[k], rest.directions[k], state, reason)
-
-    def _rest_posture(self) -> RobotPosture:
         model, m = self.model, self.model.body_count
-        return posture_at_rest(
-            self.solver.layout,
-            self.solver.q[:m],
-            self.solver.v[:m],
-            model.acceleration[:m],
-            model.lower[:m],
-            model.upper[:m],
-        )
-
-    def _smoothing_delay_s(self, motion: FilteredMotion) -> float:
-        delays = [
-            motion.delays_s.get(f"{side}_wrist", 0.0) for side, arm in self.arms.items() if not arm.holds
-        ]
-        return max(delays, default=0.0)
+        q, v, acceleration = self.solver.q[:m], self.solver.v[:m], model.acceleration[:m]
+        rest = posture_at_rest(self.solver.layout, q, v, acceleration, model.lower[:m], model.upper[:m])
+        body.rest(side, rest, state, reason)
