@@ -74,7 +74,7 @@ class BodyTargets:
         arm.approach(arm.pose, arm.direction, now_s, duration_s)
 
     def approach_head(self, targets: Targets, now_s: float) -> None:
-        """Lead the head softly from how it was asked to look last to how the trainer's looks, if that is known."""
+        """Lead the head softly from where it was asked to look last to where the trainer looks, if known."""
         if targets.head_rotation is None:
             return
         head, limits = self._head, self._parameters

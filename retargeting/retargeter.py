@@ -129,7 +129,8 @@ class Retargeter:
 
     def _follow_changes(self, body: BodyTargets, targets: Targets, gap_s: float, now_s: float) -> None:
         """Lead arms softly to where a new frame wants them other than by going on."""
-        reasons = []
+        reasons: list[str] = []
+        turned = False
         for side, wrist in targets.wrists.items():
             arm = self.arms[side]
             if arm.state is ArmState.RELEASED:
@@ -142,11 +143,14 @@ class Retargeter:
                 why = self._jump(side, wrist, body.track.newest_poses[SIDES.index(side)], gap_s)
             if why and why not in reasons:
                 reasons.append(why)
+                # Whatever moved the wrists may have moved where the trainer faces.
+                turned = turned or arm.state is not ArmState.LOST
             if why:
                 absolute = self._recentre_wanted or self.engage_mode is EngageMode.ABSOLUTE
                 body.approach(side, targets, now_s, absolute=absolute)
         if reasons:
-            body.approach_head(targets, now_s)
+            if turned:
+                body.approach_head(targets, now_s)
             self._say_approaching(body, now_s, f"{' and '.join(reasons)}; ")
         self._recentre_wanted = False
 

@@ -78,7 +78,7 @@ class TrainerReader:
         return 0.0 if self.motion is None else (self.motion.stamp_ns - self._seen_ns[side]) * 1e-9
 
     def smoothing_delay_s(self, sides: list[str]) -> float:
-        """By how much smoothing delays the places of these sides' hands at their present speed, at the most."""
+        """By how much smoothing delays the places of these sides' hands at their present speed."""
         delays_s = {} if self.motion is None else self.motion.delays_s
         points = [f"{side}_{source}" for side in sides for source in HAND_SOURCES]
         return max((delays_s[point][0] for point in points if point in delays_s), default=0.0)

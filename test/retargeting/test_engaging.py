@@ -8,14 +8,20 @@ from driven_robot import READY, TICK_S, Loop, engaged, person, without
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retargeting.applied_command import ArmStop, StopKind
+from retargeting.arm_stops import ArmStops
 from retargeting.arm_target import ArmState
 from retargeting.deadman import DeadmanParameters
 from retargeting.errors import RetargetingError
+from retargeting.frames import quaternion_from_rotation_vector, quaternion_multiply
 from retargeting.motion_frame import Axis, Button, Controls, MotionFrame
 from retargeting.retargeter import Retargeter, RetargeterParameters, State
 from retargeting.retargeter_parameters import EngageMode
 from retargeting.robot_model import RobotModel
+from retargeting.robot_posture import robot_posture
+from retargeting.solver import SolverParameters, build_layout
 from retargeting.trainer_size import TrainerSize
+from retargeting.trainer_to_robot import measure_robot
 
 RELATIVE = RetargeterParameters(engage_mode="relative")
 SQUEEZE = RetargeterParameters(deadman=DeadmanParameters(mode="squeeze"))
@@ -262,11 +268,24 @@ def test_what_stops_an_arm_is_said_per_side(kestrel: RobotModel):
     loop.run(2.0, lambda t: {s: READY[s] + min(1.0, (t - 12.5) / 1.0) * (far[s] - READY[s]) for s in READY})
     stops = loop.commands[-1].stops
     assert set(stops) == {"left"} and "reach" in [stop.kind.value for stop in stops["left"]]
-    loop = engaged(kestrel)
-    loop.run(2.5, lambda t: READY, hand_roll_rad=0.0)
-    loop.run(2.5, READY, hand_roll_rad=-3.0)
-    stops = [stop for c in loop.commands[-50:] for side in c.stops.values() for stop in side]
-    assert any(stop.kind.value == "limit" and stop.detail in kestrel.joint_names for stop in stops)
+
+
+def test_a_joint_at_its_end_is_named_where_the_hand_misses(model: RobotModel):
+    stops = ArmStops(model, measure_robot(model))
+    layout = build_layout(model, SolverParameters())
+    goal = model.neutral.copy()
+    joint = model.description.chains["left_arm"][3]
+    k = model.joint_names.index(joint)
+    goal[k] = model.upper[k]
+    posture = robot_posture(layout, goal[: model.body_count])
+    positions, rotations = layout.site_poses(goal[: model.body_count])
+    assert stops.of(goal, positions, rotations, posture.poses) == {}
+    aside, turned = posture.poses.copy(), posture.poses.copy()
+    aside[:2, 2] += 0.03
+    turn = quaternion_from_rotation_vector([0.0, 0.25, 0.0])
+    turned[:2, 3:] = quaternion_multiply(turn, turned[:2, 3:])
+    for wanted in (aside, turned):
+        assert stops.of(goal, positions, rotations, wanted) == {"left": (ArmStop(StopKind.LIMIT, joint),)}
 
 
 def test_the_age_of_the_shown_motion_is_that_of_the_track(kestrel: RobotModel):
