@@ -69,6 +69,10 @@ class TrainerReader:
         """What the trainer measures now counts from here on: a scale that changes would move the arms."""
         self._estimator.freeze()
 
+    @property
+    def size_is_final(self) -> bool:
+        return self._estimator.frozen
+
     def recentre(self) -> None:
         """Take where the trainer's head faces in the next frame as straight ahead."""
         self._placer.recentre()
