@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from retargeting.applied_command import ArmStop, StopKind
 from retargeting.body_points import SIDES
+from retargeting.robot_body import RobotBody
 from retargeting.robot_model import RobotModel
-from retargeting.trainer_to_robot import RobotBody
 
 Array = NDArray[np.float64]
 

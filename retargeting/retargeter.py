@@ -35,12 +35,13 @@ from retargeting.input_watch import InputWatch
 from retargeting.motion_frame import MotionFrame
 from retargeting.retargeter_parameters import EngageMode
 from retargeting.retargeter_parameters import RetargeterParameters as RetargeterParameters
+from retargeting.robot_body import measure_robot
 from retargeting.robot_model import RobotModel
 from retargeting.robot_posture import posture_at_rest, robot_posture
 from retargeting.solver import Solver, SolverParameters, Step
 from retargeting.trainer_reader import TrainerReader
 from retargeting.trainer_size import TrainerSize
-from retargeting.trainer_to_robot import Targets, TrainerToRobot, measure_robot
+from retargeting.trainer_to_robot import Targets, TrainerToRobot
 
 Array = NDArray[np.float64]
 

@@ -8,10 +8,11 @@ from retargeting.input_filter import FilteredMotion, InputFilter
 from retargeting.mapping_settings import HAND_SOURCES
 from retargeting.motion_frame import MotionFrame
 from retargeting.retargeter_parameters import RetargeterParameters
+from retargeting.robot_body import RobotBody
 from retargeting.robot_model import RobotModel
 from retargeting.trainer_place import TrainerPlace, TrainerPlacer
 from retargeting.trainer_size import TrainerSize, TrainerSizeEstimator
-from retargeting.trainer_to_robot import RobotBody, Targets, TrainerToRobot
+from retargeting.trainer_to_robot import Targets, TrainerToRobot
 
 
 class TrainerReader:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retargeting.body_points import SIDES
 from retargeting.errors import RetargetingError
 from retargeting.frames import (
     IDENTITY_POSE,
@@ -25,8 +24,8 @@ from retargeting.frames import (
     rotate,
     rotation_vector_from_quaternion,
 )
-from retargeting.kinematics import build_tree
 from retargeting.mapping_settings import HAND_SOURCES, MappingSettings
+from retargeting.robot_body import RobotBody, measure_robot
 from retargeting.robot_model import RobotModel
 from retargeting.swivel import natural_elbow_direction
 from retargeting.tracked_motion import TrackedMotion
@@ -38,43 +37,6 @@ Array = NDArray[np.float64]
 # A robot's arm is used to this share of its reach by a trainer's stretched arm: at full stretch an
 # arm is singular and its last centimetres cost the most joint speed.
 REACH_SHARE = 0.97
-
-
-@dataclass(frozen=True)
-class RobotBody:
-    """A robot's shoulders in its neutral posture ``(3,)`` and the reach (m) of its arms, per side."""
-
-    shoulders: dict[str, Array]
-    reach_m: dict[str, float]
-
-
-def measure_robot(model: RobotModel, samples: int = 4000) -> RobotBody:
-    """Shoulders from the sites; reach: the longest distance to the wrist over random postures (seeded)."""
-    shoulders, reach = {}, {}
-    neutral = model.neutral_positions()
-    sites = model.description.sites
-    rng = np.random.default_rng(0)
-    for side in SIDES:
-        chain = model.description.chains[f"{side}_arm"]
-        if not chain:
-            continue
-        if f"{side}_shoulder" not in sites:
-            raise RetargetingError(
-                f"{model.name}: the site {side}_shoulder is missing in {model.description.file}"
-            )
-        shoulder = model.site_pose(f"{side}_shoulder", neutral)[:3]
-        wrist = sites[f"{side}_wrist"]
-        tree, body_of = build_tree(model.urdf, chain, neutral, keep=[wrist.link])
-        body, pose = body_of[wrist.link]
-        row, offset = tree.index(body), pose_compose(pose, wrist.pose)[:3]
-        lower = np.array([max(model.urdf.joints[name].lower, -np.pi) for name in chain])
-        upper = np.array([min(model.urdf.joints[name].upper, np.pi) for name in chain])
-        longest = 0.0
-        for q in rng.uniform(lower, upper, (samples, len(chain))):
-            positions, rotations = tree.body_poses(q)
-            longest = max(longest, float(np.linalg.norm(positions[row] + rotations[row] @ offset - shoulder)))
-        shoulders[side], reach[side] = shoulder, longest
-    return RobotBody(shoulders, reach)
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from retargeting.frames import quaternion_from_rotation_vector, quaternion_multi
 from retargeting.motion_frame import Axis, Button, Controls, MotionFrame
 from retargeting.retargeter import Retargeter, RetargeterParameters, State
 from retargeting.retargeter_parameters import EngageMode
+from retargeting.robot_body import measure_robot
 from retargeting.robot_model import RobotModel
 from retargeting.robot_posture import robot_posture
 from retargeting.solver import SolverParameters, build_layout
 from retargeting.trainer_size import TrainerSize
-from retargeting.trainer_to_robot import measure_robot
 
 RELATIVE = RetargeterParameters(engage_mode="relative")
 SQUEEZE = RetargeterParameters(deadman=DeadmanParameters(mode="squeeze"))

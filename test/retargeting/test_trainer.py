@@ -24,12 +24,13 @@ from retargeting.frames import (
 )
 from retargeting.mapping_settings import MappingSettings, load_mapping_settings
 from retargeting.motion_frame import MotionFrame
+from retargeting.robot_body import measure_robot
 from retargeting.robot_model import RobotModel
 from retargeting.swivel import natural_elbow_direction
 from retargeting.trainer_place import TrainerPlacer
 from retargeting.trainer_size import TrainerSize, TrainerSizeEstimator, measure_trainer
 from retargeting.trainer_store import TrainerStore
-from retargeting.trainer_to_robot import TrainerToRobot, measure_robot
+from retargeting.trainer_to_robot import TrainerToRobot
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TRUNK = ("pelvis", "chest", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow")
