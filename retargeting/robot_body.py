@@ -30,7 +30,7 @@ def _longest_reach(  # type: ignore[no-untyped-def]
     parents, offset_positions, offset_rotations, axes, prismatic, coordinates, multipliers, biases,
     postures, row, offset, shoulder,
 ):  # fmt: skip
-    """The farthest `offset` ``(3,)`` of body `row` gets from `shoulder` ``(3,)``, over postures ``(k, m)``."""
+    """The farthest `offset` ``(3,)`` of body `row` gets from `shoulder` ``(3,)``, over the postures."""
     n = parents.shape[0]
     positions, rotations = np.empty((n, 3)), np.empty((n, 3, 3))
     longest = 0.0
