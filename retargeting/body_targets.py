@@ -82,6 +82,12 @@ class BodyTargets:
         duration_s = max(limits.shortest_approach_s, angle_rad / limits.approach_rad_s)
         head.approach(head.pose, np.zeros(3), now_s, duration_s)
 
+    def head_turned_rad(self, targets: Targets) -> float:
+        """By how much the head is turned from how the frame before had it; 0 where that is not known."""
+        if targets.head_rotation is None or not self._has_head:
+            return 0.0
+        return angle_between(targets.head_rotation, self.track.newest_poses[_HEAD_ROW, 3:])
+
     @property
     def approaching_until_s(self) -> float | None:
         """When the last of them has arrived; None where none is on its way."""

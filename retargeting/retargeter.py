@@ -125,7 +125,9 @@ class Retargeter:
             self._targets.track.add(targets, motion.stamp_ns, now_s)
             self._hands.observe(motion, frozenset(self._targets.following()))
         pressed = tuple(side for side in change.pressed if side in self.arms)
-        if pressed and self.refusal(now_s, pressed) is None:
+        if pressed and (refusal := self.refusal(now_s, pressed)) is not None:
+            self.reason = f"{' and '.join(pressed)} deadman was pressed, but: {refusal}"
+        elif pressed:
             self.engage(now_s, pressed)
 
     def _follow_changes(self, body: BodyTargets, targets: Targets, gap_s: float, now_s: float) -> None:
@@ -149,6 +151,10 @@ class Retargeter:
             if why:
                 absolute = self._recentre_wanted or self.engage_mode is EngageMode.ABSOLUTE
                 body.approach(side, targets, now_s, absolute=absolute)
+        turned_rad = body.head_turned_rad(targets)
+        if turned_rad > max(self.parameters.jump_rad, self.parameters.jump_rad_s * gap_s):
+            reasons.append(f"the head jumped by {turned_rad:.2f} rad")
+            turned = True
         if reasons:
             if turned:
                 body.approach_head(targets, now_s)
@@ -307,7 +313,9 @@ class Retargeter:
         if self.state in MOVING_STATES and body is not None and self.trainer.motion is not None:
             try:
                 step = self._follow(body, now_s, dt)
-                targets, cause = body.by_site(), self.trainer.motion.stamp_ns
+                targets = body.by_site()
+                if body.following():
+                    cause = self.trainer.motion.stamp_ns
                 age_s = (stamp_ns - body.track.shown_ns) * 1e-9
                 age_s += self.trainer.smoothing_delay_s(body.following())
             except RetargetingError as error:

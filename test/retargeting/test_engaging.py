@@ -54,6 +54,35 @@ def test_a_relative_clutch_starts_where_the_robot_is_and_repeats_the_motion(mode
     np.testing.assert_allclose(step, expected, atol=2e-3)
 
 
+def test_a_head_that_comes_back_turned_is_followed_softly(kestrel: RobotModel):
+    loop = engaged(kestrel)
+    loop.run(0.5, READY, edit=lambda frame: without(frame, "head"))
+    assert loop.retargeter.state is State.TRACKING
+    turn = quaternion_from_rotation_vector([0.0, 0.0, 1.2])
+
+    def look_aside(frame: MotionFrame) -> MotionFrame:
+        head = np.r_[frame.poses["head"][:3], turn]
+        return MotionFrame(frame.stamp_ns, {**frame.poses, "head": head}, frame.controls)
+
+    before = len(loop.commands)
+    loop.run(0.1, READY, edit=look_aside)
+    assert loop.retargeter.state is State.ENGAGING and "the head jumped by 1.20 rad" in loop.retargeter.reason
+    loop.run(1.5, READY, edit=look_aside)
+    heads = np.array([command.targets["head"][3:] for command in loop.commands[before:]])
+    turns = 2.0 * np.arccos(np.minimum(1.0, np.abs(np.sum(heads[1:] * heads[:-1], axis=1))))
+    assert turns.max() < 1.6 * 1.0 * TICK_S and abs(heads[-1] @ turn) > 0.9999
+
+
+def test_a_press_that_cannot_engage_says_why(kestrel: RobotModel):
+    loop = Loop(kestrel, SQUEEZE)
+    for k in range(100):
+        loop.retargeter.observe_motion(squeezing("left")(person(READY, 1 + k * 11_000_000)), k * 0.011)
+        if k == 40:
+            loop.retargeter.observe_motion(person(READY, 5 + k * 11_000_000), k * 0.011)
+    assert loop.retargeter.state is State.IDLE
+    assert loop.retargeter.reason == "left deadman was pressed, but: no joint_states from the robot yet"
+
+
 def test_a_relative_clutch_turns_the_hand_as_the_trainer_turns_theirs(kestrel: RobotModel):
     loop = Loop(kestrel, RELATIVE).run(0.5, ASIDE, hand_roll_rad=0.4)
     loop.retargeter.engage(loop.now_s)
