@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from retargeting.body_points import BODY_POINTS
 from retargeting.errors import RetargetingError
 from retargeting.motion_frame import Controls
-from retargeting.one_euro import smooth_pose
+from retargeting.one_euro import JITTER_M_S, smooth_pose, turn_by
 from retargeting.outlier_gate import GOOD, JUMPED, UNLIKELY, judge
 from retargeting.tracked_motion import TrackedMotion
 
@@ -81,6 +81,16 @@ class FilteredMotion:
 
 
 @numba.njit(cache=True)
+def _go_on(pose, raw_velocity, velocity, dt):  # type: ignore[no-untyped-def]
+    """Move `pose` ``(7,)`` on for dt (s) by the last velocity; where that is jitter, by the smooth one."""
+    squared = raw_velocity[0] ** 2 + raw_velocity[1] ** 2 + raw_velocity[2] ** 2
+    chosen = raw_velocity if squared > JITTER_M_S * JITTER_M_S else velocity
+    for i in range(3):
+        pose[i] += dt * chosen[i]
+    turn_by(pose[3:], velocity[3:], dt)
+
+
+@numba.njit(cache=True)
 def _filter_points(  # type: ignore[no-untyped-def]
     points, samples, now, known, good, good_s, last, last_s, in_doubt, doubt_s, poses, velocities,
     raw_velocities, parameters, verdicts, delays,
@@ -106,8 +116,8 @@ def _filter_points(  # type: ignore[no-untyped-def]
             if not in_doubt[k]:
                 in_doubt[k], doubt_s[k] = True, now
                 # What moved too hard may have turned round: then going on would be the wrong way.
-                for i in range(3 if verdict > UNLIKELY else 0):
-                    poses[k, i] += since_good * velocities[k, i]
+                if verdict > UNLIKELY:
+                    _go_on(poses[k], raw_velocities[k], velocities[k], since_good)
             last[k], last_s[k] = sample, now
             continue
         before, since = (good[k], since_good) if verdict == GOOD else (last[k], since_last)

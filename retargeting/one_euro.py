@@ -14,7 +14,7 @@ import numba
 import numpy as np
 
 # From one sample to the next, jitter of 0.5 mm and 0.3° makes no more at 120 Hz.
-_JITTER_M_S, _JITTER_RAD_S = 0.25, 2.5
+JITTER_M_S, JITTER_RAD_S = 0.25, 2.5
 
 
 @numba.njit(cache=True)
@@ -74,8 +74,8 @@ def smooth_pose(pose, velocity, before, sample, dt, minimum, coefficients, deriv
         angular += velocity[3 + i] * velocity[3 + i]
         linear_now += moved * moved
         angular_now += turned * turned
-    linear = max(np.sqrt(linear), np.sqrt(linear_now) - _JITTER_M_S)
-    angular = max(np.sqrt(angular), np.sqrt(angular_now) - _JITTER_RAD_S)
+    linear = max(np.sqrt(linear), np.sqrt(linear_now) - JITTER_M_S)
+    angular = max(np.sqrt(angular), np.sqrt(angular_now) - JITTER_RAD_S)
     linear_share = low_pass_share(minimum + coefficients[0] * linear, dt)
     angular_share = low_pass_share(minimum + coefficients[1] * angular, dt)
     for i in range(3):

@@ -149,12 +149,15 @@ def test_hands_in_view_engage_and_hold(kestrel: RobotModel):
     assert not loop.retargeter.arms["right"].holds
 
 
-@pytest.mark.parametrize("robot_speed", [0.0, 0.8])
-def test_a_glitch_of_0_4_m_moves_the_wrist_by_less_than_2_mm(model: RobotModel, robot_speed: float):
-    """The same motion with and without one frame whose left wrist is 0.4 m away."""
+@pytest.mark.parametrize("hand_speed", [0.0, 0.8, 1.5])
+def test_a_glitch_of_0_4_m_moves_the_wrist_by_less_than_2_mm(model: RobotModel, hand_speed: float):
+    """The same motion with and without one frame whose left wrist is 0.4 m away.
+
+    The fastest takes more acceleration than the arms have; there only what they are asked for is compared.
+    """
 
     def swing(t: float):
-        return {side: READY[side] + [0.0, 0.2 * np.sin(robot_speed / 0.2 * t), 0.0] for side in READY}
+        return {side: READY[side] + [0.0, 0.15 * np.sin(hand_speed / 0.15 * t), 0.0] for side in READY}
 
     runs = []
     for glitch in (False, True):
@@ -171,8 +174,13 @@ def test_a_glitch_of_0_4_m_moves_the_wrist_by_less_than_2_mm(model: RobotModel, 
 
         loop.run(0.5, swing, edit=edit)
         assert loop.retargeter.state is State.TRACKING
-        runs.append(np.array([loop.wrist(command, "left_wrist")[:3] for command in loop.commands[-100:]]))
-    assert np.linalg.norm(runs[0] - runs[1], axis=1).max() < 0.002
+        wrists = [loop.wrist(command, "left_wrist")[:3] for command in loop.commands[-100:]]
+        targets = [command.targets["left_wrist"][:3] for command in loop.commands[-100:]]
+        runs.append(np.array([targets, wrists]))
+    moved = np.linalg.norm(runs[0] - runs[1], axis=2).max(axis=1)
+    assert moved[0] < 0.002
+    if hand_speed < 1.0:
+        assert moved[1] < 0.002
 
 
 def test_motion_of_3_2_m_s_is_no_fault_of_the_tracker(kestrel: RobotModel):
