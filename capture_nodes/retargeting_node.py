@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,18 +23,24 @@ from capture_nodes.emergency_stop import EmergencyStopListener
 from capture_nodes.errors import CaptureError
 from capture_nodes.node_runtime import CaptureNode, DrainedGroup, drain, run_node
 from capture_nodes.recording.cdr import CdrReader, JointStateReader
-from capture_nodes.resources import robot_description_file
+from capture_nodes.resources import config_file, robot_description_file
 from capture_nodes.schedule import Schedule
 from capture_nodes.stamp_clock import StampClock
 from capture_nodes.thread_priority import COMMANDS
 from retargeting.body_points import SIDES
-from retargeting.errors import InvalidMotion, RetargetingError
+from retargeting.deadman import DeadmanParameters
+from retargeting.errors import InvalidConfiguration, InvalidMotion, RetargetingError
+from retargeting.mapping_settings import load_mapping_settings
 from retargeting.motion_frame import Controls, MotionFrame
 from retargeting.retargeter import AppliedCommand, Retargeter, RetargeterParameters, State
+from retargeting.retargeter_parameters import EngageMode
 from retargeting.robot_model import load_robot
+from retargeting.trainer_size import TrainerSize
+from retargeting.trainer_store import TrainerStore
 
 # A frame from farther in the future than a late tick explains has another clock.
 _LARGEST_LEAD_S = 0.1
+_KEEP_PERIOD_S = 1.0
 # From 6 rad/s at 30 rad/s² it takes 0.2 s.
 _BRAKING_TIMEOUT_S = 0.5
 
@@ -41,12 +48,20 @@ _BRAKING_TIMEOUT_S = 0.5
 @dataclass(frozen=True)
 class Parameters:
     """robot: name or path of a robot.yaml; rate_hz of commands; stale_s: motion older than this holds;
-    auto_engage: engage as soon as it is possible, once."""
+    auto_engage: engage as soon as it is possible, once; engage_mode: absolute or relative; deadman: off,
+    squeeze, button or hands, with the button of each controller; mapping: a file as config/mapping.yaml ("":
+    that); operator: whose size is kept in trainer_folder ("": measured every time)."""
 
     robot: str = "kestrel"
     rate_hz: float = 200.0
     stale_s: float = 0.1
     auto_engage: bool = False
+    engage_mode: str = "absolute"
+    deadman: str = "off"
+    deadman_button: str = "primary"
+    mapping: str = ""
+    operator: str = ""
+    trainer_folder: str = "~/.local/share/teleop_capture/trainers"
 
 
 class RetargetingNode(CaptureNode):
@@ -54,8 +69,19 @@ class RetargetingNode(CaptureNode):
         super().__init__("retargeting")
         self._settings = self.declare_from(Parameters)
         self._model = load_robot(robot_description_file(self._settings.robot))
-        settings = RetargeterParameters(rate_hz=self._settings.rate_hz, stale_s=self._settings.stale_s)
-        self._retargeter = Retargeter(self._model, settings)
+        said = self._settings
+        mapping = Path(said.mapping).expanduser() if said.mapping else config_file("mapping.yaml")
+        settings = RetargeterParameters(
+            rate_hz=said.rate_hz,
+            stale_s=said.stale_s,
+            engage_mode=said.engage_mode,
+            deadman=DeadmanParameters(said.deadman, said.deadman_button),
+            mapping=load_mapping_settings(mapping),
+        )
+        self._store = TrainerStore(Path(said.trainer_folder).expanduser())
+        kept = self._kept_size()
+        self._retargeter = Retargeter(self._model, settings, size=kept)
+        self._size_to_keep = bool(said.operator) and kept is None
         self._warm_up()
         self._lock = threading.Lock()
         self._controls = Controls()
@@ -63,6 +89,9 @@ class RetargetingNode(CaptureNode):
         self._published_state: tuple[State, str] | None = None
         self._tick_times_s: list[float] = []
         self._latencies_s: list[float] = []
+        self._newest_ages_s: list[float] = []
+        self._shown_ages_s: list[float] = []
+        self._last_cause_ns = 0
         self._rejected_inputs = 0
 
         rate = self._settings.rate_hz
@@ -100,6 +129,8 @@ class RetargetingNode(CaptureNode):
         self.create_service(Trigger, "~/engage", self._on_engage)
         self.create_service(Trigger, "~/release", self._on_release)
         self.create_service(SetBool, "~/set_emergency_stop", self._on_emergency_stop)
+        self.create_service(Trigger, "~/recentre", self._on_recentre)
+        self.create_timer(_KEEP_PERIOD_S, self._keep_size)
         self._stamps = StampClock(lambda: self.get_clock().now().nanoseconds)
         self._schedule = Schedule(1.0 / rate)
         self._thread = self.start_thread("tick", self._run, COMMANDS)
@@ -124,7 +155,34 @@ class RetargetingNode(CaptureNode):
         for k in range(3):
             trial.tick(1 + k * 5_000_000, k * 0.005)
         trial.release()
-        trial.tick(20_000_001, 0.02)
+        trial.set_engage_mode(EngageMode.RELATIVE)
+        trial.engage(0.02)
+        for k in range(4, 8):
+            trial.observe_motion(MotionFrame(1 + k * 5_000_000, poses), k * 0.005)
+            trial.tick(1 + k * 5_000_000, k * 0.005)
+        trial.release()
+        trial.tick(40_000_001, 0.04)
+
+    def _kept_size(self) -> TrainerSize | None:
+        if not self._settings.operator:
+            return None
+        try:
+            return self._store.load(self._settings.operator)
+        except InvalidConfiguration as error:
+            self.get_logger().warning(f"the trainer is measured anew: {error}")
+            return None
+
+    def _keep_size(self) -> None:
+        """Once the trainer has engaged (executor thread: a disk may be slow)."""
+        trainer = self._retargeter.trainer
+        if not (self._size_to_keep and trainer.size_is_final and trainer.mapping is not None):
+            return
+        self._size_to_keep = False
+        try:
+            file = self._store.save(self._settings.operator, trainer.mapping.size)
+            self.get_logger().info(f"the trainer's size is kept in {file}")
+        except RetargetingError as error:
+            self.get_logger().warning(str(error))
 
     # ---- services (executor thread)
 
@@ -141,6 +199,12 @@ class RetargetingNode(CaptureNode):
     def _on_release(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         with self._lock:
             self._retargeter.release()
+        response.success = True
+        return response
+
+    def _on_recentre(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        with self._lock:
+            self._retargeter.recentre()
         response.success = True
         return response
 
@@ -229,12 +293,22 @@ class RetargetingNode(CaptureNode):
             self._cause_template.set_stamp(command.stamp_ns)
             self._cause_template.set_time("time_ref", command.cause_stamp_ns)
             self._causes.publish(bytes(self._cause_template))
-            self._latencies_s.append((command.stamp_ns - command.cause_stamp_ns) * 1e-9)
+            self._take_latency(command, command.cause_stamp_ns)
         for site, pose in command.targets.items():
             publisher, target = self._targets[site]
             target.set_stamp(command.stamp_ns)
             target.set("pose", pose)
             publisher.publish(bytes(target))
+
+    def _take_latency(self, command: AppliedCommand, cause_ns: int) -> None:
+        age_s = (command.stamp_ns - cause_ns) * 1e-9
+        self._newest_ages_s.append(age_s)
+        if cause_ns != self._last_cause_ns:
+            # The first command that follows a frame; later ones wait for the next frame, not for us.
+            self._last_cause_ns = cause_ns
+            self._latencies_s.append(age_s)
+        if command.motion_age_s is not None:
+            self._shown_ages_s.append(command.motion_age_s)
 
     def _publish_change(self, state: tuple[State, str]) -> None:
         self._published_state = state
@@ -246,6 +320,7 @@ class RetargetingNode(CaptureNode):
         mapping = self._retargeter.mapping
         if mapping is not None:
             values |= {f"{side}_scale": f"{scale:.4f}" for side, scale in mapping.scale.items()}
+        values |= {f"{side}_clutch": arm.state.value for side, arm in self._retargeter.arms.items()}
         stopped = word in (State.HOLDING, State.EMERGENCY_STOP)
         level = DiagnosticStatus.WARN if stopped else DiagnosticStatus.OK
         self.publish_state(word.value, values, level)
@@ -256,15 +331,25 @@ class RetargetingNode(CaptureNode):
     def diagnostics(self) -> Mapping[str, object]:
         ticks, self._tick_times_s = self._tick_times_s, []
         latencies, self._latencies_s = self._latencies_s, []
+        newest, self._newest_ages_s = self._newest_ages_s, []
+        shown, self._shown_ages_s = self._shown_ages_s, []
         numbers: dict[str, object] = {
             "state": self._retargeter.state.value,
             "late_ticks": self._retargeter.late_ticks,
             "missed_ticks": self._schedule.missed,
             "forced_exceptions": self._retargeter.forced_exceptions,
             "rejected_inputs": self._rejected_inputs,
+            "doubted_samples": self._retargeter.trainer.filter.doubted_samples,
+            "tracking_jumps": self._retargeter.trainer.filter.jumps,
             "real_time_priority": self.real_time_priority,
         }
-        for name, samples in (("tick", ticks), ("motion_to_command", latencies)):
+        measured = (
+            ("tick", ticks),
+            ("motion_to_command", latencies),
+            ("newest_motion_age", newest),
+            ("shown_motion_age", shown),
+        )
+        for name, samples in measured:
             if samples:
                 median, high = np.percentile(samples, [50, 99]) * 1e3
                 numbers |= {f"{name}_p50_ms": f"{median:.3f}", f"{name}_p99_ms": f"{high:.3f}"}

@@ -133,7 +133,7 @@ def test_the_plan_needs_no_ros() -> None:
     assert "capture_nodes.sources.registry" in seen
 
 
-@pytest.mark.parametrize("name", ["station.yaml", "recorder.yaml", "scene.yaml"])
+@pytest.mark.parametrize("name", ["station.yaml", "recorder.yaml", "scene.yaml", "mapping.yaml"])
 def test_every_configuration_key_is_documented_in_place(name: str) -> None:
     """Each top-level key has a comment: in the block above it, behind it, or within it."""
     lines = (ROOT / "config" / name).read_text(encoding="utf-8").splitlines()

@@ -18,8 +18,8 @@ from retargeting.frames import (
 from retargeting.motion_frame import MotionFrame
 from retargeting.onboarding.synthetic_trainer import DURATION_S, synthetic_frame
 from retargeting.retargeter import Retargeter, State
+from retargeting.robot_body import measure_robot
 from retargeting.robot_model import RobotModel
-from retargeting.trainer_to_robot import measure_robot
 
 Array = NDArray[np.float64]
 

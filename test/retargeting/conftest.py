@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from retargeting.errors import InvalidConfiguration
 from retargeting.robot_model import RobotModel, load_robot
+
+# `driven_robot` is shared by the tests here.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # What was described and tuned by hand; all others are `onboard`'s and have tests of their own.

@@ -4,111 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from driven_robot import READY, TICK_S, Loop, engaged, person, without
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retargeting.arm_target import ArmState
 from retargeting.errors import InvalidMotion, RetargetingError
-from retargeting.frames import quaternion_from_rotation_vector, quaternion_multiply
-from retargeting.motion_frame import Controls, MotionFrame
+from retargeting.motion_frame import MotionFrame
 from retargeting.retargeter import Retargeter, State
 from retargeting.robot_model import RobotModel
-
-TICK_S = 0.005
-FRAME_S = 1.0 / 90.0
-UNTURNED = np.array([0.0, 0.0, 0.0, 1.0])
-
-
-def person(
-    reach: dict[str, np.ndarray],
-    stamp_ns: int,
-    trigger: float = 0.0,
-    heading_rad: float = 0.0,
-    at=(0, 0),
-    hand_roll_rad: float = 0.0,
-):
-    """A person of average size standing at `at`, wrists at `reach` from the shoulders, elbows low."""
-    turn = quaternion_from_rotation_vector([0.0, 0.0, heading_rad])
-    c, s = np.cos(heading_rad), np.sin(heading_rad)
-    matrix = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
-    where = np.array([*at, 0.0], dtype=float)
-    poses = {
-        "pelvis": np.r_[where + np.array([0.0, 0.0, 1.0]), turn],
-        "head": np.r_[where + matrix @ [0.05, 0.0, 1.65], turn],
-    }
-    for side, sign in (("left", 1.0), ("right", -1.0)):
-        shoulder = where + matrix @ np.array([0.0, 0.19 * sign, 1.42])
-        offset = matrix @ reach[side]
-        length = min(np.linalg.norm(offset), 0.559)
-        along = offset / np.linalg.norm(offset)
-        x = (length**2 + 0.3**2 - 0.26**2) / (2 * length)
-        out = np.array([0.0, 0.0, -1.0]) + along[2] * along
-        out /= max(np.linalg.norm(out), 1e-6)
-        elbow = shoulder + x * along + np.sqrt(max(0.0, 0.3**2 - x * x)) * out
-        poses[f"{side}_shoulder"] = np.r_[shoulder, turn]
-        poses[f"{side}_elbow"] = np.r_[elbow, turn]
-        hand = quaternion_multiply(turn, quaternion_from_rotation_vector([hand_roll_rad, 0.0, 0.0]))
-        poses[f"{side}_wrist"] = np.r_[shoulder + length * along, hand]
-    axes = [0.0] * 8
-    axes[0] = axes[1] = trigger
-    return MotionFrame(stamp_ns, poses, Controls(axes=tuple(axes)))
-
-
-READY = {side: np.array([0.33, 0.0, -0.25]) for side in ("left", "right")}
-
-
-class Loop:
-    """A retargeter with an ideal robot, driven tick by tick; checks every command against the limits."""
-
-    def __init__(self, model: RobotModel) -> None:
-        self.model = model
-        self.retargeter = Retargeter(model)
-        self.measured = model.neutral_positions()
-        self.now_s = 10.0
-        self.next_frame_s = 10.0
-        self.frames = 0
-        self.previous: tuple[int, np.ndarray, np.ndarray] | None = None
-        self.commands = []
-
-    def run(self, duration_s: float, reach=None, tick_s=lambda: TICK_S, **person_arguments):
-        end_s = self.now_s + duration_s
-        while self.now_s < end_s:
-            self.retargeter.observe_joints(self.measured, self.now_s)
-            if reach is not None and self.now_s >= self.next_frame_s:
-                self.next_frame_s = max(self.next_frame_s + FRAME_S, self.now_s)
-                wrists = reach(self.now_s) if callable(reach) else reach
-                self.retargeter.observe_motion(
-                    person(wrists, int(self.now_s * 1e9), **person_arguments), self.now_s
-                )
-            self.tick()
-            self.now_s += tick_s()
-        return self
-
-    def tick(self) -> None:
-        command = self.retargeter.tick(int(self.now_s * 1e9), self.now_s)
-        if command is None:
-            return
-        self.commands.append(command)
-        model = self.model
-        assert (command.positions >= model.lower).all() and (command.positions <= model.upper).all()
-        if self.previous is not None:
-            stamp_ns, q, v = self.previous
-            h = min((command.stamp_ns - stamp_ns) * 1e-9, TICK_S)
-            velocity = (command.positions - q) / h
-            np.testing.assert_allclose(velocity, command.velocities, atol=1e-6)
-            assert (np.abs(velocity) <= model.velocity * (1 + 1e-9) + 1e-9).all()
-            assert (np.abs(velocity - v) <= model.acceleration * h * (1 + 1e-6) + 1e-9).all()
-            self.previous = (command.stamp_ns, command.positions, velocity)
-        else:
-            self.previous = (command.stamp_ns, command.positions, np.zeros(len(command.positions)))
-        self.measured.update(zip(command.joint_names, command.positions.tolist(), strict=True))
-
-
-def engaged(model: RobotModel) -> Loop:
-    loop = Loop(model).run(0.5, READY)
-    assert loop.retargeter.state is State.IDLE
-    assert not loop.commands, "nothing may be commanded before the first engage"
-    loop.retargeter.engage(loop.now_s)
-    return loop.run(2.0, READY)
 
 
 def test_engage_approaches_softly_and_tracks(model: RobotModel):
@@ -163,13 +67,42 @@ def test_stale_motion_brakes_to_a_hold_and_needs_a_new_engage(kestrel: RobotMode
     assert loop.retargeter.state is State.TRACKING
 
 
-def test_a_lost_wrist_holds(kestrel: RobotModel):
+def test_a_lost_wrist_holds_its_arm_only_and_comes_back_softly(model: RobotModel):
+    loop = engaged(model)
+    swing = lambda t: {side: READY[side] + [0.0, 0.1 * np.sin(4 * t), 0.0] for side in READY}  # noqa: E731
+    loop.run(0.6, swing)
+    loop.run(0.6, swing, edit=lambda frame: without(frame, "left_wrist"))
+    arms = loop.retargeter.arms
+    assert loop.retargeter.state is State.TRACKING
+    assert "left arm holds" in loop.retargeter.reason and "lost" in loop.retargeter.reason
+    assert (arms["left"].state, arms["right"].state) == (ArmState.LOST, ArmState.FOLLOWING)
+    # What holds stands; what does not goes on.
+    recent = loop.commands[-60:]
+    wrists = {
+        side: np.array([loop.wrist(command, f"{side}_wrist")[:3] for command in recent])
+        for side in ("left", "right")
+    }
+    assert np.ptp(wrists["left"], axis=0).max() < 0.01
+    assert np.ptp(wrists["right"], axis=0).max() > 0.05
+    before = len(loop.commands)
+    loop.run(0.1, swing)
+    assert loop.retargeter.state is State.ENGAGING
+    assert "left wrist is tracked again" in loop.retargeter.reason
+    assert arms["right"].state is ArmState.FOLLOWING
+    loop.run(1.5, swing)
+    assert loop.retargeter.state is State.TRACKING
+    targets = np.array([command.targets["left_wrist"][:3] for command in loop.commands[before:]])
+    assert np.linalg.norm(np.diff(targets, axis=0), axis=1).max() < 1.2 * TICK_S
+
+
+def test_both_wrists_lost_for_long_need_a_new_engage(kestrel: RobotModel):
     loop = engaged(kestrel)
-    frame = person(READY, int(loop.now_s * 1e9))
-    poses = {name: pose for name, pose in frame.poses.items() if name != "left_wrist"}
-    loop.retargeter.observe_motion(MotionFrame(frame.stamp_ns, poses), loop.now_s)
+    hide = lambda frame: without(frame, "left_wrist", "right_wrist")  # noqa: E731
+    loop.run(1.0, READY, edit=hide)
+    assert loop.retargeter.state is State.TRACKING
+    loop.run(2.0, READY, edit=hide)
     assert loop.retargeter.state is State.HOLDING
-    assert "left wrist" in loop.retargeter.reason
+    assert "left and right wrist is lost" in loop.retargeter.reason
 
 
 def test_the_emergency_stop_is_latched(kestrel: RobotModel):
@@ -262,8 +195,9 @@ def test_a_turned_hand_is_approached_softly(kestrel: RobotModel):
     loop.retargeter.engage(loop.now_s)
     loop.run(0.01, READY, hand_roll_rad=2.5)
     seconds = float(loop.retargeter.reason.split()[2])
-    start, end = loop.retargeter._approach_from, loop.retargeter._track.newest_poses
-    angle = 2.0 * np.arccos(min(1.0, abs(float(start[0, 3:] @ end[0, 3:]))))
+    start = kestrel.site_pose("left_wrist", kestrel.neutral_positions())[3:]
+    end = loop.retargeter.mapping.targets(person(READY, 1, hand_roll_rad=2.5)).wrists["left"][3:]
+    angle = 2.0 * np.arccos(min(1.0, abs(float(start @ end))))
     assert seconds >= angle / loop.retargeter.parameters.approach_rad_s - 0.01
 
 

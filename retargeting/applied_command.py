@@ -1,0 +1,52 @@
+"""What the retargeter commanded in one tick, and what kept an arm from where the trainer wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+class StopKind(Enum):
+    """LIMIT: a joint is at the end of its range; REACH: the target is farther than the arm is long; MARGIN:
+    another part of the robot is in the way."""
+
+    LIMIT = "limit"
+    REACH = "reach"
+    MARGIN = "margin"
+
+
+@dataclass(frozen=True)
+class ArmStop:
+    """Why an arm does not get where it is wanted; `detail` names the joint or the parts."""
+
+    kind: StopKind
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class AppliedCommand:
+    """What was commanded in one tick.
+
+    positions, velocities ``(n,)`` in the order of `joint_names` (rad, rad/s; prismatic m, m/s);
+    targets: pose ``(7,)`` per site in the robot's root, as the solver was asked;
+    cause_stamp_ns: stamp of the newest motion frame it follows, None while standing still; motion_age_s: how
+    long before the command the motion was that the wrists' places in `targets` show, smoothing and the
+    way between frames counted; clipped: joints whose limits shaped the motion; stops: per
+    side what keeps the wrist from its target, worth a rumble.
+    """
+
+    stamp_ns: int
+    joint_names: tuple[str, ...]
+    positions: Array
+    velocities: Array
+    targets: dict[str, Array]
+    cause_stamp_ns: int | None
+    clipped: tuple[str, ...]
+    motion_age_s: float | None = None
+    stops: Mapping[str, tuple[ArmStop, ...]] = field(default_factory=dict)

@@ -1,0 +1,127 @@
+"""What both arms and the head are asked to do in every tick, each holding, approaching or following."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retargeting.arm_target import ArmState, ArmTarget, angle_between
+from retargeting.body_points import SIDES
+from retargeting.pose_blend import split_poses
+from retargeting.retargeter_parameters import RetargeterParameters
+from retargeting.robot_posture import RobotPosture
+from retargeting.solver import SolverTargets
+from retargeting.target_track import TargetTrack
+from retargeting.trainer_to_robot import Targets
+
+Array = NDArray[np.float64]
+
+_HEAD_ROW = 2
+
+
+class BodyTargets:
+    """One from each engage to the next hold: every part holds at `start` until it is told to approach.
+
+    poses ``(3, 7)`` in the order of `retargeting.solver.POSE_SITES`, directions ``(2, 3)`` of the
+    elbows, openings ``(2,)`` of the hands, as of the last `move_to`.
+    """
+
+    def __init__(
+        self,
+        arms: dict[str, ArmTarget],
+        has_head: bool,
+        parameters: RetargeterParameters,
+        start: RobotPosture,
+        targets: Targets,
+        stamp_ns: int,
+        now_s: float,
+    ) -> None:
+        self.arms = arms
+        self._has_head, self._parameters = has_head, parameters
+        self.poses, self.directions = start.poses.copy(), start.directions.copy()
+        self.openings = np.array([targets.openings.get(side, 1.0) for side in SIDES])
+        self.track = TargetTrack(start.poses, self.openings)
+        self.track.add(targets, stamp_ns, now_s)
+        self.track.skip_to_newest()
+        for side in arms:
+            self.rest(side, start, ArmState.RELEASED, "not engaged")
+        self._head = ArmTarget()
+        self._head.hold(start.poses[_HEAD_ROW], np.zeros(3), ArmState.RELEASED, "")
+        self.approach_head(targets, now_s)
+
+    def rest(self, side: str, posture: RobotPosture, state: ArmState, reason: str) -> None:
+        """Let an arm hold as in `posture`."""
+        k = SIDES.index(side)
+        self.arms[side].hold(posture.poses[k], posture.directions[k], state, reason)
+
+    def approach(self, side: str, targets: Targets, now_s: float, *, absolute: bool) -> None:
+        """Lead an arm softly from the pose it was asked for last to where the trainer's wrist wants it.
+
+        Not `absolute`: a clutch closes, and the wrist wants it where it is.
+        """
+        arm, wrist = self.arms[side], targets.wrists[side]
+        if absolute:
+            arm.part()
+        else:
+            arm.join(wrist, arm.pose)
+        limits, wanted = self._parameters, arm.wanted(wrist)
+        # A smoothstep's peak speed is 1.5 times its average.
+        duration_s = max(
+            limits.shortest_approach_s,
+            float(np.linalg.norm(wanted[:3] - arm.pose[:3])) / limits.approach_m_s,
+            angle_between(wanted[3:], arm.pose[3:]) / limits.approach_rad_s,
+        )
+        arm.approach(arm.pose, arm.direction, now_s, duration_s)
+
+    def approach_head(self, targets: Targets, now_s: float) -> None:
+        """Lead the head softly from where it was asked to look last to where the trainer looks, if known."""
+        if targets.head_rotation is None:
+            return
+        head, limits = self._head, self._parameters
+        angle_rad = angle_between(targets.head_rotation, head.pose[3:]) if self._has_head else 0.0
+        duration_s = max(limits.shortest_approach_s, angle_rad / limits.approach_rad_s)
+        head.approach(head.pose, np.zeros(3), now_s, duration_s)
+
+    def head_turned_rad(self, targets: Targets) -> float:
+        """By how much the head is turned from how the frame before had it; 0 where that is not known."""
+        if targets.head_rotation is None or not self._has_head:
+            return 0.0
+        return angle_between(targets.head_rotation, self.track.newest_poses[_HEAD_ROW, 3:])
+
+    @property
+    def approaching_until_s(self) -> float | None:
+        """When the last of them has arrived; None where none is on its way."""
+        parts = (*self.arms.values(), self._head)
+        return max((part.until_s for part in parts if part.state is ArmState.APPROACHING), default=None)
+
+    def following(self) -> list[str]:
+        """The sides that do not hold."""
+        return [side for side, arm in self.arms.items() if not arm.holds]
+
+    def move_to(self, now_s: float) -> None:
+        """Bring everything to the time `now_s` (steady clock). Where an arm holds, so does its hand."""
+        track = self.track
+        track.move_to(now_s)
+        for k, side in enumerate(SIDES):
+            arm = self.arms.get(side)
+            if arm is None:
+                continue
+            arm.move_to(now_s, track.poses[k], track.directions[k])
+            self.poses[k], self.directions[k] = arm.pose, arm.direction
+            if not arm.holds:
+                self.openings[k] = track.openings[k]
+        self._head.move_to(now_s, track.poses[_HEAD_ROW], self._head.direction)
+        self.poses[_HEAD_ROW] = self._head.pose
+
+    def for_solver(self) -> SolverTargets:
+        """The same as matrices."""
+        positions, rotations = np.empty((3, 3)), np.empty((3, 3, 3))
+        split_poses(self.poses, positions, rotations)
+        return SolverTargets(positions, rotations, self.directions.copy())
+
+    def by_site(self) -> dict[str, Array]:
+        """Poses ``(7,)`` by site; of the head only the direction is asked for, its neck tells its place."""
+        sites = {f"{side}_wrist": self.poses[SIDES.index(side)].copy() for side in self.arms}
+        if self._has_head:
+            sites["head"] = self.poses[_HEAD_ROW].copy()
+        return sites

@@ -1,0 +1,82 @@
+"""Whether motion and measured joints are fresh and the robot follows: reasons to hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retargeting.errors import RetargetingError
+from retargeting.retargeter_parameters import RetargeterParameters
+from retargeting.robot_model import RobotModel
+
+Array = NDArray[np.float64]
+
+
+class InputWatch:
+    """Remembers when what came in. Times are of the steady clock."""
+
+    def __init__(self, model: RobotModel, parameters: RetargeterParameters) -> None:
+        self._model = model
+        self._parameters = parameters
+        self.measured: Array | None = None
+        self._measured_s = -math.inf
+        self._motion_s = -math.inf
+        self._lagging_since_s: float | None = None
+
+    def saw_motion(self, now_s: float) -> None:
+        self._motion_s = now_s
+
+    def observe_joints(self, positions: Mapping[str, float], now_s: float) -> None:
+        """Take the measured joints in; raises `RetargetingError` where one is missing or not finite."""
+        try:
+            measured = np.array([positions[name] for name in self._model.joint_names])
+        except KeyError as error:
+            raise RetargetingError(
+                f"joint_states lack the joint {error.args[0]!r} of {self._model.name}"
+            ) from error
+        if not np.isfinite(measured).all():
+            raise RetargetingError("joint_states hold a non-finite position")
+        self.measured, self._measured_s = measured, now_s
+
+    def refusal(self, now_s: float) -> str | None:
+        """Why these inputs allow no engage now."""
+        if self.measured is None:
+            return "no joint_states from the robot yet"
+        if now_s - self._measured_s > self._parameters.stale_s:
+            return f"joint_states are {now_s - self._measured_s:.2f} s old"
+        if self._motion_s == -math.inf:
+            return "no /trainer/motion yet"
+        if now_s - self._motion_s > self._parameters.stale_s:
+            return f"/trainer/motion is {now_s - self._motion_s:.2f} s old"
+        return None
+
+    def engaged(self) -> None:
+        """Whatever the robot did before counts no more."""
+        self._lagging_since_s = None
+
+    def fault(self, commanded: Array, now_s: float) -> str | None:
+        """Why a moving robot must hold; `commanded` ``(n,)`` is its last command."""
+        age_s = now_s - self._motion_s
+        if age_s > self._parameters.stale_s:
+            return f"/trainer/motion is stale: the newest frame is {age_s * 1e3:.0f} ms old"
+        if self.measured is None:
+            return None
+        age_s = now_s - self._measured_s
+        if age_s > self._parameters.stale_s:
+            return f"joint_states are stale: the newest are {age_s * 1e3:.0f} ms old"
+        error = np.abs(self.measured - commanded)[: self._model.body_count]
+        worst = int(np.argmax(error))
+        cap = self._model.description.safety.following_error_rad
+        if error[worst] <= cap:
+            self._lagging_since_s = None
+        elif self._lagging_since_s is None:
+            self._lagging_since_s = now_s
+        elif now_s - self._lagging_since_s > self._parameters.following_error_time_s:
+            return (
+                f"{self._model.joint_names[worst]} is {error[worst]:.2f} rad away from its command, "
+                f"over the cap of {cap:g} rad"
+            )
+        return None
