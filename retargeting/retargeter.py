@@ -65,8 +65,8 @@ class Retargeter:
     """Feeds motion frames and measured joints in, gives one applied command per tick.
 
     `size`: the trainer's, where it is known; else it is measured. `hands`: what the joints of the
-    hands should do; else they follow the trainer's fingers where the robot has some and they are tracked, else
-    they open and close by the triggers.
+    hands should do; else they follow the trainer's fingers where the robot has some and they are
+    tracked, and open and close by the triggers where not.
     """
 
     def __init__(
