@@ -134,6 +134,15 @@ class Safety:
 
 
 @dataclass(frozen=True)
+class CollisionDescription:
+    """Which links keep `margin_m` apart: `ignore` and `check` overrule the automatic choice, by pair."""
+
+    margin_m: float = 0.01
+    ignore: tuple[tuple[str, str], ...] = ()
+    check: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class SimulationDescription:
     """How the simulated robot is built; `table_*` None = placed by the robot's size.
 
@@ -164,6 +173,7 @@ class RobotDescription:
     limits: Limits
     safety: Safety
     simulation: SimulationDescription
+    collision: CollisionDescription = field(default_factory=CollisionDescription)
     text: str = field(repr=False, default="")
 
     @property
@@ -265,6 +275,19 @@ class _Section:
             return ()
         return tuple(value)
 
+    def pairs(self, name: str) -> tuple[tuple[str, str], ...]:
+        value = self.raw(name)
+        if value is None:
+            return ()
+        fits = isinstance(value, list) and all(
+            isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, str) for part in entry)
+            for entry in value
+        )
+        if not fits:
+            self.reader.problem(self.path(name), f"a list of [link, link] is expected, not {value!r}")
+            return ()
+        return tuple((first, second) for first, second in value)
+
     def refuse_unknown(self) -> None:
         for name in self.values:
             if name not in self.used:
@@ -321,6 +344,7 @@ class _Reader:
             limits=self._limits(top.section("limits")),
             safety=self._safety(top.section("safety")),
             simulation=self._simulation(top.section("simulation")),
+            collision=self._collision(top.section("collision")),
             text=text,
         )
         top.refuse_unknown()
@@ -475,6 +499,17 @@ class _Reader:
         )
         section.refuse_unknown()
         return simulation
+
+    @staticmethod
+    def _collision(section: _Section) -> CollisionDescription:
+        hint = "is it in millimetres? metres are expected"
+        margin_m = section.number("margin_m", CollisionDescription.margin_m, 0.0, 0.2, hint)
+        collision = CollisionDescription(margin_m, section.pairs("ignore"), section.pairs("check"))
+        section.refuse_unknown()
+        for pair in collision.ignore:
+            if pair in collision.check or pair[::-1] in collision.check:
+                section.reader.problem(section.path("check"), f"{list(pair)} is also in ignore")
+        return collision
 
     def _check_names(self, description: RobotDescription) -> None:
         if not (description.chains["left_arm"] or description.chains["right_arm"]):

@@ -144,6 +144,10 @@ def load_robot(robot_yaml: Path) -> RobotModel:
         check_joint(f"neutral_posture_rad.{name}", name, (value,))
     for name in description.limits.joints:
         check_joint(f"limits.joints.{name}", name)
+    for key in ("ignore", "check"):
+        for pair in getattr(description.collision, key):
+            for link in pair:
+                check_link(f"collision.{key}", link)
     if problems:
         raise InvalidConfiguration(problems)
 
