@@ -68,7 +68,7 @@ def closest_points(a0, a1, b0, b1, on_a, on_b):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def distance_along(normal, a0, a1, b0, b1):  # type: ignore[no-untyped-def]
-    """How far the segments a and b are apart along the unit vector `normal` (a to b): at most their distance."""
+    """How far apart the segments are along the unit vector `normal` (a to b): at most their distance."""
     far_a0 = far_a1 = near_b0 = near_b1 = 0.0
     for i in range(3):
         far_a0 += normal[i] * a0[i]

@@ -33,7 +33,7 @@ import numpy as np
 from retargeting.box_qp import SOLVED
 from retargeting.capsule_distance import closest_points, distance_along, distance_gradient, place_capsules
 from retargeting.kinematics import forward
-from retargeting.row_qp import INFEASIBLE, solve_row_qp
+from retargeting.row_qp import solve_row_qp
 
 # Stops use this share of the acceleration limits, so that rows can be met within them.
 STOP_SHARE = 0.6
@@ -106,7 +106,7 @@ def _room(q, v, lower, upper):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def _rate(share, shared_stop, own_stop):  # type: ignore[no-untyped-def]
-    """Speed against the joints of the shared stop, after a share of it, of one that stops earlier (1 at 0)."""
+    """Speed of a joint that stops earlier against those of the shared stop, after a share of it."""
     time = share * shared_stop
     return 0.0 if time >= own_stop or share >= 1.0 else (1.0 - time / own_stop) / (1.0 - share)
 
@@ -169,9 +169,9 @@ def prove_stop(  # type: ignore[no-untyped-def]
             # Only joints beyond the common body change the distance.
             moved = 0.0
             for c in (a, b):
-                moved += _own_motion(
-                    parents, coordinates, levers, turns, c, bodies[c], common[p], v, reach
-                )[1]
+                moved += _own_motion(parents, coordinates, levers, turns, c, bodies[c], common[p], v, reach)[
+                    1
+                ]
         if room < max(ROW_GAP_M, 0.5 * moved):
             distance_gradient(
                 parents, axes, prismatic, coordinates, multipliers, positions, rotations,
@@ -354,10 +354,11 @@ def safe_velocity(  # type: ignore[no-untyped-def]
     """Fill `chosen` ``(n,)``: the velocity of this tick nearest to `wanted` that keeps all margins.
 
     low, high ``(n,)``: the box of `retargeting.joint_limits.velocity_box`; hessian ``(n, n)``: the
-    metric; weighed: whether it decides in the box too, where clipping does not. stop_times, rows, gaps, owners, counts[0]:
-    of the published state q, v; replaced by those of the new one. Returns (status of the last QP,
-    how the velocity was found, smallest distance, its pair or -1), where how is 0: no margin mattered,
-    1: rows shaped it, 2: part of the way to the stop, 3: the stop carried along.
+    metric; weighed: whether it decides in the box too, where clipping does not. stop_times, rows, gaps,
+    owners, counts[0]: of the published state q, v; replaced by those of the new one; longest_tick: no
+    tick to come takes longer (s). Returns (status of the last QP, how the velocity was found, smallest
+    distance, its pair or -1), where how is 0: no margin mattered, 1: rows shaped it, 2: part of the way
+    to the stop, 3: the stop carried along.
     """
     (lower, upper, acceleration) = limits
     (stop, trial_stop_times, at, steep_rows, steep_gaps, steep_leads, steep_owners, row_set, row_values,
@@ -476,9 +477,9 @@ def goal_rows(tree, hull, limits, q, margin, size, rows, gaps, owners, work):  #
     Only the first `size` joints count. Returns how many there are.
     """
     (parents, offset_positions, offset_rotations, axes, prismatic, coordinates, multipliers, biases) = tree
-    (bodies, starts, ends, radii, pairs, common, levers, turns, spheres) = hull
-    (positions, rotations, a0, a1, seen_start, seen, now, near, failed, normals_start, normals, gap_start,
-     gap_now, lowest, strays, reach, shares, sway, line, pace, at, gradient, unused) = work  # fmt: skip
+    (bodies, starts, ends, radii, pairs, common, _, _, spheres) = hull
+    positions, rotations, a0, a1 = work[0], work[1], work[2], work[3]
+    gradient, unused = work[-2], work[-1]
     forward(
         parents, offset_positions, offset_rotations, axes, prismatic, coordinates, multipliers, biases, q,
         positions, rotations,

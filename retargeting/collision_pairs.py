@@ -83,10 +83,8 @@ class CollisionModel:
             while b >= 0:
                 c = int(tree.coordinates[b])
                 if c >= 0:
-                    if tree.prismatic[b]:
-                        share = 0.0 if turning else 1.0
-                    else:
-                        share = 1.0 if turning else reach
+                    slides = bool(tree.prismatic[b])
+                    share = float(slides != turning) if turning or slides else reach
                     sums[k, c] += abs(float(tree.multipliers[b])) * share
                 reach += float(np.linalg.norm(tree.offset_positions[b])) + self._slide_m(b)
                 b = int(tree.parents[b])
@@ -278,7 +276,6 @@ def _build(model: RobotModel) -> CollisionModel:
         left_out=left_out,
         warnings=tuple(warnings),
         largest_positions=tuple(
-            float(max(abs(low), abs(high)))
-            for low, high in zip(model.lower, model.upper, strict=True)
+            float(max(abs(low), abs(high))) for low, high in zip(model.lower, model.upper, strict=True)
         ),
     )

@@ -49,7 +49,8 @@ def _stl(data: bytes) -> Array:
         count = struct.unpack_from("<I", data, 80)[0]
         if len(data) == 84 + 50 * count:
             rows = np.frombuffer(data, np.uint8, offset=84).reshape(count, 50)
-            return rows[:, 12:48].copy().view("<f4").reshape(-1, 3, 3).astype(np.float64)
+            triangles: Array = rows[:, 12:48].copy().view("<f4").reshape(-1, 3, 3).astype(np.float64)
+            return triangles
     if not data.lstrip().startswith(b"solid"):
         raise ValueError("neither a binary nor an ASCII STL")
     lines = (line.split() for line in data.decode("ascii", "replace").splitlines())

@@ -32,6 +32,7 @@ from retargeting.frames import (
 )
 from retargeting.motion_frame import MotionFrame
 from retargeting.robot_model import RobotModel
+from retargeting.self_collision import Clearance
 from retargeting.solver import POSE_SITES, Solver, SolverParameters, Step
 from retargeting.target_track import TargetTrack
 from retargeting.trainer_size import TrainerSizeEstimator
@@ -98,7 +99,8 @@ class AppliedCommand:
 
     positions, velocities ``(n,)`` in the order of `joint_names` (rad, rad/s; prismatic m, m/s);
     targets: pose ``(7,)`` per site in the robot's root, as the solver was asked;
-    cause_stamp_ns: stamp of the newest motion frame it follows, None while standing still.
+    cause_stamp_ns: stamp of the newest motion frame it follows, None while standing still;
+    clearance, collision_limited: see `retargeting.solver.Step`.
     """
 
     stamp_ns: int
@@ -108,6 +110,8 @@ class AppliedCommand:
     targets: dict[str, Array]
     cause_stamp_ns: int | None
     clipped: tuple[str, ...]
+    clearance: Clearance | None = None
+    collision_limited: bool = False
 
 
 class Retargeter:
@@ -338,8 +342,9 @@ class Retargeter:
         self.forced_exceptions += step.forced_exceptions
         self._last_stamp_ns = stamp_ns
         return AppliedCommand(
-            stamp_ns, self.model.joint_names, step.positions, step.velocities, targets, cause, step.clipped
-        )
+            stamp_ns, self.model.joint_names, step.positions, step.velocities, targets, cause, step.clipped,
+            step.clearance, step.collision_limited,
+        )  # fmt: skip
 
     def _follow(self, track: TargetTrack, now_s: float, dt: float) -> tuple[Step, dict[str, Array]]:
         wanted, openings = track.at(now_s)

@@ -101,8 +101,8 @@ class SelfCollision:
         self._longest_tick = max(self._longest_tick, dt)
         status, self.how, smallest, closest = safe_velocity(
             self._tree, self._hull, self._limits, self._kept, q, v, wanted, low, high, hessian, weighed, dt,
-            self._longest_tick, self._stop_times, self._bounds, self._rows, self._gaps, self._owners, self._count, chosen,
-            self._work, self._qp_work,
+            self._longest_tick, self._stop_times, self._bounds, self._rows, self._gaps, self._owners,
+            self._count, chosen, self._work, self._qp_work,
         )  # fmt: skip
         self.unsolved += status not in (SOLVED, INFEASIBLE)
         if self._missing:

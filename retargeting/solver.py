@@ -365,8 +365,15 @@ class Solver:
             hessian[:m, :m] = self._hessian
             hessian[np.arange(n), np.arange(n)] += 1e-3
             apart.velocity(
-                self.q, self.v, self._wanted, low, high, hessian, bool(outside[:m].any() and self._hessian.any()),
-                dt, velocity,
+                self.q,
+                self.v,
+                self._wanted,
+                low,
+                high,
+                hessian,
+                bool(outside[:m].any() and self._hessian.any()),
+                dt,
+                velocity,
             )
         elif outside[:m].any() and self._hessian.any():
             hessian = self._full_hessian
