@@ -43,6 +43,8 @@ EARLY = 0.8
 MOST_ROWS = 32
 # Pairs this close above their margin get a row before their stop fails.
 ROW_GAP_M = 0.02
+# The same for the goal, whose steps are longer.
+GOAL_ROW_GAP_M = 0.06
 # Distances up to this are reported.
 REPORTED_M = 0.05
 # The line is cut into at most so many pieces, and no smaller where a piece strays by less than this.
@@ -472,7 +474,7 @@ def raise_kept(kept, bounds, full):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def goal_rows(tree, hull, limits, q, margin, size, rows, gaps, owners, work):  # type: ignore[no-untyped-def]
-    """Fill rows, gaps with the gradients of the pairs at q that have less than `ROW_GAP_M` of room.
+    """Fill rows, gaps with the gradients of the pairs at q that have less than `GOAL_ROW_GAP_M` of room.
 
     Only the first `size` joints count. Returns how many there are.
     """
@@ -489,7 +491,7 @@ def goal_rows(tree, hull, limits, q, margin, size, rows, gaps, owners, work):  #
     count = 0
     for p in range(pairs.shape[0]):
         a, b = pairs[p, 0], pairs[p, 1]
-        limit = margin + ROW_GAP_M + spheres[a] + spheres[b]
+        limit = margin + GOAL_ROW_GAP_M + spheres[a] + spheres[b]
         total = 0.0
         for r in range(3):
             total += (0.5 * (a0[a, r] + a1[a, r] - a0[b, r] - a1[b, r])) ** 2
@@ -497,7 +499,7 @@ def goal_rows(tree, hull, limits, q, margin, size, rows, gaps, owners, work):  #
             continue
         gap = closest_points(a0[a], a1[a], a0[b], a1[b], on_a, on_b)
         room = gap - radii[a] - radii[b] - margin
-        if room >= ROW_GAP_M:
+        if room >= GOAL_ROW_GAP_M:
             continue
         distance_gradient(
             parents, axes, prismatic, coordinates, multipliers, positions, rotations,

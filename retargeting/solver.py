@@ -36,6 +36,8 @@ POSE_SITES = ("left_wrist", "right_wrist", "head")
 
 # Weight (squared) of bringing the goal out of a margin, against 1 for the wrists' positions.
 _PUSH_OUT = 100.0
+# How often a goal's step that led nearer than this to what it must not is halved.
+_SHORTENINGS, _GOAL_STRAY_M = 3, 2e-4
 
 
 @dataclass(frozen=True)
@@ -316,6 +318,14 @@ class Solver:
                 raise RetargetingError(
                     f"{self.model.name}: the goal's quadratic problem failed (status {status})"
                 )
+        if apart is not None and count:
+            # Rows are straight, arms turn: a step that led too near after all is shortened.
+            nearest = min(0.0, float(gaps[:count].min()))
+            for _ in range(_SHORTENINGS):
+                _, gaps, count = apart.goal_rows(self.goal)
+                if not count or gaps[:count].min() >= nearest - _GOAL_STRAY_M:
+                    break
+                goal += 0.5 * (origin - goal)
         return cost
 
     def follow(self, targets: SolverTargets, gripper_positions: Array, dt: float) -> Step:
