@@ -501,13 +501,26 @@ def goal_rows(tree, hull, limits, q, margin, size, rows, gaps, owners, work):  #
         room = gap - radii[a] - radii[b] - margin
         if room >= GOAL_ROW_GAP_M:
             continue
-        distance_gradient(
-            parents, axes, prismatic, coordinates, multipliers, positions, rotations,
-            bodies[a], bodies[b], common[p], on_a, on_b, gradient,
-        )  # fmt: skip
-        useful = 0.0
-        for i in range(size):
-            useful += abs(gradient[i])
-        if useful > 0.0:
-            count = _keep_row(gradient[:size], room, 0.0, p, rows, gaps, unused, owners, count)
+        # Where segments lie along each other the closest point jumps from end to end: each end has a row.
+        for end in range(5 if room < ROW_GAP_M else 1):
+            if end == 1:
+                gap = closest_points(a0[a], a0[a], a0[b], a1[b], on_a, on_b)
+            elif end == 2:
+                gap = closest_points(a1[a], a1[a], a0[b], a1[b], on_a, on_b)
+            elif end == 3:
+                gap = closest_points(a0[a], a1[a], a0[b], a0[b], on_a, on_b)
+            elif end == 4:
+                gap = closest_points(a0[a], a1[a], a1[b], a1[b], on_a, on_b)
+            room = gap - radii[a] - radii[b] - margin
+            if room >= GOAL_ROW_GAP_M:
+                continue
+            distance_gradient(
+                parents, axes, prismatic, coordinates, multipliers, positions, rotations,
+                bodies[a], bodies[b], common[p], on_a, on_b, gradient,
+            )  # fmt: skip
+            useful = 0.0
+            for i in range(size):
+                useful += abs(gradient[i])
+            if useful > 0.0:
+                count = _keep_row(gradient[:size], room, 0.0, p, rows, gaps, unused, owners, count)
     return count
