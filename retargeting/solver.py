@@ -36,6 +36,8 @@ POSE_SITES = ("left_wrist", "right_wrist", "head")
 
 # Weight (squared) of bringing the goal out of a margin, against 1 for the wrists' positions.
 _PUSH_OUT = 100.0
+# In contact, where the rows turn from tick to tick, the goal's steps are damped more.
+_CONTACT_M, _CONTACT_DAMPING = 0.002, 0.03
 # How often a goal's step that led nearer than this to what it must not is halved.
 _SHORTENINGS, _GOAL_STRAY_M = 3, 2e-4
 
@@ -292,6 +294,7 @@ class Solver:
         origin = goal.copy()
         reach = self._no_reach if reach is None else reach
         cost = 0.0
+        touching = count > 0 and float(gaps[:count].min()) < _CONTACT_M
         for _ in range(steps):
             cost = self._model_at(goal, targets)
             problem = (
@@ -310,7 +313,11 @@ class Solver:
                 self._direction,
                 self._free,
             )
-            if count:
+            if touching:
+                status = _goal_step_apart(
+                    *problem[:5], _CONTACT_DAMPING, *problem[6:], rows, gaps, count, self._goal_bounds
+                )
+            elif count:
                 status = _goal_step_apart(*problem, rows, gaps, count, self._goal_bounds)
             else:
                 status = _goal_step(*problem)
