@@ -242,6 +242,20 @@ def test_a_robot_that_starts_too_near_never_comes_nearer(kestrel: RobotModel):
         assert (distances >= reached - 1e-9).all()
 
 
+def test_a_hand_led_into_the_body_comes_to_rest_outside(model: RobotModel):
+    solver = Solver(model, SolverParameters(self_collision=True))
+    collision = collision_model(model)
+    m = model.body_count
+    where, rotations = solver.layout.site_poses(model.neutral[:m].copy())
+    start = where[0].copy()
+    for k in range(1000):
+        where[0] = start + min(1.0, k * TICK_S / 1.5) * np.array([-0.15, -0.18, 0.0])
+        step = solver.follow(SolverTargets(where, rotations, np.zeros((2, 3))), model.neutral[m:], TICK_S)
+        assert collision.distances(step.positions).min() >= collision.margin_m
+        if k > 900:
+            assert np.abs(step.velocities).max() < 0.1
+
+
 def test_mesh_files_that_cannot_be_read_say_why(tmp_path):
     for name, content, why in (
         ("a.stl", b"\x00" * 90, "damaged .stl"),
