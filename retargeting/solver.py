@@ -289,7 +289,9 @@ class Solver:
         """
         m = self.model.body_count
         apart = self._self_collision if reach is not None else None
-        rows, gaps, count = (None, None, 0) if apart is None else apart.goal_rows(self.goal)
+        rows, gaps, count = (
+            (self._full_hessian, self._goal_bounds, 0) if apart is None else apart.goal_rows(self.goal)
+        )
         goal = self.goal[:m]
         origin = goal.copy()
         reach = self._no_reach if reach is None else reach
