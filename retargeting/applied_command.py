@@ -9,6 +9,8 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from retargeting.self_collision import Clearance
+
 Array = NDArray[np.float64]
 
 
@@ -38,7 +40,8 @@ class AppliedCommand:
     cause_stamp_ns: stamp of the newest motion frame it follows, None while standing still; motion_age_s: how
     long before the command the motion was that the wrists' places in `targets` show, smoothing and the
     way between frames counted; clipped: joints whose limits shaped the motion; stops: per
-    side what keeps the wrist from its target, worth a rumble.
+    side what keeps the wrist from its target, worth a rumble; clearance, collision_limited: see
+    `retargeting.solver.Step`.
     """
 
     stamp_ns: int
@@ -50,3 +53,5 @@ class AppliedCommand:
     clipped: tuple[str, ...]
     motion_age_s: float | None = None
     stops: Mapping[str, tuple[ArmStop, ...]] = field(default_factory=dict)
+    clearance: Clearance | None = None
+    collision_limited: bool = False

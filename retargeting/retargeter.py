@@ -337,6 +337,8 @@ class Retargeter:
             step.clipped,
             age_s,
             self._stopped,
+            step.clearance,
+            step.collision_limited,
         )
 
     def _follow(self, body: BodyTargets, now_s: float, dt: float) -> Step:

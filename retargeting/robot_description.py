@@ -172,6 +172,15 @@ class Safety:
 
 
 @dataclass(frozen=True)
+class CollisionDescription:
+    """Which links keep `margin_m` apart: `ignore` and `check` overrule the automatic choice, by pair."""
+
+    margin_m: float = 0.01
+    ignore: tuple[tuple[str, str], ...] = ()
+    check: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class SimulationDescription:
     """How the simulated robot is built; `table_*` None = placed by the robot's size.
 
@@ -226,6 +235,7 @@ class RobotDescription:
     safety: Safety
     simulation: SimulationDescription
     command_interface: CommandInterface = field(default_factory=CommandInterface)
+    collision: CollisionDescription = field(default_factory=CollisionDescription)
     text: str = field(repr=False, default="")
     xacro_arguments: dict[str, str] = field(default_factory=dict)
     axes: BodyAxes = field(default_factory=BodyAxes)
@@ -333,6 +343,19 @@ class _Section:
             return ()
         return tuple(value)
 
+    def pairs(self, name: str) -> tuple[tuple[str, str], ...]:
+        value = self.raw(name)
+        if value is None:
+            return ()
+        fits = isinstance(value, list) and all(
+            isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, str) for part in entry)
+            for entry in value
+        )
+        if not fits:
+            self.reader.problem(self.path(name), f"a list of [link, link] is expected, not {value!r}")
+            return ()
+        return tuple((first, second) for first, second in value)
+
     def refuse_unknown(self) -> None:
         for name in self.values:
             if name not in self.used:
@@ -391,6 +414,7 @@ class _Reader:
             safety=self._safety(top.section("safety")),
             simulation=self._simulation(top.section("simulation")),
             command_interface=self._command_interface(top.section("command_interface")),
+            collision=self._collision(top.section("collision")),
             text=text,
             xacro_arguments=xacro_arguments,
             axes=self._axes(top.section("axes")),
@@ -633,6 +657,17 @@ class _Reader:
         if topic and (problem := next((p for p in map(name_problem, parts) if p), None)):
             section.reader.problem(section.path("topic"), problem)
         return Controller(topic, section.names("joints"))
+
+    @staticmethod
+    def _collision(section: _Section) -> CollisionDescription:
+        hint = "is it in millimetres? metres are expected"
+        margin_m = section.number("margin_m", CollisionDescription.margin_m, 0.0, 0.2, hint)
+        collision = CollisionDescription(margin_m, section.pairs("ignore"), section.pairs("check"))
+        section.refuse_unknown()
+        for pair in collision.ignore:
+            if pair in collision.check or pair[::-1] in collision.check:
+                section.reader.problem(section.path("check"), f"{list(pair)} is also in ignore")
+        return collision
 
     def _check_names(self, description: RobotDescription) -> None:
         if not (description.chains["left_arm"] or description.chains["right_arm"]):

@@ -159,6 +159,10 @@ def load_robot(robot_yaml: Path) -> RobotModel:
             check_joint(f"grippers.{side}.joints.{name}", name, (ends.closed, ends.open))
     for name, value in description.neutral_posture.items():
         check_joint(f"neutral_posture_rad.{name}", name, (value,))
+    for key in ("ignore", "check"):
+        for pair in getattr(description.collision, key):
+            for link in pair:
+                check_link(f"collision.{key}", link)
     body = [name for chain in CHAINS for name in description.chains[chain]]
     grippers = [name for gripper in description.grippers.values() for name in gripper.joints]
     names = (*body, *grippers)

@@ -20,16 +20,26 @@ from numpy.typing import NDArray
 
 from retargeting.body_points import SIDES
 from retargeting.box_qp import SOLVED, solve_box_qp
+from retargeting.collision_braking import MOST_ROWS
 from retargeting.errors import RetargetingError
 from retargeting.frames import pose_compose, rotation_matrix_from_quaternion
 from retargeting.joint_limits import braking_velocity, velocity_box
 from retargeting.kinematics import build_tree
 from retargeting.robot_model import RobotModel
+from retargeting.row_qp import solve_row_qp
+from retargeting.self_collision import Clearance, SelfCollision
 from retargeting.tasks import TaskLayout, quadratic_model
 
 Array = NDArray[np.float64]
 
 POSE_SITES = ("left_wrist", "right_wrist", "head")
+
+# Weight (squared) of bringing the goal out of a margin, against 1 for the wrists' positions.
+_PUSH_OUT = 100.0
+# In contact, where the rows turn from tick to tick, the goal's steps are damped more.
+_CONTACT_M, _CONTACT_DAMPING = 0.002, 0.03
+# How often a goal's step that led nearer than this to what it must not is halved.
+_SHORTENINGS, _GOAL_STRAY_M = 3, 2e-4
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,7 @@ class SolverParameters:
     damping: float = 1e-3
     settling_time_s: float = 0.04
     braking_share: float = 0.7
+    self_collision: bool = False
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -74,12 +85,18 @@ class SolverTargets:
 
 @dataclass(frozen=True)
 class Step:
-    """One tick's result: positions, velocities ``(n,)`` and which joints' limits shaped it."""
+    """One tick's result: positions, velocities ``(n,)`` and which joints' limits shaped it.
+
+    clearance: the smallest distance between the robot's own links (None without self-collision);
+    collision_limited: whether a margin shaped the velocity.
+    """
 
     positions: Array
     velocities: Array
     clipped: tuple[str, ...]
     forced_exceptions: int
+    clearance: Clearance | None = None
+    collision_limited: bool = False
 
 
 def build_layout(model: RobotModel, parameters: SolverParameters) -> TaskLayout:
@@ -148,6 +165,36 @@ def _goal_step(  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
+def _goal_step_apart(  # type: ignore[no-untyped-def]
+    q, origin, reach, hessian, gradient, damping, lower, upper, dq, low, high, factor, direction, free,
+    rows, gaps, count, bounds,
+):  # fmt: skip
+    """`_goal_step` that leads no pair of capsules nearer than it may be; rows, gaps: at `origin`."""
+    n = q.shape[0]
+    for k in range(count):
+        moved = 0.0
+        for i in range(n):
+            moved += rows[k, i] * (q[i] - origin[i])
+        bounds[k] = min(0.0, -max(gaps[k], 0.0) - moved) - 1e-12
+        room = gaps[k] + moved
+        if room < 0.0:
+            # Too near already: no nearer, and out.
+            for i in range(n):
+                gradient[i] += _PUSH_OUT * room * rows[k, i]
+                for j in range(n):
+                    hessian[i, j] += _PUSH_OUT * rows[k, i] * rows[k, j]
+    for i in range(n):
+        hessian[i, i] += damping
+        low[i] = min(0.0, max(lower[i], origin[i] - reach[i]) - q[i])
+        high[i] = max(0.0, min(upper[i], origin[i] + reach[i]) - q[i])
+        dq[i] = 0.0
+    status = solve_row_qp(hessian, gradient, low, high, rows, bounds, count, dq, factor, direction, free)
+    for i in range(n):
+        q[i] = min(max(q[i] + dq[i], lower[i]), upper[i])
+    return status
+
+
+@numba.njit(cache=True)
 def wanted_velocity(goal, goal_velocity, q, acceleration, share, settling_time, dt, wanted):  # type: ignore[no-untyped-def]
     """Fill `wanted` ``(n,)``: the goal's own velocity plus the closing of the distance, braked in time."""
     for i in range(q.shape[0]):
@@ -174,10 +221,11 @@ class Solver:
         self._full_hessian, self._full_gradient = np.zeros((n, n)), np.empty(n)
         self._wanted = np.empty(n)
         self._no_reach = np.full(m, 2.0 * np.pi)
+        self._self_collision = SelfCollision(model) if self.parameters.self_collision else None
+        self._goal_bounds = np.empty(MOST_ROWS)
         self.goal = model.neutral.copy()
         self._goal_velocity = np.zeros(n)
-        self.q = model.neutral.copy()
-        self.v = np.zeros(n)
+        self.start_from(model.neutral)
 
     def start_from(self, positions: Array) -> int:
         """Make `positions` ``(n,)`` the previous command, at rest; returns how many lay outside the limits.
@@ -188,6 +236,8 @@ class Solver:
         self.q = inside.copy()
         self.v = np.zeros_like(inside)
         self.reset_goal(inside)
+        if self._self_collision is not None:
+            self._self_collision.start(inside)
         return int(np.count_nonzero(inside != positions))
 
     def reset_goal(self, positions: Array) -> None:
@@ -234,16 +284,22 @@ class Solver:
     def improve_goal(self, targets: SolverTargets, steps: int, reach: Array | None = None) -> float:
         """`steps` Gauss-Newton steps of the goal inside the position limits; the cost before the last.
 
-        No joint moves by more than `reach` ``(m,)`` (rad); None: by any amount.
+        No joint moves by more than `reach` ``(m,)`` (rad), and with self-collision no capsules come too
+        near; None: by any amount, anywhere.
         """
         m = self.model.body_count
+        apart = self._self_collision if reach is not None else None
+        rows, gaps, count = (
+            (self._full_hessian, self._goal_bounds, 0) if apart is None else apart.goal_rows(self.goal)
+        )
         goal = self.goal[:m]
         origin = goal.copy()
         reach = self._no_reach if reach is None else reach
         cost = 0.0
+        touching = count > 0 and float(gaps[:count].min()) < _CONTACT_M
         for _ in range(steps):
             cost = self._model_at(goal, targets)
-            status = _goal_step(
+            problem = (
                 goal,
                 origin,
                 reach,
@@ -259,10 +315,26 @@ class Solver:
                 self._direction,
                 self._free,
             )
+            if touching:
+                status = _goal_step_apart(
+                    *problem[:5], _CONTACT_DAMPING, *problem[6:], rows, gaps, count, self._goal_bounds
+                )
+            elif count:
+                status = _goal_step_apart(*problem, rows, gaps, count, self._goal_bounds)
+            else:
+                status = _goal_step(*problem)
             if status != SOLVED:
                 raise RetargetingError(
                     f"{self.model.name}: the goal's quadratic problem failed (status {status})"
                 )
+        if apart is not None and count:
+            # Rows are straight, arms turn: a step that led too near after all is shortened.
+            nearest = min(0.0, float(gaps[:count].min()))
+            for _ in range(_SHORTENINGS):
+                _, gaps, count = apart.goal_rows(self.goal)
+                if not count or gaps[:count].min() >= nearest - _GOAL_STRAY_M:
+                    break
+                goal += 0.5 * (origin - goal)
         return cost
 
     def follow(self, targets: SolverTargets, gripper_positions: Array, dt: float) -> Step:
@@ -305,7 +377,24 @@ class Solver:
         outside = (self._wanted < low) | (self._wanted > high)
         velocity = self._step
         velocity[:] = np.clip(self._wanted, low, high)
-        if outside[:m].any() and self._hessian.any():
+        apart = self._self_collision
+        if apart is not None:
+            hessian = self._full_hessian
+            hessian[:] = 0.0
+            hessian[:m, :m] = self._hessian
+            hessian[np.arange(n), np.arange(n)] += 1e-3
+            apart.velocity(
+                self.q,
+                self.v,
+                self._wanted,
+                low,
+                high,
+                hessian,
+                bool(outside[:m].any() and self._hessian.any()),
+                dt,
+                velocity,
+            )
+        elif outside[:m].any() and self._hessian.any():
             hessian = self._full_hessian
             hessian[:] = 0.0
             hessian[:m, :m] = self._hessian
@@ -324,4 +413,8 @@ class Solver:
         self.v = (position - self.q) / dt
         self.q = position
         clipped = tuple(name for name, out in zip(model.joint_names, outside, strict=True) if out)
-        return Step(position.copy(), self.v.copy(), clipped, forced)
+        if apart is None:
+            return Step(position.copy(), self.v.copy(), clipped, forced)
+        return Step(
+            position.copy(), self.v.copy(), clipped, forced, apart.clearance, collision_limited=apart.how > 0
+        )
