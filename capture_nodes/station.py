@@ -25,6 +25,7 @@ from capture_nodes.headset_parameters import RATE_BOUNDS_HZ, HeadsetParameters
 from capture_nodes.recording.episode_record import EpisodeFields
 from capture_nodes.recording.recorder_configuration import load_recorder_configuration
 from capture_nodes.resources import config_file, robot_description_file, scene_file
+from capture_nodes.robot_list import list_robots
 from capture_nodes.ros_environment import prepare_ros_environment, station_environment
 from capture_nodes.scripted_task import ScriptedTask
 from capture_nodes.simulation.scene import layout_scene, load_scene
@@ -557,7 +558,8 @@ def usage() -> str:
     text = config_file("station.yaml").read_text(encoding="utf-8")
     indented = "".join(f"  {line}\n" if line else "\n" for line in text.splitlines())
     return (
-        "usage: station [name:=value …]\n\n"
+        "usage: station [name:=value …]\n"
+        "       station robots [--json] [--check]    which robots there are, and whether they can be used\n\n"
         "Start a station on this machine: trainer, retargeting, robot, cameras, recorder, and a session\n"
         "that records the repetitions. Ctrl-C stops all in order; the episode at hand is completed.\n\n"
         "  station robot:=kestrel source:=script episodes:=3 root:=recordings\n"
@@ -571,9 +573,11 @@ def usage() -> str:
 
 def main() -> None:
     words = sys.argv[1:]
-    if any(word in ("-h", "--help", "help") for word in words):
+    if words[:1] != ["robots"] and any(word in ("-h", "--help", "help") for word in words):
         print(usage())
         sys.exit(EXIT_OK)
+    if words[:1] == ["robots"]:
+        sys.exit(list_robots(words[1:]))
     prepare_ros_environment()
     try:
         plan = make_plan(words)
