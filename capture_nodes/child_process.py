@@ -20,6 +20,7 @@ from capture_nodes.station import ParameterValue, ProcessPlan
 # What a node logs at these levels goes to its log file only.
 _QUIET = re.compile(r"^(\[(INFO|DEBUG)\]|\s*$)")
 _TERMINATE_AFTER_S = 3.0
+_TELL_BEFORE_S = 0.2
 
 
 def command_of(plan: ProcessPlan) -> list[str]:
@@ -117,14 +118,12 @@ class ChildProcess:
         """Ask it to end; `escalate` follows up when it does not."""
         if not self._signals_sent:
             now = time.monotonic()
-            terminate = now + self.plan.stop_timeout_s
-            self._signals = [(terminate, signal.SIGTERM), (terminate + _TERMINATE_AFTER_S, signal.SIGKILL)]
+            self._signals = _last_signals(now + self.plan.stop_timeout_s)
             self._send(signal.SIGINT)
 
     def hurry(self) -> None:
         """Shorten the waiting: SIGTERM now, SIGKILL soon."""
-        now = time.monotonic()
-        self._signals = [(now, signal.SIGTERM), (now + _TERMINATE_AFTER_S, signal.SIGKILL)]
+        self._signals = _last_signals(time.monotonic())
 
     def escalate(self) -> None:
         """Send the next signal where its time has come."""
@@ -147,3 +146,13 @@ class ChildProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._log.close()
+
+
+def _last_signals(terminate_s: float) -> list[tuple[float, signal.Signals]]:
+    """When to send what; at SIGQUIT a node of ours writes into its log what it hangs in."""
+    kill_s = terminate_s + _TERMINATE_AFTER_S
+    return [
+        (terminate_s, signal.SIGTERM),
+        (kill_s - _TELL_BEFORE_S, signal.SIGQUIT),
+        (kill_s, signal.SIGKILL),
+    ]

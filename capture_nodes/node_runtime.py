@@ -8,6 +8,7 @@ is ready.
 from __future__ import annotations
 
 import dataclasses
+import faulthandler
 import signal
 import sys
 import time
@@ -291,6 +292,8 @@ def run_node(factory: Callable[[], CaptureNode]) -> None:
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGHUP, on_signal)  # the terminal of a `ros2 launch` was closed
+    # Tells where each thread is: what is asked of a node that does not end.
+    faulthandler.register(signal.SIGQUIT)
     try:
         node = factory()
     except (CaptureError, RetargetingError) as error:
