@@ -27,6 +27,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 
+from capture_nodes.certain_exit import exit_within
 from capture_nodes.errors import CaptureError
 from capture_nodes.ros_environment import prepare_ros_environment
 from capture_nodes.thread_priority import prefer_process, prefer_thread
@@ -45,6 +46,8 @@ _EXPECTED = {
 }
 _DIAGNOSTICS_PERIOD_S = 1.0
 _ACKNOWLEDGE_TIMEOUT_S = 1.0
+# To take the DDS participant down, which takes some tens of milliseconds.
+_LEAVING_S = 2.0
 # Between Python threads of a process with a deadline; the default 5 ms is a whole tick.
 _SWITCH_INTERVAL_S = 0.0005
 
@@ -313,6 +316,7 @@ def run_node(factory: Callable[[], CaptureNode]) -> None:
         node.exit_code = 1
     finally:
         node.finish()
+        exit_within(_LEAVING_S, node.exit_code)
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()

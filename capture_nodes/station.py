@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from capture_nodes.certain_exit import exit_within
 from capture_nodes.errors import CaptureError
 from capture_nodes.headset_parameters import RATE_BOUNDS_HZ, HeadsetParameters
 from capture_nodes.recording.episode_record import EpisodeFields
@@ -39,6 +40,8 @@ from retargeting.robot_model import RobotModel, load_robot
 DEFAULT_DOMAIN_ID = 73
 # The recorder completes the episode at hand and hears everyone's final counts before it ends.
 _FINISHING_S = 25.0
+# To take this process's own DDS participant down.
+_LEAVING_S = 3.0
 # Above this the ports of DDS meet those that Linux hands out by itself.
 LARGEST_DOMAIN_ID = 101
 
@@ -599,7 +602,7 @@ def main() -> None:
         sys.exit(EXIT_BAD_ARGUMENTS)
     # Who stops the robot when a process dies must not wait for anybody's pictures.
     prefer_thread(SERVING)
-    sys.exit(Supervisor(plan).run())
+    sys.exit(Supervisor(plan, at_the_end=lambda code: exit_within(_LEAVING_S, code)).run())
 
 
 if __name__ == "__main__":

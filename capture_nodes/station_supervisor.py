@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
@@ -99,10 +99,19 @@ class StationNode(Node):
 
 
 class Supervisor:
-    """Runs one station; `run` answers the exit code."""
+    """Runs one station; `run` answers the exit code.
 
-    def __init__(self, plan: StationPlan, output: TextIO | None = None) -> None:
+    `at_the_end` is told that code when only this process's own DDS participant is left to be taken down.
+    """
+
+    def __init__(
+        self,
+        plan: StationPlan,
+        output: TextIO | None = None,
+        at_the_end: Callable[[int], None] | None = None,
+    ) -> None:
         self._plan = plan
+        self._at_the_end = at_the_end
         self._status = StationStatus()
         self._line = StatusLine(output if output is not None else sys.stdout)
         self._children: dict[str, ChildProcess] = {}
@@ -121,8 +130,7 @@ class Supervisor:
             with DomainLock(self._plan.domain_id, f"robot {self._plan.robot}"):
                 code = self._run_locked()
         except StationError as error:
-            for problem in error.problems:
-                self._line.say(f"station: error: {problem}")
+            self._say_problems(error)
             code = EXIT_BAD_ARGUMENTS
         finally:
             for number, handler in handlers.items():
@@ -137,17 +145,33 @@ class Supervisor:
         self._node = StationNode(self._plan, self._status)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
+        code = EXIT_BAD_ARGUMENTS
         try:
-            self._refuse_a_second_station()
-            code = self._operate()
+            code = self._run_and_conclude()
         finally:
-            self._stop_all()
+            if self._at_the_end is not None:
+                self._at_the_end(code)
             self._executor.shutdown()
             self._node.destroy_node()
             rclpy.try_shutdown()
-        if self._children:
-            code = self._conclude(code)
         return code
+
+    def _run_and_conclude(self) -> int:
+        before = dds_files()
+        try:
+            self._refuse_a_second_station()
+            code = self._operate()
+        except StationError as error:
+            self._say_problems(error)
+            return EXIT_BAD_ARGUMENTS
+        finally:
+            self._stop_all()
+            remove_orphans(before)
+        return self._conclude(code) if self._children else code
+
+    def _say_problems(self, error: StationError) -> None:
+        for problem in error.problems:
+            self._line.say(f"station: error: {problem}")
 
     def _operate(self) -> int:
         """Start, wait until all are ready, and until the session has ended."""

@@ -326,7 +326,7 @@ def test_what_was_mended_in_a_urdf_is_told_before_the_start(
     assert warning.startswith(f"{urdf}: line ") and "velocity limit 0 means nothing and is ignored" in warning
 
     class NoSupervisor:
-        def __init__(self, plan: StationPlan) -> None:
+        def __init__(self, plan: StationPlan, at_the_end: Callable[[int], None]) -> None:
             assert capsys.readouterr().err == f"station: warning: {warning}\n"
 
         def run(self) -> int:

@@ -45,6 +45,8 @@ def main() -> None:
     executor.add_node(node)
     node.write("started")
     behaviour = node.behaviour
+    if behaviour == "stubborn":
+        signal.signal(signal.SIGQUIT, signal.SIG_IGN)
     if behaviour == "bad_configuration":
         print(
             f"{node.get_name()}: error: parameter colour: 'green' is given; red is expected", file=sys.stderr
