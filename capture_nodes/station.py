@@ -576,11 +576,11 @@ def usage() -> str:
 
 def main() -> None:
     words = sys.argv[1:]
-    if words[:1] != ["robots"] and any(word in ("-h", "--help", "help") for word in words):
-        print(usage())
-        sys.exit(EXIT_OK)
     if words[:1] == ["robots"]:
         sys.exit(list_robots(words[1:]))
+    if any(word in ("-h", "--help", "help") for word in words):
+        print(usage())
+        sys.exit(EXIT_OK)
     prepare_ros_environment()
     try:
         plan = make_plan(words)

@@ -121,7 +121,7 @@ class Supervisor:
     # ---- the whole run
 
     def run(self) -> int:
-        before = dds_files()
+        self._dds_files_before = dds_files()
         os.environ.update(self._plan.environment)
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         for number in handlers:
@@ -135,7 +135,7 @@ class Supervisor:
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-            remove_orphans(before)
+            remove_orphans(self._dds_files_before)
             self._line.close()
         return code
 
@@ -157,7 +157,6 @@ class Supervisor:
         return code
 
     def _run_and_conclude(self) -> int:
-        before = dds_files()
         try:
             self._refuse_a_second_station()
             code = self._operate()
@@ -166,7 +165,8 @@ class Supervisor:
             return EXIT_BAD_ARGUMENTS
         finally:
             self._stop_all()
-            remove_orphans(before)
+            # Those of this process are in use until the end.
+            remove_orphans(self._dds_files_before)
         return self._conclude(code) if self._children else code
 
     def _say_problems(self, error: StationError) -> None:

@@ -28,7 +28,7 @@ from retargeting.errors import RetargetingError
 from retargeting.hand_model import RobotHand
 from retargeting.hand_points import BASE, DISTAL, MIDDLE, TIP
 from retargeting.kinematics import forward
-from retargeting.tasks import point_jacobian
+from retargeting.tasks import add_rows, point_jacobian
 
 Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -287,18 +287,7 @@ def _goal_model(  # type: ignore[no-untyped-def]
         squared = weight * weight
         for r in range(rows):
             cost += 0.5 * squared * residual[r] * residual[r]
-        for a in range(count):
-            i = support[a]
-            for r in range(rows):
-                gradient[i] += squared * linear[r, i] * residual[r]
-            for b in range(a + 1):
-                j = support[b]
-                value = 0.0
-                for r in range(rows):
-                    value += linear[r, i] * linear[r, j]
-                hessian[i, j] += squared * value
-                if i != j:
-                    hessian[j, i] += squared * value
+        add_rows(linear, residual, weight, rows, hessian, gradient, support, count)
     return cost
 
 

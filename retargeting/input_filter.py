@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.body_points import BODY_POINTS
+from retargeting.bounds import out_of_bounds
 from retargeting.errors import RetargetingError
 from retargeting.motion_frame import Controls
 from retargeting.one_euro import JITTER_M_S, smooth_pose, turn_by
@@ -54,11 +55,7 @@ class InputFilterParameters:
             "longest_doubt_s": (0.02, 1.0),
             "forget_s": (0.05, 5.0),
         }
-        wrong = [
-            f"input filter {name}: {getattr(self, name)!r} is outside {low} .. {high}"
-            for name, (low, high) in bounds.items()
-            if not (math.isfinite(getattr(self, name)) and low <= getattr(self, name) <= high)
-        ]
+        wrong = out_of_bounds(self, bounds, "input filter")
         if wrong:
             raise RetargetingError("\n".join(wrong))
 

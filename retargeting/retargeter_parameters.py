@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from enum import Enum
 
+from retargeting.bounds import out_of_bounds
 from retargeting.deadman import DeadmanParameters
 from retargeting.errors import RetargetingError
 from retargeting.input_filter import InputFilterParameters
@@ -67,11 +67,7 @@ class RetargeterParameters:
             "lost_s": (0.0, 1.0),
             "reacquire_s": (0.0, 60.0),
         }
-        problems = []
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if not (math.isfinite(value) and low <= value <= high):
-                problems.append(f"parameter {name}: {value!r} is outside {low} .. {high}")
+        problems = out_of_bounds(self, bounds, "parameter")
         modes = [mode.value for mode in EngageMode]
         if self.engage_mode not in modes:
             problems.append(

@@ -84,7 +84,7 @@ def rotation_error(target, current, error):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _add_rows(jacobian, residual, weight, count, hessian, gradient, support, supported):  # type: ignore[no-untyped-def]
+def add_rows(jacobian, residual, weight, count, hessian, gradient, support, supported):  # type: ignore[no-untyped-def]
     """hessian += w² J'J, gradient += w² J'r over the coordinates in `support`."""
     squared = weight * weight
     for a in range(supported):
@@ -230,14 +230,14 @@ def quadratic_model(  # type: ignore[no-untyped-def]
         )  # fmt: skip
         weight = position_weights[k]
         if weight > 0.0:
-            _add_rows(linear, residual, weight, 3, hessian, gradient, support, supported)
+            add_rows(linear, residual, weight, 3, hessian, gradient, support, supported)
             cost += 0.5 * weight * weight * (residual[0] ** 2 + residual[1] ** 2 + residual[2] ** 2)
         weight = orientation_weights[k]
         if weight > 0.0:
             rotation_error(target_rotations[k], current, residual)
             for r in range(3):
                 residual[r] = -residual[r]
-            _add_rows(angular, residual, weight, 3, hessian, gradient, support, supported)
+            add_rows(angular, residual, weight, 3, hessian, gradient, support, supported)
             cost += 0.5 * weight * weight * (residual[0] ** 2 + residual[1] ** 2 + residual[2] ** 2)
     projected = np.zeros((3, n))
     for d in range(from_bodies.shape[0]):
@@ -281,6 +281,6 @@ def quadratic_model(  # type: ignore[no-untyped-def]
             uy - directions[d, 1],
             uz - directions[d, 2],
         )
-        _add_rows(projected, residual, weight, 3, hessian, gradient, support, supported)
+        add_rows(projected, residual, weight, 3, hessian, gradient, support, supported)
         cost += 0.5 * weight * weight * (residual[0] ** 2 + residual[1] ** 2 + residual[2] ** 2)
     return cost
