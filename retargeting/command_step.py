@@ -14,8 +14,6 @@ from retargeting.joint_limits import braking_velocity, velocity_box
 Array = NDArray[np.float64]
 
 NOT_FINITE = 10
-# Frames come slower than ticks: a short average keeps their beat out of the goal's velocity.
-_AVERAGE_S = 0.01
 # Added to the tasks' metric, in which some motions cost nothing.
 _METRIC_DAMPING = 1e-3
 
@@ -27,6 +25,14 @@ class Motion(NamedTuple):
     goal_velocity: Array
     q: Array
     v: Array
+
+
+class Approach(NamedTuple):
+    """How the command comes to its goal; see `retargeting.solver_parameters`."""
+
+    average_s: float
+    settling_time_s: float
+    braking_share: float
 
 
 class CommandWork(NamedTuple):
@@ -59,23 +65,24 @@ class CommandWork(NamedTuple):
 
 
 @compiled
-def want_velocity(motion, grippers, limits, share, settling_time, dt, m, work):  # type: ignore[no-untyped-def]
+def want_velocity(motion, grippers, limits, approach, dt, m, work):  # type: ignore[no-untyped-def]
     """Fill `work.wanted`: the goal's own velocity plus the closing of the distance, braked in time.
 
-    The joints from m on follow `grippers` ``(n - m,)``. `work.before`: the goal of the tick before.
+    The joints from m on follow `grippers` ``(n - m,)``. approach `Approach`; `work.before`: the goal of the
+    tick before.
     """
     goal, goal_velocity, q, _ = motion
     lower, upper, velocity, acceleration = limits
     for i in range(q.shape[0]):
-        if i < m:
-            raw = min(max((goal[i] - work.before[i]) / dt, -velocity[i]), velocity[i])
-            goal_velocity[i] += min(1.0, dt / _AVERAGE_S) * (raw - goal_velocity[i])
-        else:
+        if i >= m:
             goal[i] = min(max(grippers[i - m], lower[i]), upper[i])
-            goal_velocity[i] = 0.0
-        distance = goal[i] - q[i]
+        raw = min(max((goal[i] - work.before[i]) / dt, -velocity[i]), velocity[i])
+        goal_velocity[i] += min(1.0, dt / approach.average_s) * (raw - goal_velocity[i])
+        # What the goal's own velocity does not do in this tick.
+        distance = goal[i] - goal_velocity[i] * dt - q[i]
         speed = min(
-            abs(distance) / settling_time, braking_velocity(abs(distance), share * acceleration[i], dt)
+            abs(distance) / approach.settling_time_s,
+            braking_velocity(abs(distance), approach.braking_share * acceleration[i], dt),
         )
         work.wanted[i] = goal_velocity[i] + (speed if distance > 0.0 else -speed)
 

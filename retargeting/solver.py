@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from retargeting.box_qp import SOLVED
 from retargeting.collision_braking import MOST_ROWS
 from retargeting.command_step import (
+    Approach,
     CommandWork,
     Motion,
     bound_velocity,
@@ -68,7 +69,7 @@ class Step:
 
 
 class SolverArrays(NamedTuple):
-    """All that a tick reads and writes. reach ``(m,)``, outside ``(n,)``; goal_steps to settling_time: see
+    """All that a tick reads and writes. reach ``(m,)``, outside ``(n,)``; goal_steps, damping: see
     `SolverParameters`."""
 
     motion: Motion
@@ -78,8 +79,7 @@ class SolverArrays(NamedTuple):
     near: GoalRows
     goal_steps: int
     damping: float
-    braking_share: float
-    settling_time_s: float
+    approach: Approach
     reach: Array
     outside: NDArray[np.bool_]
     goal_work: GoalWork
@@ -101,7 +101,7 @@ def _follow(packed, targets, grippers, dt):  # type: ignore[no-untyped-def]
     )  # fmt: skip
     if status != SOLVED:
         return status, 0
-    want_velocity(motion, grippers, limits, arrays.braking_share, arrays.settling_time_s, dt, m, work)
+    want_velocity(motion, grippers, limits, arrays.approach, dt, m, work)
     quadratic_model(motion.q[:m], tree, tasks, targets, arrays.goal_work.model)
     forced = bound_velocity(motion, limits, dt, arrays.outside, work)
     status = weigh_velocity(arrays.goal_work.model.hessian, arrays.outside, work)
@@ -124,6 +124,9 @@ class Solver:
             m, len(self.layout.tree.names), MOST_ROWS if said.self_collision else 0
         )
         self._work = CommandWork.of_size(n)
+        self._approach = Approach(
+            float(said.goal_average_s), float(said.settling_time_s), float(said.braking_share)
+        )
         self._reach, self._no_reach = np.empty(m), np.full(m, 2.0 * np.pi)
         self._outside = np.zeros(n, dtype=np.bool_)
         self._nothing_near = GoalRows.none(m)
@@ -137,8 +140,7 @@ class Solver:
                 self._nothing_near,
                 int(said.goal_steps),
                 float(said.damping),
-                float(said.braking_share),
-                float(said.settling_time_s),
+                self._approach,
                 self._reach,
                 self._outside,
                 self._goal_work,
@@ -242,9 +244,7 @@ class Solver:
                 if not near.used or near.gaps[: near.used].min() >= nearest - _GOAL_STRAY_M:
                     break
                 goal += 0.5 * (origin - goal)
-        said = self.parameters
-        share, settling_time = float(said.braking_share), float(said.settling_time_s)
-        want_velocity(self._motion, gripper_positions, self._limits, share, settling_time, dt, m, work)
+        want_velocity(self._motion, gripper_positions, self._limits, self._approach, dt, m, work)
         self.cost(self.q[:m], targets)
         return self._advance_apart(apart, dt, weighed=True)
 

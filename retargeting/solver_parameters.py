@@ -11,7 +11,12 @@ from retargeting.errors import RetargetingError
 
 @dataclass(frozen=True)
 class SolverParameters:
-    """Weights of the tasks (metres are the common unit) and the shape of the motion towards the goal."""
+    """Weights of the tasks (metres are the common unit) and the shape of the motion towards the goal.
+
+    goal_average_s: over this time the goal's own velocity is averaged (frames come slower than ticks; their
+    beat would shake the joints); settling_time_s: what is left of the distance to the goal closes with this
+    time constant, at most as fast as `braking_share` of the acceleration limits can brake it.
+    """
 
     position_weight: float = 1.0
     orientation_weight_m_rad: float = 0.15
@@ -21,7 +26,8 @@ class SolverParameters:
     waist_posture_weight_m_rad: float = 0.03
     goal_steps: int = 3
     damping: float = 1e-3
-    settling_time_s: float = 0.04
+    goal_average_s: float = 0.008
+    settling_time_s: float = 0.027
     braking_share: float = 0.7
     self_collision: bool = False
 
@@ -31,7 +37,10 @@ class SolverParameters:
                 raise RetargetingError(f"solver parameter {name}: {value!r} must be finite and not negative")
         if not 1 <= self.goal_steps <= 100:
             raise RetargetingError(f"solver parameter goal_steps: {self.goal_steps} is outside 1 .. 100")
-        if not 0.0 < self.braking_share <= 1.0 or self.settling_time_s <= 0.0:
+        if not 0.0 < self.braking_share <= 1.0:
             raise RetargetingError(
-                "solver parameters braking_share and settling_time_s must be above 0, share <= 1"
+                f"solver parameter braking_share: {self.braking_share} must be above 0, at most 1"
             )
+        for name in ("goal_average_s", "settling_time_s"):
+            if getattr(self, name) <= 0.0:
+                raise RetargetingError(f"solver parameter {name}: {getattr(self, name)} must be above 0")
