@@ -175,7 +175,7 @@ class RetargetingNode(CaptureNode):
     def _keep_size(self) -> None:
         """Once the trainer has engaged (executor thread: a disk may be slow)."""
         trainer = self._retargeter.trainer
-        if not (self._size_to_keep and trainer.size_is_final and trainer.mapping is not None):
+        if not (self._size_to_keep and trainer.input.size_is_final and trainer.mapping is not None):
             return
         self._size_to_keep = False
         try:
@@ -339,8 +339,8 @@ class RetargetingNode(CaptureNode):
             "missed_ticks": self._schedule.missed,
             "forced_exceptions": self._retargeter.forced_exceptions,
             "rejected_inputs": self._rejected_inputs,
-            "doubted_samples": self._retargeter.trainer.filter.doubted_samples,
-            "tracking_jumps": self._retargeter.trainer.filter.jumps,
+            "doubted_samples": self._retargeter.trainer.input.filter.doubted_samples,
+            "tracking_jumps": self._retargeter.trainer.input.filter.jumps,
             "real_time_priority": self.real_time_priority,
         }
         measured = (

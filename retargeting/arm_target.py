@@ -12,11 +12,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from retargeting.frames import (
-    quaternion_inverse,
-    quaternion_multiply,
-    rotation_vector_from_quaternion,
-)
+from retargeting.frames import quaternion_inverse, quaternion_multiply
 from retargeting.pose_blend import blend_directions, blend_pose, offset_pose
 
 Array = NDArray[np.float64]
@@ -32,12 +28,6 @@ class ArmState(Enum):
 
 
 HOLDING_STATES = (ArmState.RELEASED, ArmState.LOST)
-
-
-def angle_between(a: Array, b: Array) -> float:
-    """Angle (rad) between the orientations `a` and `b` ``(4,)``."""
-    turn = rotation_vector_from_quaternion(quaternion_multiply(a, quaternion_inverse(b)))
-    return float(np.linalg.norm(turn))
 
 
 class ArmTarget:

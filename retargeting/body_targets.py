@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from retargeting.arm_target import ArmState, ArmTarget, angle_between
+from retargeting.arm_target import ArmState, ArmTarget
 from retargeting.body_points import SIDES
 from retargeting.pose_blend import split_poses
+from retargeting.quaternions import angle_between
 from retargeting.retargeter_parameters import RetargeterParameters
 from retargeting.robot_posture import RobotPosture
 from retargeting.solver import SolverTargets
@@ -86,7 +87,7 @@ class BodyTargets:
         """By how much the head is turned from how the frame before had it; 0 where that is not known."""
         if targets.head_rotation is None or not self._has_head:
             return 0.0
-        return angle_between(targets.head_rotation, self.track.newest_poses[_HEAD_ROW, 3:])
+        return float(angle_between(targets.head_rotation, self.track.newest_poses[_HEAD_ROW, 3:]))
 
     @property
     def approaching_until_s(self) -> float | None:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.body_points import FINGERS, SIDES
-from retargeting.frames import quaternion_inverse, rotate
+from retargeting.compiled import compiled
+from retargeting.quaternions import rotate_by
 from retargeting.tracked_motion import TrackedMotion
 
 Array = NDArray[np.float64]
@@ -36,25 +37,40 @@ def finger_points(motion: TrackedMotion, side: str) -> tuple[Array, BoolArray]:
     A finger counts as tracked, ``(5,)``, where all its four points and the wrist are; the points of
     the others are 0.
     """
+    poses = motion.poses
     points = np.zeros((len(FINGERS), 4, 3))
     tracked = np.zeros(len(FINGERS), dtype=np.bool_)
-    wrist = motion.poses.get(f"{side}_wrist")
+    wrist = poses.get(f"{side}_wrist")
     if wrist is None:
         return points, tracked
     for f, names in enumerate(_NAMES[side]):
-        poses = [motion.poses.get(name) for name in names]
-        for j, pose in enumerate(poses):
-            if pose is None:
-                break
-            points[f, j] = pose[:3]
-        else:
+        if all(name in poses for name in names):
             tracked[f] = True
-    points[tracked] = rotate(quaternion_inverse(wrist[3:]), points[tracked] - wrist[:3])
-    points[~tracked] = 0.0
+            for j, name in enumerate(names):
+                points[f, j] = poses[name][:3]
+    _see_from_wrist(points, tracked, wrist)
     return points, tracked
 
 
-def bone_lengths(points: Array) -> Array:
-    """Length of every finger along its bones (m), ``(5,)``, for `points` ``(5, 4, 3)``."""
-    lengths: Array = np.sqrt(((points[:, 1:] - points[:, :-1]) ** 2).sum(axis=-1)).sum(axis=-1)
-    return lengths
+@compiled
+def _see_from_wrist(points, tracked, wrist):  # type: ignore[no-untyped-def]
+    """Bring the `points` ``(5, 4, 3)`` of tracked fingers into the axes of the wrist ``(7,)``."""
+    inverse = np.array([-wrist[3], -wrist[4], -wrist[5], wrist[6]])
+    for f in range(points.shape[0]):
+        if not tracked[f]:
+            continue
+        for j in range(points.shape[1]):
+            p = points[f, j]
+            p[0], p[1], p[2] = rotate_by(inverse, p[0] - wrist[0], p[1] - wrist[1], p[2] - wrist[2])
+
+
+@compiled
+def bone_length(finger):  # type: ignore[no-untyped-def]
+    """Length (m) of a finger along its bones, from its points ``(4, 3)``."""
+    total = 0.0
+    for j in range(finger.shape[0] - 1):
+        squared = 0.0
+        for r in range(3):
+            squared += (finger[j + 1, r] - finger[j, r]) ** 2
+        total += np.sqrt(squared)
+    return total

@@ -119,8 +119,7 @@ class _Side:
         if self.solver is not None:
             self.solver.solve(self.points, self.known, self.estimator.finger_m, reach)
             return self.solver.q, False
-        opening = hand_opening(self.points, self.known, self.estimator.finger_m)
-        return self.between(1.0 if opening is None else opening), False
+        return self.between(hand_opening(self.points, self.known, self.estimator.finger_m)), False
 
 
 class HandRetargeter:

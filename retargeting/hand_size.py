@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.body_points import FINGERS
+from retargeting.compiled import compiled
 from retargeting.errors import RetargetingError
-from retargeting.hand_points import bone_lengths
+from retargeting.hand_points import bone_length
 
 Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -71,18 +72,28 @@ class HandSizeEstimator:
 
         `finger_m` ``(5,)`` then holds the lengths so far, 0 for a finger that was never seen.
         """
-        lengths = bone_lengths(points)
-        frames = self._samples.shape[1]
-        possible = tracked & (lengths >= SHORTEST_FINGER_M) & (lengths <= LONGEST_FINGER_M)
-        frozen = self._counts == frames
-        mistaken = frozen & (np.abs(lengths - self.finger_m) > LARGEST_DEVIATION * self.finger_m)
-        self._mistakes[possible & mistaken] += 1
-        self._mistakes[possible & ~mistaken] = 0
-        changed = self._mistakes > _MISTAKEN_MEASUREMENTS * frames
-        self._counts[changed], self._mistakes[changed] = 0, 0
-        credible: BoolArray = possible & (~mistaken | changed)
-        for i in np.flatnonzero(credible & (self._counts < frames)):
-            self._samples[i, self._counts[i]] = lengths[i]
-            self._counts[i] += 1
-            self.finger_m[i] = np.median(self._samples[i, : self._counts[i]])
+        credible: BoolArray = np.empty(len(FINGERS), dtype=np.bool_)
+        _observe(points, tracked, self.finger_m, self._samples, self._counts, self._mistakes, credible)
         return credible
+
+
+@compiled
+def _observe(points, tracked, finger_m, samples, counts, mistakes, credible):  # type: ignore[no-untyped-def]
+    """See `HandSizeEstimator.observe`: fill `credible` ``(5,)``, take the lengths of those in."""
+    frames = samples.shape[1]
+    for f in range(points.shape[0]):
+        length = bone_length(points[f])
+        credible[f] = tracked[f] and SHORTEST_FINGER_M <= length <= LONGEST_FINGER_M
+        if not credible[f]:
+            continue
+        if counts[f] == frames and abs(length - finger_m[f]) > LARGEST_DEVIATION * finger_m[f]:
+            mistakes[f] += 1
+            if mistakes[f] <= _MISTAKEN_MEASUREMENTS * frames:
+                credible[f] = False
+                continue
+            counts[f] = 0
+        mistakes[f] = 0
+        if counts[f] < frames:
+            samples[f, counts[f]] = length
+            counts[f] += 1
+            finger_m[f] = np.median(samples[f, : counts[f]])

@@ -20,8 +20,9 @@ from retargeting.bounds import out_of_bounds
 from retargeting.compiled import compiled
 from retargeting.errors import RetargetingError
 from retargeting.motion_frame import Controls
-from retargeting.one_euro import JITTER_M_S, smooth_pose, turn_by
+from retargeting.one_euro import JITTER_M_S, smooth_pose
 from retargeting.outlier_gate import GOOD, JUMPED, UNLIKELY, judge
+from retargeting.quaternions import turn_by
 from retargeting.tracked_motion import TrackedMotion
 
 Array = NDArray[np.float64]

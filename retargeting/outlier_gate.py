@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from retargeting.compiled import compiled
-from retargeting.one_euro import turn_between
+from retargeting.quaternions import turn_between
 
 GOOD, JUMPED, UNLIKELY, IMPOSSIBLE = 0, 1, 2, 3
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from retargeting.compiled import compiled
+from retargeting.quaternions import multiply
 
 
 @compiled
@@ -64,12 +65,7 @@ def offset_pose(pose, shift, turn, out):  # type: ignore[no-untyped-def]
     """Fill `out` ``(7,)``: `pose` moved by `shift` ``(3,)`` in outer axes, turned by `turn` in its own."""
     for i in range(3):
         out[i] = pose[i] + shift[i]
-    x, y, z, w = pose[3], pose[4], pose[5], pose[6]
-    a, b, c, d = turn[0], turn[1], turn[2], turn[3]
-    out[3] = w * a + x * d + y * c - z * b
-    out[4] = w * b - x * c + y * d + z * a
-    out[5] = w * c + x * b - y * a + z * d
-    out[6] = w * d - x * a - y * b - z * c
+    multiply(pose[3:], turn, out[3:])
 
 
 @compiled

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from retargeting.applied_command import AppliedCommand as AppliedCommand
 from retargeting.applied_command import ArmStop
 from retargeting.arm_stops import ArmStops
-from retargeting.arm_target import ArmState, ArmTarget, angle_between
+from retargeting.arm_target import ArmState, ArmTarget
 from retargeting.body_points import SIDES
 from retargeting.body_targets import BodyTargets
 from retargeting.deadman import Deadman
@@ -34,12 +34,14 @@ from retargeting.hand_goals import HandGoals
 from retargeting.hand_retargeter import HandRetargeter
 from retargeting.input_watch import InputWatch
 from retargeting.motion_frame import MotionFrame
+from retargeting.quaternions import angle_between
 from retargeting.retargeter_parameters import EngageMode
 from retargeting.retargeter_parameters import RetargeterParameters as RetargeterParameters
 from retargeting.robot_body import measure_robot
 from retargeting.robot_model import RobotModel
 from retargeting.robot_posture import posture_at_rest, robot_posture
 from retargeting.solver import Solver, SolverParameters, Step
+from retargeting.trainer_input import TrainerInput
 from retargeting.trainer_reader import TrainerReader
 from retargeting.trainer_size import TrainerSize
 from retargeting.trainer_to_robot import Targets, TrainerToRobot
@@ -66,7 +68,8 @@ class Retargeter:
 
     `size`: the trainer's, where it is known; else it is measured. `hands`: what the joints of the
     hands should do; else they follow the trainer's fingers where the robot has some and they are
-    tracked, and open and close by the triggers where not.
+    tracked, and open and close by the triggers where not. `trainer`: shared by robots that follow the same
+    trainer (`size` and what `parameters` say of the input are then its own).
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Retargeter:
         solver_parameters: SolverParameters | None = None,
         size: TrainerSize | None = None,
         hands: HandGoals | None = None,
+        trainer: TrainerInput | None = None,
     ) -> None:
         self.model = model
         self.parameters = parameters or RetargeterParameters()
@@ -89,7 +93,8 @@ class Retargeter:
         self.transform_trainer_to_robot: Array | None = None
         body = measure_robot(model)
         self.arms = {side: ArmTarget() for side in SIDES if side in body.shoulders}
-        self.trainer = TrainerReader(model, body, self.parameters, size)
+        trainer = trainer or TrainerInput(self.parameters.input_filter, self.parameters.size_frames, size)
+        self.trainer = TrainerReader(model, body, self.parameters.mapping, trainer)
         self.deadman = Deadman(self.parameters.deadman)
         self._targets: BodyTargets | None = None
         self._hands = hands or HandRetargeter(model)
@@ -235,7 +240,7 @@ class Retargeter:
         else:
             # Commands are flowing: they may not step to the measured joints, but the search starts there.
             self.solver.reset_goal(measured)
-        self.trainer.freeze_size()
+        self.trainer.input.freeze_size()
         self.transform_trainer_to_robot = self.trainer.transform_trainer_to_robot()
         self._watch.engaged()
         self._recentre_wanted = False
@@ -250,7 +255,7 @@ class Retargeter:
 
     def recentre(self) -> None:
         """Take where the trainer faces now as straight ahead and drop the clutch's offsets; softly."""
-        self.trainer.recentre()
+        self.trainer.input.recentre()
         self._recentre_wanted = self.state in MOVING_STATES
 
     def set_engage_mode(self, mode: EngageMode) -> None:

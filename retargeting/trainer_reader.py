@@ -1,17 +1,15 @@
-"""From a source's motion frames to what they ask of the robot: filtered, measured, placed, mapped."""
+"""What a trainer's newest frame asks of one robot, and for how long its wrists have not been seen."""
 
 from __future__ import annotations
 
 from retargeting.body_points import SIDES
 from retargeting.frames import Array
-from retargeting.input_filter import FilteredMotion, InputFilter
-from retargeting.mapping_settings import HAND_SOURCES
+from retargeting.input_filter import FilteredMotion
+from retargeting.mapping_settings import HAND_SOURCES, MappingSettings
 from retargeting.motion_frame import MotionFrame
-from retargeting.retargeter_parameters import RetargeterParameters
 from retargeting.robot_body import RobotBody
 from retargeting.robot_model import RobotModel
-from retargeting.trainer_place import TrainerPlace, TrainerPlacer
-from retargeting.trainer_size import TrainerSize, TrainerSizeEstimator
+from retargeting.trainer_input import TrainerInput
 from retargeting.trainer_to_robot import Targets, TrainerToRobot
 
 
@@ -19,64 +17,41 @@ class TrainerReader:
     """Reads one trainer for one robot.
 
     motion: the newest frame, filtered; targets: what it asks for, None until the trainer is measured;
-    mapping: likewise. `size` as given is not measured again.
+    mapping: likewise.
     """
 
     def __init__(
-        self,
-        model: RobotModel,
-        body: RobotBody,
-        parameters: RetargeterParameters,
-        size: TrainerSize | None = None,
+        self, model: RobotModel, body: RobotBody, settings: MappingSettings, trainer: TrainerInput
     ) -> None:
-        self._model, self._body, self._settings = model, body, parameters.mapping
-        self.filter = InputFilter(parameters.input_filter)
+        self._model, self._body, self._settings = model, body, settings
+        self.input = trainer
         self.mapping: TrainerToRobot | None = None
         self.motion: FilteredMotion | None = None
         self.targets: Targets | None = None
-        self._place: TrainerPlace | None = None
-        self._placer = TrainerPlacer()
-        self._estimator = TrainerSizeEstimator(parameters.size_frames, size=size, frozen=size is not None)
         self._seen_ns = dict.fromkeys(SIDES, 0)
-        if size is not None:
-            self._use(size)
+        self._map()
 
     def observe(self, frame: MotionFrame) -> float | None:
         """Take a frame in; the time (s) since the one before (0: the first), None where it is no newer.
 
         Raises `RetargetingError` where the trainer's size makes no sense.
         """
-        gap_s = 0.0
-        if self.motion is not None:
-            gap_s = (frame.stamp_ns - self.motion.stamp_ns) * 1e-9
-            if gap_s <= 0.0:
-                return None
-        motion = self.motion = self.filter.filter(frame)
-        if not self._estimator.frozen:
-            size = self._estimator.observe(motion)
-            if size is not None and (self.mapping is None or size is not self.mapping.size):
-                self._use(size)
+        self.input.observe(frame)
+        before, motion = self.motion, self.input.motion
+        if motion is None or (before is not None and motion.stamp_ns <= before.stamp_ns):
+            return None
+        self.motion = motion
+        self._map()
         if self.mapping is not None:
-            self._place = self._placer.place(motion, self.mapping.size)
-            self.targets = self.mapping.targets(motion, self._place)
+            self.targets = self.mapping.targets(motion, self.input.place)
             for side in self.targets.wrists:
                 self._seen_ns[side] = motion.stamp_ns
-        return gap_s
+        return 0.0 if before is None else (motion.stamp_ns - before.stamp_ns) * 1e-9
 
-    def _use(self, size: TrainerSize) -> None:
-        self.mapping = TrainerToRobot(self._model, size, self._body, self._settings)
-
-    def freeze_size(self) -> None:
-        """What the trainer measures now counts from here on: a scale that changes would move the arms."""
-        self._estimator.freeze()
-
-    @property
-    def size_is_final(self) -> bool:
-        return self._estimator.frozen
-
-    def recentre(self) -> None:
-        """Take where the trainer's head faces in the next frame as straight ahead."""
-        self._placer.recentre()
+    def _map(self) -> None:
+        size = self.input.size
+        if size is not None and (self.mapping is None or size is not self.mapping.size):
+            self.mapping = TrainerToRobot(self._model, size, self._body, self._settings)
 
     def unseen_s(self, side: str) -> float:
         """For how long frames have come without this wrist."""
@@ -90,6 +65,7 @@ class TrainerReader:
 
     def transform_trainer_to_robot(self) -> Array | None:
         """Pose ``(7,)`` of `trainer` in the robot's root by the newest frame; None where it does not tell."""
-        if self.mapping is None or self.motion is None or self._place is None or not self._place.shoulders:
+        place = self.input.place
+        if self.mapping is None or self.motion is None or place is None or not place.shoulders:
             return None
-        return self.mapping.transform_trainer_to_robot(self.motion, self._place)
+        return self.mapping.transform_trainer_to_robot(self.motion, place)

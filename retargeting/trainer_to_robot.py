@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from retargeting.compiled import compiled
 from retargeting.errors import RetargetingError
 from retargeting.frames import (
     IDENTITY_POSE,
@@ -25,6 +26,7 @@ from retargeting.frames import (
     rotation_vector_from_quaternion,
 )
 from retargeting.mapping_settings import HAND_SOURCES, MappingSettings
+from retargeting.quaternions import multiply, rotate_by, turn_between, turn_by
 from retargeting.robot_body import RobotBody, measure_robot
 from retargeting.robot_model import RobotModel
 from retargeting.swivel import natural_elbow_direction
@@ -53,6 +55,59 @@ class Targets:
     openings: dict[str, float]
 
 
+@compiled
+def _map_wrist(wrist, shoulder, inverse_heading, gain, scale, robot_shoulder, body_to_root, pose, offset):  # type: ignore[no-untyped-def]
+    """Fill `pose` ``(7,)`` with where the robot's wrist should be, `offset` ``(3,)`` with the trainer's arm.
+
+    wrist ``(7,)``, shoulder ``(3,)`` in `trainer`; the offset, from shoulder to wrist, in the axes of the
+    trainer's heading; gain: that of the orientation.
+    """
+    x, y, z = rotate_by(
+        inverse_heading, wrist[0] - shoulder[0], wrist[1] - shoulder[1], wrist[2] - shoulder[2]
+    )
+    offset[0], offset[1], offset[2] = x, y, z
+    x, y, z = rotate_by(body_to_root, scale * x, scale * y, scale * z)
+    pose[0], pose[1], pose[2] = robot_shoulder[0] + x, robot_shoulder[1] + y, robot_shoulder[2] + z
+    turn, whole = np.empty(4), np.empty(3)
+    multiply(inverse_heading, wrist[3:], turn)
+    if gain != 1.0:
+        none = np.array([0.0, 0.0, 0.0, 1.0])
+        turn_between(none, turn, whole)
+        turn[:] = none
+        turn_by(turn, whole, gain)
+    multiply(body_to_root, turn, pose[3:])
+
+
+@compiled
+def _map_elbow(  # type: ignore[no-untyped-def]
+    elbow, known, shoulder, inverse_heading, out, offset, upper_arm_m, forearm_m, body_to_root, direction
+):
+    """Fill `direction` ``(3,)``, in the robot's root; False where it is not known.
+
+    To the tracked `elbow` ``(3,)`` if it is `known`, else the natural one for the arm's `offset` ``(3,)``.
+    """
+    if known:
+        x, y, z = elbow[0] - shoulder[0], elbow[1] - shoulder[1], elbow[2] - shoulder[2]
+        length = np.sqrt(x * x + y * y + z * z)
+        if length <= 1e-3:
+            return False
+        x, y, z = rotate_by(inverse_heading, x / length, y / length, z / length)
+    else:
+        if not natural_elbow_direction(out, offset, upper_arm_m, forearm_m, direction):
+            return False
+        x, y, z = direction[0], direction[1], direction[2]
+    direction[0], direction[1], direction[2] = rotate_by(body_to_root, x, y, z)
+    return True
+
+
+@compiled
+def _map_head(head, inverse_heading, body_to_root, rotation):  # type: ignore[no-untyped-def]
+    """Fill `rotation` ``(4,)`` of the robot's head from that of the trainer's ``(4,)``."""
+    turn = np.empty(4)
+    multiply(inverse_heading, head, turn)
+    multiply(body_to_root, turn, rotation)
+
+
 class TrainerToRobot:
     """The mapping for one trainer (of known size) and one robot; pure, without memory between frames.
 
@@ -72,6 +127,7 @@ class TrainerToRobot:
         self.size = size
         self._body_to_root = model.description.axes.rotation_body_to_root
         self._root_to_body = quaternion_inverse(self._body_to_root)
+        self._offset = np.empty(3)
         self.settings = settings or MappingSettings()
         self.scale = {
             side: self.settings.position_gain[side] * REACH_SHARE * reach / size.arm_m(side)
@@ -81,31 +137,30 @@ class TrainerToRobot:
     def targets(self, motion: TrackedMotion, place: TrainerPlace | None = None) -> Targets:
         """The targets of a motion frame; what is not tracked is absent from them."""
         place = place or place_trainer(motion, self.size)
-        inverse = quaternion_inverse(place.heading)
+        inverse, to_root, size = quaternion_inverse(place.heading), self._body_to_root, self.size
         wrists, elbows = {}, {}
         for side, robot_shoulder in self.body.shoulders.items():
             wrist, shoulder = self.trainer_wrist(motion, side), place.shoulders.get(side)
             if wrist is None or shoulder is None:
                 continue
-            offset = rotate(inverse, wrist[:3] - shoulder)
-            turn = quaternion_multiply(inverse, wrist[3:])
-            gain = self.settings.orientation_gain[side]
-            if gain != 1.0:
-                turn = quaternion_from_rotation_vector(gain * rotation_vector_from_quaternion(turn))
-            position = robot_shoulder + self.scale[side] * rotate(self._body_to_root, offset)
-            wrists[side] = np.concatenate([position, quaternion_multiply(self._body_to_root, turn)])
-            direction = self._elbow_direction(motion, side, shoulder, inverse, offset)
-            if direction is not None:
-                elbows[side] = rotate(self._body_to_root, direction)
+            pose, direction = np.empty(7), np.empty(3)
+            gain, scale = self.settings.orientation_gain[side], self.scale[side]
+            _map_wrist(wrist, shoulder, inverse, gain, scale, robot_shoulder, to_root, pose, self._offset)
+            wrists[side] = pose
+            elbow = motion.poses.get(f"{side}_elbow")
+            known = elbow is not None
+            if _map_elbow(
+                elbow if known else wrist, known, shoulder, inverse, 1.0 if side == "left" else -1.0,
+                self._offset, size.upper_arm_m[side], size.forearm_m[side], to_root, direction,
+            ):  # fmt: skip
+                elbows[side] = direction
         head = motion.poses.get("head")
-        return Targets(
-            wrists,
-            None
-            if head is None
-            else quaternion_multiply(self._body_to_root, quaternion_multiply(inverse, head[3:])),
-            elbows,
-            {side: motion.controls.hand_opening(side) for side in self.body.shoulders},
-        )
+        head_rotation = None
+        if head is not None:
+            head_rotation = np.empty(4)
+            _map_head(head[3:], inverse, to_root, head_rotation)
+        openings = {side: motion.controls.hand_opening(side) for side in self.body.shoulders}
+        return Targets(wrists, head_rotation, elbows, openings)
 
     def trainer_wrist(self, motion: TrackedMotion, side: str) -> Array | None:
         """The wrist ``(7,)`` in `trainer` by the first tracked point of `HAND_SOURCES`; None without."""
@@ -115,19 +170,6 @@ class TrainerToRobot:
                 offset = self.settings.wrist_in_point[source][side]
                 return point if offset is IDENTITY_POSE else pose_compose(point, offset)
         return None
-
-    def _elbow_direction(
-        self, motion: TrackedMotion, side: str, shoulder: Array, inverse: Array, wrist: Array
-    ) -> Array | None:
-        """As tracked, else the natural one for the `wrist` ``(3,)`` relative to the shoulder."""
-        elbow = motion.poses.get(f"{side}_elbow")
-        if elbow is None:
-            return natural_elbow_direction(
-                side, wrist, self.size.upper_arm_m[side], self.size.forearm_m[side]
-            )
-        direction = rotate(inverse, elbow[:3] - shoulder)
-        length = float(np.linalg.norm(direction))
-        return direction / length if length > 1e-3 else None
 
     def trainer_wrist_for(self, motion: TrackedMotion, side: str, wrist_in_robot: Array) -> Array:
         """The pose ``(7,)`` of the point `{side}_wrist` in `trainer` that asks for `wrist_in_robot` ``(7,)``.

@@ -12,6 +12,7 @@ from benchmarks.retargeting.figures import percentiles
 from benchmarks.retargeting.motions import ENGAGE_S, FRAME_RATE_HZ, Motion
 from retargeting.retargeter import Retargeter, State
 from retargeting.robot_model import RobotModel
+from retargeting.trainer_input import TrainerInput
 
 
 def crowd(models: Sequence[RobotModel], motion: Motion, count: int = 100, frames: int = 90) -> dict[str, Any]:
@@ -20,7 +21,8 @@ def crowd(models: Sequence[RobotModel], motion: Motion, count: int = 100, frames
     Robots are `models` in turn. Rounds begin when all are tracking; `fits` where the median round takes
     no longer than a frame.
     """
-    robots = [Retargeter(models[k % len(models)]) for k in range(count)]
+    trainer = TrainerInput()
+    robots = [Retargeter(models[k % len(models)], trainer=trainer) for k in range(count)]
     measured = [robot.model.neutral_positions() for robot in robots]
     rounds_s: list[float] = []
     for frame in motion.frames:

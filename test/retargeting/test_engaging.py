@@ -198,7 +198,7 @@ def test_motion_of_3_2_m_s_is_no_fault_of_the_tracker(kestrel: RobotModel):
     for _ in range(200):
         loop.run(TICK_S, strike)
         assert loop.retargeter.state is State.TRACKING
-    assert loop.retargeter.trainer.filter.jumps == 0
+    assert loop.retargeter.trainer.input.filter.jumps == 0
 
 
 EVENTS = st.sampled_from(

@@ -302,8 +302,8 @@ def test_a_controller_stands_for_a_wrist_that_is_not_tracked(kestrel: RobotModel
 )
 def test_a_natural_elbow_closes_the_arm_and_hangs(wrist, side: str) -> None:
     place = np.array(wrist)
-    direction = natural_elbow_direction(side, place, 0.3, 0.26)
-    if direction is None:
+    direction = np.empty(3)
+    if not natural_elbow_direction(1.0 if side == "left" else -1.0, place, 0.3, 0.26, direction):
         return
     assert np.linalg.norm(direction) == pytest.approx(1.0)
     distance = float(np.linalg.norm(place))
