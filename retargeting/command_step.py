@@ -101,25 +101,24 @@ def fill_metric(hessian, work):  # type: ignore[no-untyped-def]
 def bound_velocity(motion, limits, dt, outside, work):  # type: ignore[no-untyped-def]
     """Fill `work.low`, `work.high` with what the limits allow, `work.velocity` with the wanted one clipped.
 
-    `outside` ``(n,)`` tells which joints that changes. Returns `velocity_box`'s forced exceptions.
+    `outside` ``(n,)`` tells which joints that changes. Returns (`velocity_box`'s forced exceptions, the row
+    after the last joint that is changed).
     """
     forced = velocity_box(motion.q, motion.v, limits, dt, work.low, work.high)
+    until = 0
     for i in range(motion.q.shape[0]):
         wanted = work.wanted[i]
         outside[i] = wanted < work.low[i] or wanted > work.high[i]
         work.velocity[i] = min(max(wanted, work.low[i]), work.high[i])
-    return forced
+        if outside[i]:
+            until = i + 1
+    return forced, until
 
 
 @compiled
-def weigh_velocity(hessian, outside, work):  # type: ignore[no-untyped-def]
+def weigh_velocity(hessian, work):  # type: ignore[no-untyped-def]
     """Let the other joints make up for one that cannot have what it wants; see `fill_metric`."""
-    m, n = hessian.shape[0], work.hessian.shape[0]
-    limited = False
-    for i in range(m):
-        limited = limited or outside[i]
-    if not limited:
-        return SOLVED
+    n = work.hessian.shape[0]
     fill_metric(hessian, work)
     for i in range(n):
         value = 0.0

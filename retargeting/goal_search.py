@@ -18,6 +18,8 @@ from retargeting.tasks import QuadraticModel, quadratic_model
 
 Array = NDArray[np.float64]
 
+# A step this small is the last: what remains is a micrometre.
+_ARRIVED_RAD = 1e-6
 # Weight (squared) of bringing the goal out of a margin, against 1 for the wrists' positions.
 _PUSH_OUT = 100.0
 
@@ -90,7 +92,7 @@ def _goal_step(q, origin, reach, damping, limits, near, work):  # type: ignore[n
 
 @compiled
 def search_goal(q, origin, reach, steps, damping, tree, tasks, targets, limits, near, work):  # type: ignore[no-untyped-def]
-    """Bring q ``(m,)`` nearer to what suits the targets, in place, by `steps` damped Gauss-Newton steps.
+    """Bring q ``(m,)`` nearer to what suits the targets, in place, by up to `steps` damped steps.
 
     No joint leaves its limits (`JointLimits`, of which the first m count) or gets farther than `reach`
     ``(m,)`` from `origin` ``(m,)``; no pair of `near` (`GoalRows`, as of `origin`) comes nearer than it may.
@@ -102,5 +104,10 @@ def search_goal(q, origin, reach, steps, damping, tree, tasks, targets, limits, 
         cost = quadratic_model(q, tree, tasks, targets, work.model)
         status = _goal_step(q, origin, reach, damping, limits, near, work)
         if status != SOLVED:
+            break
+        largest = 0.0
+        for i in range(q.shape[0]):
+            largest = max(largest, abs(work.step[i]))
+        if largest < _ARRIVED_RAD:
             break
     return status, cost

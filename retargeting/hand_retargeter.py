@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.body_points import FINGERS, SIDES
+from retargeting.compiled import compiled
 from retargeting.errors import RetargetingError
 from retargeting.hand_model import RobotHand, build_robot_hand
 from retargeting.hand_opening import hand_opening
@@ -50,6 +51,17 @@ def robot_hand(model: RobotModel, side: str) -> RobotHand | None:
     )
 
 
+@compiled
+def _step_goal(before, wanted, farthest, goal):  # type: ignore[no-untyped-def]
+    """Fill `goal` ``(j,)``: from `before` to `wanted`, no joint by more than `farthest`; if all arrive."""
+    arrived = True
+    for i in range(goal.shape[0]):
+        step = wanted[i] - before[i]
+        arrived = arrived and abs(step) <= farthest[i]
+        goal[i] = before[i] + min(max(step, -farthest[i]), farthest[i])
+    return arrived
+
+
 class _Side:
     """One hand or gripper: its solver (None for a gripper) and what is remembered of the trainer's."""
 
@@ -61,6 +73,7 @@ class _Side:
         self.rows = np.array(rows, dtype=np.int64) - model.body_count
         self.closed = np.array([end.closed for end in ends.values()])
         self.open = np.array([end.open for end in ends.values()])
+        self.range = self.open - self.closed
         self.velocity = model.velocity[rows]
         hand = robot_hand(model, side)
         self.solver = None if hand is None else HandSolver(hand, parameters)
@@ -82,7 +95,7 @@ class _Side:
 
     def between(self, opening: float) -> Array:
         """The joints of a hand that is open by `opening` (0..1)."""
-        result: Array = self.closed + opening * (self.open - self.closed)
+        result: Array = self.closed + opening * self.range
         return result
 
     def follow(self, motion: TrackedMotion, side: str) -> None:
@@ -95,10 +108,8 @@ class _Side:
         self.stamp_ns = motion.stamp_ns
         farthest = self.velocity * min(max(period_s, _SHORTEST_PERIOD_S), _LONGEST_PERIOD_S)
         wanted, by_trigger = self._wanted(motion, side, farthest)
-        step = wanted - self.goal
-        self.at_trigger = by_trigger and bool((np.abs(step) <= farthest).all())
-        self.last_goal = self.goal
-        self.goal = self.goal + np.clip(step, -farthest, farthest)
+        self.last_goal, self.goal = self.goal, np.empty(len(self.rows))
+        self.at_trigger = _step_goal(self.last_goal, wanted, farthest, self.goal) and by_trigger
 
     def _wanted(self, motion: TrackedMotion, side: str, reach: Array) -> tuple[Array, bool]:
         """Where the joints should be, however far that is, and whether the trigger says so."""

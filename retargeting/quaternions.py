@@ -69,3 +69,10 @@ def angle_between(a, b):  # type: ignore[no-untyped-def]
     z = b[2] * a[3] - b[3] * a[2] - b[0] * a[1] + b[1] * a[0]
     w = b[0] * a[0] + b[1] * a[1] + b[2] * a[2] + b[3] * a[3]
     return 2.0 * np.arctan2(np.sqrt(x * x + y * y + z * z), abs(w))
+
+
+@compiled
+def way_between(a, b):  # type: ignore[no-untyped-def]
+    """Distance (m) and angle (rad) between the poses a and b ``(7,)``."""
+    squared = (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2 + (a[2] - b[2]) ** 2
+    return np.sqrt(squared), angle_between(a[3:], b[3:])

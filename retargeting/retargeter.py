@@ -34,7 +34,7 @@ from retargeting.hand_goals import HandGoals
 from retargeting.hand_retargeter import HandRetargeter
 from retargeting.input_watch import InputWatch
 from retargeting.motion_frame import MotionFrame
-from retargeting.quaternions import angle_between
+from retargeting.quaternions import way_between
 from retargeting.retargeter_parameters import EngageMode
 from retargeting.retargeter_parameters import RetargeterParameters as RetargeterParameters
 from retargeting.robot_body import measure_robot
@@ -171,7 +171,7 @@ class Retargeter:
     def _jump(self, side: str, pose: Array, last: Array, gap_s: float) -> str:
         """What of the trainer was moved in `gap_s` as no arm can, if anything."""
         limits = self.parameters
-        distance, angle = float(np.linalg.norm(pose[:3] - last[:3])), angle_between(pose[3:], last[3:])
+        distance, angle = way_between(pose, last)
         if distance > max(limits.jump_m, limits.jump_m_s * gap_s):
             return f"the {side} wrist jumped by {distance:.2f} m"
         if angle > max(limits.jump_rad, limits.jump_rad_s * gap_s):

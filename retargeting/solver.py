@@ -88,7 +88,10 @@ class SolverArrays(NamedTuple):
 
 @compiled
 def _follow(packed, targets, grippers, dt):  # type: ignore[no-untyped-def]
-    """One tick without self-collision, on packed `SolverArrays`; (status, forced exceptions)."""
+    """One tick without self-collision, on packed `SolverArrays`.
+
+    Returns (status, forced exceptions, the row after the last joint that could not have what it wants).
+    """
     arrays = packed.content
     motion, tree, tasks, limits, work = arrays.motion, arrays.tree, arrays.tasks, arrays.limits, arrays.work
     m = arrays.reach.shape[0]
@@ -100,14 +103,17 @@ def _follow(packed, targets, grippers, dt):  # type: ignore[no-untyped-def]
         tree, tasks, targets, limits, arrays.near, arrays.goal_work,
     )  # fmt: skip
     if status != SOLVED:
-        return status, 0
+        return status, 0, 0
     want_velocity(motion, grippers, limits, arrays.approach, dt, m, work)
-    quadratic_model(motion.q[:m], tree, tasks, targets, arrays.goal_work.model)
-    forced = bound_velocity(motion, limits, dt, arrays.outside, work)
-    status = weigh_velocity(arrays.goal_work.model.hessian, arrays.outside, work)
+    forced, until = bound_velocity(motion, limits, dt, arrays.outside, work)
+    for i in range(min(until, m)):
+        if arrays.outside[i]:
+            quadratic_model(motion.q[:m], tree, tasks, targets, arrays.goal_work.model)
+            status = weigh_velocity(arrays.goal_work.model.hessian, work)
+            break
     if status == SOLVED:
         status = move_command(motion, limits, dt, work)
-    return status, forced
+    return status, forced, until
 
 
 class Solver:
@@ -224,9 +230,9 @@ class Solver:
         """
         if self._self_collision is not None:
             return self._follow_apart(self._self_collision, targets, gripper_positions, dt)
-        status, forced = _follow(self._packed, targets, gripper_positions, dt)
+        status, forced, until = _follow(self._packed, targets, gripper_positions, dt)
         self._check(status)
-        return self._step(forced)
+        return self._step(forced, until)
 
     def _follow_apart(
         self, apart: SelfCollision, targets: SolverTargets, gripper_positions: Array, dt: float
@@ -255,22 +261,26 @@ class Solver:
         if self._self_collision is not None:
             self._goal_work.model.hessian[:] = 0.0
             return self._advance_apart(self._self_collision, dt, weighed=False)
-        forced = bound_velocity(self._motion, self._limits, dt, self._outside, self._work)
+        forced, until = bound_velocity(self._motion, self._limits, dt, self._outside, self._work)
         self._check(move_command(self._motion, self._limits, dt, self._work))
-        return self._step(forced)
+        return self._step(forced, until)
 
     def _advance_apart(self, apart: SelfCollision, dt: float, *, weighed: bool) -> Step:
         """The allowed velocity nearest to the wanted one that keeps all margins."""
         work, m = self._work, self.model.body_count
-        forced = bound_velocity(self._motion, self._limits, dt, self._outside, work)
+        forced, until = bound_velocity(self._motion, self._limits, dt, self._outside, work)
         fill_metric(self._goal_work.model.hessian, work)
         weighed = weighed and bool(self._outside[:m].any())
         apart.velocity(
             self.q, self.v, work.wanted, work.low, work.high, work.hessian, weighed, dt, work.velocity
         )
         self._check(move_command(self._motion, self._limits, dt, work))
-        return self._step(forced, apart.clearance, apart.how > 0)
+        return self._step(forced, until, apart.clearance, apart.how > 0)
 
-    def _step(self, forced: int, clearance: Clearance | None = None, collision_limited: bool = False) -> Step:
-        clipped = tuple(self.model.joint_names[i] for i in np.flatnonzero(self._outside))
+    def _step(
+        self, forced: int, until: int, clearance: Clearance | None = None, collision_limited: bool = False
+    ) -> Step:
+        """`until`: no joint from this row on was clipped."""
+        names = zip(self.model.joint_names[:until], self._outside[:until].tolist(), strict=True)
+        clipped = tuple(name for name, outside in names if outside)
         return Step(self.q.copy(), self.v.copy(), clipped, forced, clearance, collision_limited)
