@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import faulthandler
+import gc
 import signal
 import sys
 import time
@@ -304,6 +305,9 @@ def run_node(factory: Callable[[], CaptureNode]) -> None:
         rclpy.shutdown()
         sys.exit(EXIT_BAD_CONFIGURATION)
     prefer_process(has_deadline=node.has_deadline)
+    # What is there now stays: looking through it again for garbage would hold all threads up.
+    gc.collect()
+    gc.freeze()
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:

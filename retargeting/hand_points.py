@@ -20,34 +20,38 @@ BoolArray = NDArray[np.bool_]
 BASE, MIDDLE, DISTAL, TIP = range(4)
 _THUMB_JOINTS = ("metacarpal", "proximal", "distal", "tip")
 _FINGER_JOINTS = ("proximal", "intermediate", "distal", "tip")
-_NAMES = {
-    side: tuple(
-        tuple(
-            f"{side}_{finger}_{joint}" for joint in (_THUMB_JOINTS if finger == "thumb" else _FINGER_JOINTS)
-        )
-        for finger in FINGERS
-    )
-    for side in SIDES
-}
+
+
+def _names(side: str, finger: str) -> tuple[tuple[str, ...], frozenset[str]]:
+    joints = _THUMB_JOINTS if finger == "thumb" else _FINGER_JOINTS
+    names = tuple(f"{side}_{finger}_{joint}" for joint in joints)
+    return names, frozenset(names)
+
+
+_WRISTS = {side: f"{side}_wrist" for side in SIDES}
+NO_FINGERS = np.zeros((len(FINGERS), 4, 3)), np.zeros(len(FINGERS), dtype=np.bool_)
+for _array in NO_FINGERS:
+    _array.flags.writeable = False
+_NAMES = {side: tuple(_names(side, finger) for finger in FINGERS) for side in SIDES}
 
 
 def finger_points(motion: TrackedMotion, side: str) -> tuple[Array, BoolArray]:
     """Points ``(5, 4, 3)`` (m, axes of the wrist; fingers in the order of `FINGERS`) and which are known.
 
     A finger counts as tracked, ``(5,)``, where all its four points and the wrist are; the points of
-    the others are 0.
+    the others are 0. `NO_FINGERS` itself where none is.
     """
     poses = motion.poses
+    wrist = poses.get(_WRISTS[side])
+    fingers = [] if wrist is None else [f for f, (_, all_) in enumerate(_NAMES[side]) if all_ <= poses.keys()]
+    if not fingers:
+        return NO_FINGERS
     points = np.zeros((len(FINGERS), 4, 3))
     tracked = np.zeros(len(FINGERS), dtype=np.bool_)
-    wrist = poses.get(f"{side}_wrist")
-    if wrist is None:
-        return points, tracked
-    for f, names in enumerate(_NAMES[side]):
-        if all(name in poses for name in names):
-            tracked[f] = True
-            for j, name in enumerate(names):
-                points[f, j] = poses[name][:3]
+    for f in fingers:
+        tracked[f] = True
+        for j, name in enumerate(_NAMES[side][f][0]):
+            points[f, j] = poses[name][:3]
     _see_from_wrist(points, tracked, wrist)
     return points, tracked
 

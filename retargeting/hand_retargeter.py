@@ -23,7 +23,7 @@ from retargeting.compiled import compiled
 from retargeting.errors import RetargetingError
 from retargeting.hand_model import RobotHand, build_robot_hand
 from retargeting.hand_opening import hand_opening
-from retargeting.hand_points import finger_points
+from retargeting.hand_points import NO_FINGERS, finger_points
 from retargeting.hand_size import HandSize, HandSizeEstimator
 from retargeting.hand_solver import HandParameters, HandSolver
 from retargeting.robot_model import RobotModel
@@ -80,6 +80,8 @@ class _Side:
         self.estimator = HandSizeEstimator(size=size)
         self.points = np.zeros((len(FINGERS), 4, 3))
         self.known = np.zeros(len(FINGERS), dtype=np.bool_)
+        # Whether any finger is known.
+        self.followed = False
         self.goal = self.last_goal = self.open.copy()
         self.stamp_ns: int | None = None
         # The goal is where the trigger wants it, not still on its way there.
@@ -87,7 +89,7 @@ class _Side:
 
     def start_from(self, positions: Array) -> None:
         self.goal = self.last_goal = positions.copy()
-        self.known[:] = False
+        self.known[:], self.followed = False, False
         self.stamp_ns = None
         self.at_trigger = False
         if self.solver is not None:
@@ -114,19 +116,21 @@ class _Side:
     def _wanted(self, motion: TrackedMotion, side: str, reach: Array) -> tuple[Array, bool]:
         """Where the joints should be, however far that is, and whether the trigger says so."""
         points, tracked = finger_points(motion, side)
-        tracked = self.estimator.observe(points, tracked)
+        if tracked is not NO_FINGERS[1]:
+            tracked = self.estimator.observe(points, tracked)
         if not tracked.any():
-            controlled = f"{side}_grip" in motion.poses or f"{side}_aim" in motion.poses
-            if self.known.any() and not controlled:
-                return self.goal, False
-            if self.known.any():
+            if self.followed:
+                controlled = f"{side}_grip" in motion.poses or f"{side}_aim" in motion.poses
+                if not controlled:
+                    return self.goal, False
                 # Fingers that come back begin anew: the search, and which of them are known.
-                self.known[:] = False
+                self.known[:], self.followed = False, False
                 if self.solver is not None:
                     self.solver.start_from(self.goal)
             return self.between(motion.controls.hand_opening(side)), True
         self.points[tracked] = points[tracked]
         self.known |= tracked
+        self.followed = True
         if self.solver is not None:
             self.solver.solve(self.points, self.known, self.estimator.finger_m, reach)
             return self.solver.q, False

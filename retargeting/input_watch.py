@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from retargeting.compiled import compiled
 from retargeting.errors import RetargetingError
 from retargeting.retargeter_parameters import RetargeterParameters
 from retargeting.robot_model import RobotModel
@@ -15,11 +16,23 @@ from retargeting.robot_model import RobotModel
 Array = NDArray[np.float64]
 
 
+@compiled
+def _farthest(measured, commanded, count):  # type: ignore[no-untyped-def]
+    """Of the first `count` joints the one that is farthest from its command, and by how much."""
+    worst, error = 0, 0.0
+    for i in range(count):
+        # Not `distance > error`: one that is no number is farther than any.
+        distance = abs(measured[i] - commanded[i])
+        if not distance <= error:
+            worst, error = i, distance
+    return worst, error
+
+
 class InputWatch:
     """Remembers when what came in. Times are of the steady clock."""
 
     def __init__(self, model: RobotModel, parameters: RetargeterParameters) -> None:
-        self._model = model
+        self._model, self._names = model, model.joint_names
         self._parameters = parameters
         self.measured: Array | None = None
         self._measured_s = -math.inf
@@ -32,7 +45,7 @@ class InputWatch:
     def observe_joints(self, positions: Mapping[str, float], now_s: float) -> None:
         """Take the measured joints in; raises `RetargetingError` where one is missing or not finite."""
         try:
-            measured = np.array([positions[name] for name in self._model.joint_names])
+            measured = np.fromiter(map(positions.__getitem__, self._names), np.float64, len(self._names))
         except KeyError as error:
             raise RetargetingError(
                 f"joint_states lack the joint {error.args[0]!r} of {self._model.name}"
@@ -67,16 +80,15 @@ class InputWatch:
         age_s = now_s - self._measured_s
         if age_s > self._parameters.stale_s:
             return f"joint_states are stale: the newest are {age_s * 1e3:.0f} ms old"
-        error = np.abs(self.measured - commanded)[: self._model.body_count]
-        worst = int(np.argmax(error))
+        worst, error_rad = _farthest(self.measured, commanded, self._model.body_count)
         cap = self._model.description.safety.following_error_rad
-        if error[worst] <= cap:
+        if error_rad <= cap:
             self._lagging_since_s = None
         elif self._lagging_since_s is None:
             self._lagging_since_s = now_s
         elif now_s - self._lagging_since_s > self._parameters.following_error_time_s:
             return (
-                f"{self._model.joint_names[worst]} is {error[worst]:.2f} rad away from its command, "
+                f"{self._model.joint_names[worst]} is {error_rad:.2f} rad away from its command, "
                 f"over the cap of {cap:g} rad"
             )
         return None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from retargeting.body_points import SIDES
 from retargeting.clock_offset import ClockOffset
-from retargeting.pose_blend import blend_directions, blend_poses
+from retargeting.pose_blend import blend_targets
 from retargeting.trainer_to_robot import Targets
 
 Array = NDArray[np.float64]
@@ -92,8 +92,6 @@ class TargetTrack:
         if now_s < self._due_s:
             share = max(0.0, (now_s - self._leave_s) / (self._due_s - self._leave_s))
         start, end = self._from, self._to
-        blend_poses(start[0], end[0], share, self.poses)
-        blend_directions(start[1], end[1], share, self.directions)
-        self.openings = start[2] + share * (end[2] - start[2])
+        blend_targets(start, end, share, self.poses, self.directions, self.openings)
         self.shown_ns = start[3] + share * (end[3] - start[3])
         self._at_s = now_s

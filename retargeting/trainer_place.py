@@ -10,12 +10,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.body_points import SIDES
-from retargeting.frames import quaternion_from_rotation_vector, rotate, yaw_of_direction
+from retargeting.frames import (
+    quaternion_from_rotation_vector,
+    quaternion_inverse,
+    rotate,
+    yaw_of_direction,
+)
 from retargeting.tracked_motion import TrackedMotion
 from retargeting.trainer_size import AVERAGE_SHOULDER_HEIGHT_M, TrainerSize
 
@@ -38,6 +44,10 @@ class TrainerPlace:
 
     heading: Array
     shoulders: dict[str, Array]
+
+    @cached_property
+    def inverse_heading(self) -> Array:
+        return quaternion_inverse(self.heading)
 
 
 def _yaw(pose: Array) -> float:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from retargeting.body_points import SIDES
 from retargeting.compiled import compiled
 from retargeting.errors import RetargetingError
 from retargeting.frames import (
@@ -40,6 +41,10 @@ Array = NDArray[np.float64]
 # arm is singular and its last centimetres cost the most joint speed.
 REACH_SHARE = 0.97
 
+_ELBOWS = {side: f"{side}_elbow" for side in SIDES}
+_POINTS = {(side, source): f"{side}_{source}" for side in SIDES for source in HAND_SOURCES}
+_OUT = {"left": 1.0, "right": -1.0}
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -56,19 +61,23 @@ class Targets:
 
 
 @compiled
-def _map_wrist(wrist, shoulder, inverse_heading, gain, scale, robot_shoulder, body_to_root, pose, offset):  # type: ignore[no-untyped-def]
-    """Fill `pose` ``(7,)`` with where the robot's wrist should be, `offset` ``(3,)`` with the trainer's arm.
+def _map_arm(  # type: ignore[no-untyped-def]
+    wrist, shoulder, elbow, elbow_known, inverse_heading, gain, scale, robot_shoulder, body_to_root,
+    out, upper_arm_m, forearm_m, pose, direction,
+):  # fmt: skip
+    """Fill `pose` ``(7,)`` of the robot's wrist and `direction` ``(3,)`` of its elbow, in its root.
 
-    wrist ``(7,)``, shoulder ``(3,)`` in `trainer`; the offset, from shoulder to wrist, in the axes of the
-    trainer's heading; gain: that of the orientation.
+    wrist ``(7,)``, shoulder ``(3,)``, elbow ``(3,)`` or more, in `trainer`; gain: that of the orientation;
+    out: 1 for a left arm, -1 for a right one. An elbow that is not known is where it would naturally be;
+    False where there is no such place.
     """
+    offset, turn, whole = np.empty(3), np.empty(4), np.empty(3)
     x, y, z = rotate_by(
         inverse_heading, wrist[0] - shoulder[0], wrist[1] - shoulder[1], wrist[2] - shoulder[2]
     )
     offset[0], offset[1], offset[2] = x, y, z
     x, y, z = rotate_by(body_to_root, scale * x, scale * y, scale * z)
     pose[0], pose[1], pose[2] = robot_shoulder[0] + x, robot_shoulder[1] + y, robot_shoulder[2] + z
-    turn, whole = np.empty(4), np.empty(3)
     multiply(inverse_heading, wrist[3:], turn)
     if gain != 1.0:
         none = np.array([0.0, 0.0, 0.0, 1.0])
@@ -76,17 +85,7 @@ def _map_wrist(wrist, shoulder, inverse_heading, gain, scale, robot_shoulder, bo
         turn[:] = none
         turn_by(turn, whole, gain)
     multiply(body_to_root, turn, pose[3:])
-
-
-@compiled
-def _map_elbow(  # type: ignore[no-untyped-def]
-    elbow, known, shoulder, inverse_heading, out, offset, upper_arm_m, forearm_m, body_to_root, direction
-):
-    """Fill `direction` ``(3,)``, in the robot's root; False where it is not known.
-
-    To the tracked `elbow` ``(3,)`` if it is `known`, else the natural one for the arm's `offset` ``(3,)``.
-    """
-    if known:
+    if elbow_known:
         x, y, z = elbow[0] - shoulder[0], elbow[1] - shoulder[1], elbow[2] - shoulder[2]
         length = np.sqrt(x * x + y * y + z * z)
         if length <= 1e-3:
@@ -127,7 +126,6 @@ class TrainerToRobot:
         self.size = size
         self._body_to_root = model.description.axes.rotation_body_to_root
         self._root_to_body = quaternion_inverse(self._body_to_root)
-        self._offset = np.empty(3)
         self.settings = settings or MappingSettings()
         self.scale = {
             side: self.settings.position_gain[side] * REACH_SHARE * reach / size.arm_m(side)
@@ -137,7 +135,7 @@ class TrainerToRobot:
     def targets(self, motion: TrackedMotion, place: TrainerPlace | None = None) -> Targets:
         """The targets of a motion frame; what is not tracked is absent from them."""
         place = place or place_trainer(motion, self.size)
-        inverse, to_root, size = quaternion_inverse(place.heading), self._body_to_root, self.size
+        inverse, to_root, size = place.inverse_heading, self._body_to_root, self.size
         wrists, elbows = {}, {}
         for side, robot_shoulder in self.body.shoulders.items():
             wrist, shoulder = self.trainer_wrist(motion, side), place.shoulders.get(side)
@@ -145,15 +143,14 @@ class TrainerToRobot:
                 continue
             pose, direction = np.empty(7), np.empty(3)
             gain, scale = self.settings.orientation_gain[side], self.scale[side]
-            _map_wrist(wrist, shoulder, inverse, gain, scale, robot_shoulder, to_root, pose, self._offset)
-            wrists[side] = pose
-            elbow = motion.poses.get(f"{side}_elbow")
+            elbow = motion.poses.get(_ELBOWS[side])
             known = elbow is not None
-            if _map_elbow(
-                elbow if known else wrist, known, shoulder, inverse, 1.0 if side == "left" else -1.0,
-                self._offset, size.upper_arm_m[side], size.forearm_m[side], to_root, direction,
+            if _map_arm(
+                wrist, shoulder, elbow if known else wrist, known, inverse, gain, scale, robot_shoulder,
+                to_root, _OUT[side], size.upper_arm_m[side], size.forearm_m[side], pose, direction,
             ):  # fmt: skip
                 elbows[side] = direction
+            wrists[side] = pose
         head = motion.poses.get("head")
         head_rotation = None
         if head is not None:
@@ -165,7 +162,7 @@ class TrainerToRobot:
     def trainer_wrist(self, motion: TrackedMotion, side: str) -> Array | None:
         """The wrist ``(7,)`` in `trainer` by the first tracked point of `HAND_SOURCES`; None without."""
         for source in HAND_SOURCES:
-            point = motion.poses.get(f"{side}_{source}")
+            point = motion.poses.get(_POINTS[side, source])
             if point is not None:
                 offset = self.settings.wrist_in_point[source][side]
                 return point if offset is IDENTITY_POSE else pose_compose(point, offset)
