@@ -24,7 +24,7 @@ class BodyTargets:
     """One from each engage to the next hold: every part holds at `start` until it is told to approach.
 
     poses ``(3, 7)`` in the order of `retargeting.solver.POSE_SITES`, directions ``(2, 3)`` of the
-    elbows, openings ``(2,)`` of the hands, as of the last `move_to`.
+    elbows, openings ``(2,)`` of the hands, waist ``(w,)``, as of the last `move_to`.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class BodyTargets:
         has_head: bool,
         parameters: RetargeterParameters,
         start: RobotPosture,
+        waist: Array,
         targets: Targets,
         stamp_ns: int,
         now_s: float,
@@ -41,14 +42,16 @@ class BodyTargets:
         self._has_head, self._parameters = has_head, parameters
         self.poses, self.directions = start.poses.copy(), start.directions.copy()
         self.openings = np.array([targets.openings.get(side, 1.0) for side in SIDES])
-        self.track = TargetTrack(start.poses, self.openings)
+        self.waist = waist.copy()
+        self.track = TargetTrack(start.poses, self.openings, waist)
         self.track.add(targets, stamp_ns, now_s)
         self.track.skip_to_newest()
         for side in arms:
             self.rest(side, start, ArmState.RELEASED, "not engaged")
         self._head = ArmTarget()
         self._head.hold(start.poses[_HEAD_ROW], np.zeros(3), ArmState.RELEASED, "")
-        self.approach_head(targets, now_s)
+        self._waist_start, self._waist_since_s, self._waist_takes_s = waist.copy(), now_s, 0.0
+        self.approach_trunk(targets, now_s)
 
     def rest(self, side: str, posture: RobotPosture, state: ArmState, reason: str) -> None:
         """Let an arm hold as in `posture`."""
@@ -74,20 +77,29 @@ class BodyTargets:
         )
         arm.approach(arm.pose, arm.direction, now_s, duration_s)
 
-    def approach_head(self, targets: Targets, now_s: float) -> None:
-        """Lead the head softly from where it was asked to look last to where the trainer looks, if known."""
+    def approach_trunk(self, targets: Targets, now_s: float) -> None:
+        """Lead waist and head softly from where they were asked to be to where the trainer's are."""
+        limits = self._parameters
+        if targets.waist is not None:
+            turn_rad = float(np.abs(targets.waist - self.waist).max(initial=0.0))
+            self._waist_start, self._waist_since_s = self.waist.copy(), now_s
+            self._waist_takes_s = max(limits.shortest_approach_s, turn_rad / limits.approach_rad_s)
         if targets.head_rotation is None:
             return
-        head, limits = self._head, self._parameters
+        head = self._head
         angle_rad = angle_between(targets.head_rotation, head.pose[3:]) if self._has_head else 0.0
         duration_s = max(limits.shortest_approach_s, angle_rad / limits.approach_rad_s)
         head.approach(head.pose, np.zeros(3), now_s, duration_s)
 
-    def head_turned_rad(self, targets: Targets) -> float:
-        """By how much the head is turned from how the frame before had it; 0 where that is not known."""
+    def trunk_turned_rad(self, targets: Targets) -> float:
+        """By how much head or waist are turned since the frame before; 0 where that is not known."""
+        turned_rad = 0.0
+        if targets.waist is not None:
+            turned_rad = float(np.abs(targets.waist - self.track.newest_waist).max(initial=0.0))
         if targets.head_rotation is None or not self._has_head:
-            return 0.0
-        return float(angle_between(targets.head_rotation, self.track.newest_poses[_HEAD_ROW, 3:]))
+            return turned_rad
+        head_rad = angle_between(targets.head_rotation, self.track.newest_poses[_HEAD_ROW, 3:])
+        return max(turned_rad, float(head_rad))
 
     @property
     def approaching_until_s(self) -> float | None:
@@ -113,12 +125,17 @@ class BodyTargets:
                 self.openings[k] = track.openings[k]
         self._head.move_to(now_s, track.poses[_HEAD_ROW], self._head.direction)
         self.poses[_HEAD_ROW] = self._head.pose
+        share = 1.0
+        if now_s - self._waist_since_s < self._waist_takes_s:
+            share = max(0.0, (now_s - self._waist_since_s) / self._waist_takes_s)
+            share *= share * (3.0 - 2.0 * share)
+        self.waist = self._waist_start + share * (track.waist - self._waist_start)
 
     def for_solver(self) -> SolverTargets:
         """The same as matrices."""
         positions, rotations = np.empty((3, 3)), np.empty((3, 3, 3))
         split_poses(self.poses, positions, rotations)
-        return SolverTargets(positions, rotations, self.directions.copy())
+        return SolverTargets(positions, rotations, self.directions.copy(), self.waist)
 
     def by_site(self) -> dict[str, Array]:
         """Poses ``(7,)`` by site; of the head only the direction is asked for, its neck tells its place."""

@@ -37,13 +37,15 @@ def _both(value: Any) -> dict[str, Any]:
 class MappingSettings:
     """position_gain times the ratio of the arms' reach is an arm's scale; orientation_gain multiplies the
     hand's rotation from straight ahead, palm down; wrist_in_point: per source of `HAND_SOURCES` and side
-    the pose ``(7,)`` of the hand's wrist in the tracked point."""
+    the pose ``(7,)`` of the hand's wrist in the tracked point; waist_gain multiplies what the trainer's trunk
+    is turned from upright and straight ahead."""
 
     position_gain: Mapping[str, float] = field(default_factory=lambda: _both(1.0))
     orientation_gain: Mapping[str, float] = field(default_factory=lambda: _both(1.0))
     wrist_in_point: Mapping[str, Mapping[str, Array]] = field(
         default_factory=lambda: {"wrist": _both(IDENTITY_POSE), "grip": _both(_WRIST_IN_GRIP)}
     )
+    waist_gain: float = 1.0
 
 
 class _MappingFile:
@@ -116,7 +118,8 @@ class _MappingFile:
 def load_mapping_settings(file: Path) -> MappingSettings:
     """Read a mapping file; what it leaves out keeps its default. Raises `InvalidConfiguration`."""
     reader = _MappingFile(file)
-    top = reader.mapping("", reader.content(), ("position_gain", "orientation_gain", "wrist_in_point"))
+    known = ("position_gain", "orientation_gain", "waist_gain", "wrist_in_point")
+    top = reader.mapping("", reader.content(), known)
     points = reader.mapping("wrist_in_point", top.get("wrist_in_point"), HAND_SOURCES)
     default = MappingSettings()
     poses = {}
@@ -133,6 +136,7 @@ def load_mapping_settings(file: Path) -> MappingSettings:
         reader.gains("position_gain", top.get("position_gain"), _GREATEST_POSITION_GAIN),
         reader.gains("orientation_gain", top.get("orientation_gain"), _GREATEST_ORIENTATION_GAIN),
         poses,
+        reader.number("waist_gain", top.get("waist_gain", default.waist_gain), 0.0, 1.0),
     )
     if reader.problems:
         raise InvalidConfiguration(reader.problems)

@@ -158,13 +158,13 @@ class Retargeter:
             if why:
                 absolute = self._recentre_wanted or self.engage_mode is EngageMode.ABSOLUTE
                 body.approach(side, targets, now_s, absolute=absolute)
-        turned_rad = body.head_turned_rad(targets)
+        turned_rad = body.trunk_turned_rad(targets)
         if turned_rad > max(self.parameters.jump_rad, self.parameters.jump_rad_s * gap_s):
-            reasons.append(f"the head jumped by {turned_rad:.2f} rad")
+            reasons.append(f"head or trunk jumped by {turned_rad:.2f} rad")
             turned = True
         if reasons:
             if turned:
-                body.approach_head(targets, now_s)
+                body.approach_trunk(targets, now_s)
             self._say_approaching(body, now_s, f"{' and '.join(reasons)}; ")
         self._recentre_wanted = False
 
@@ -247,7 +247,10 @@ class Retargeter:
         start = robot_posture(self.solver.layout, measured[: self.model.body_count])
         has_head = bool(self.model.description.chains["head"])
         stamp_ns = 0 if self.trainer.motion is None else self.trainer.motion.stamp_ns
-        return BodyTargets(self.arms, has_head, self.parameters, start, targets, stamp_ns, now_s)
+        waist = measured[: len(self.model.description.chains["waist"])]
+        if self.trainer.body.waist is None:
+            waist = waist[:0]
+        return BodyTargets(self.arms, has_head, self.parameters, start, waist, targets, stamp_ns, now_s)
 
     def _say_approaching(self, body: BodyTargets, now_s: float, why: str = "") -> None:
         longest_s = (body.approaching_until_s or now_s) - now_s

@@ -13,6 +13,7 @@ from retargeting.errors import RetargetingError
 from retargeting.frames import pose_compose
 from retargeting.kinematics import build_tree, forward
 from retargeting.robot_model import RobotModel
+from retargeting.robot_waist import RobotWaist, robot_waist
 from retargeting.urdf import Joint
 
 Array = NDArray[np.float64]
@@ -20,10 +21,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RobotBody:
-    """A robot's shoulders in its neutral posture ``(3,)`` and the reach (m) of its arms, per side."""
+    """Per side a robot's shoulder in its neutral posture ``(3,)`` and the reach (m) of its arm; its waist."""
 
     shoulders: dict[str, Array]
     reach_m: dict[str, float]
+    waist: RobotWaist | None = None
 
 
 @compiled
@@ -75,7 +77,7 @@ def measure_robot(model: RobotModel, samples: int = 4000) -> RobotBody:
                 shoulders[side],
             )
         )
-    return RobotBody(shoulders, reach)
+    return RobotBody(shoulders, reach, robot_waist(model, shoulders))
 
 
 def _one_turn(joint: Joint) -> tuple[float, float]:

@@ -228,6 +228,7 @@ class Solver:
         Raises `RetargetingError` where that cannot be computed (targets that are not finite); then the
         command stays as it was.
         """
+        self.layout.arrays.posture[: len(targets.waist)] = targets.waist
         if self._self_collision is not None:
             return self._follow_apart(self._self_collision, targets, gripper_positions, dt)
         status, forced, until = _follow(self._packed, targets, gripper_positions, dt)

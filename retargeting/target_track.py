@@ -18,8 +18,8 @@ from retargeting.pose_blend import blend_targets
 from retargeting.trainer_to_robot import Targets
 
 Array = NDArray[np.float64]
-# Poses, elbow directions, openings and the stamp (ns) of the motion they show.
-_Knot = tuple[Array, Array, Array, float]
+# Poses, elbow directions, openings, the waist's joints and the stamp (ns) of the motion they show.
+_Knot = tuple[Array, Array, Array, Array, float]
 
 _SHORTEST_PERIOD_S, _LONGEST_PERIOD_S = 0.004, 0.040
 _USUAL_PERIOD_S, _PERIOD_SHARE = 1.0 / 90.0, 0.05
@@ -33,16 +33,17 @@ class TargetTrack:
     """The targets of a trainer in every tick.
 
     poses ``(3, 7)`` in the order of `retargeting.solver.POSE_SITES`, directions ``(2, 3)`` of the
-    elbows, openings ``(2,)`` of the hands, shown_ns: the stamp of the motion they show (between frames,
-    between their stamps), all as of the last `move_to`. Times are of the steady clock.
+    elbows, openings ``(2,)`` of the hands, waist ``(w,)``, shown_ns: the stamp of the motion they show
+    (between frames, between their stamps), all as of the last `move_to`. Times are of the steady clock.
     """
 
-    def __init__(self, poses: Array, openings: Array) -> None:
+    def __init__(self, poses: Array, openings: Array, waist: Array) -> None:
         self.poses, self.directions, self.openings = poses.copy(), np.zeros((2, 3)), openings.copy()
+        self.waist = waist.copy()
         self.shown_ns = 0.0
         self._at_s = -np.inf
-        self._from: _Knot = (poses.copy(), np.zeros((2, 3)), openings.copy(), 0.0)
-        self._to: _Knot = (poses.copy(), np.zeros((2, 3)), openings.copy(), 0.0)
+        self._from: _Knot = (poses.copy(), np.zeros((2, 3)), openings.copy(), waist.copy(), 0.0)
+        self._to: _Knot = (poses.copy(), np.zeros((2, 3)), openings.copy(), waist.copy(), 0.0)
         self._leave_s = self._due_s = -np.inf
         self._clock = ClockOffset()
         self._last_stamp_ns: int | None = None
@@ -52,6 +53,11 @@ class TargetTrack:
     def newest_poses(self) -> Array:
         """Where the newest frame leads to: ``(3, 7)``."""
         return self._to[0]
+
+    @property
+    def newest_waist(self) -> Array:
+        """Likewise, ``(w,)``."""
+        return self._to[3]
 
     def add(self, targets: Targets, stamp_ns: int, now_s: float) -> None:
         """Head for a new frame's targets; what it does not hold stays where it was wanted last."""
@@ -75,16 +81,19 @@ class TargetTrack:
         if targets.head_rotation is not None:
             poses[2, 3:] = targets.head_rotation
         shown_ns = float(stamp_ns) if first else self.shown_ns
-        self._from = (self.poses.copy(), self.directions.copy(), self.openings.copy(), shown_ns)
-        self._to = (poses, directions, openings, float(stamp_ns))
+        waist = self._to[3] if targets.waist is None else targets.waist
+        self._from = (
+            self.poses.copy(), self.directions.copy(), self.openings.copy(), self.waist.copy(), shown_ns
+        )  # fmt: skip
+        self._to = (poses, directions, openings, waist, float(stamp_ns))
         self._leave_s = self._at_s if now_s - self._at_s < _LONGEST_TICK_S else now_s
         self._due_s = max(sent_s + self._period_s + _LATE_FRAME_S, now_s + 1e-3)
 
     def skip_to_newest(self) -> None:
         """Be where the newest frame leads to, at once: whoever follows comes there softly by itself."""
         self._from = self._to
-        self.poses[:], self.directions[:], self.openings[:] = self._to[:3]
-        self.shown_ns = self._to[3]
+        self.poses[:], self.directions[:], self.openings[:], self.waist[:] = self._to[:4]
+        self.shown_ns = self._to[4]
 
     def move_to(self, now_s: float) -> None:
         """Bring everything to the time `now_s`, later than at the last call."""
@@ -92,6 +101,6 @@ class TargetTrack:
         if now_s < self._due_s:
             share = max(0.0, (now_s - self._leave_s) / (self._due_s - self._leave_s))
         start, end = self._from, self._to
-        blend_targets(start, end, share, self.poses, self.directions, self.openings)
-        self.shown_ns = start[3] + share * (end[3] - start[3])
+        blend_targets(start, end, share, self.poses, self.directions, self.openings, self.waist)
+        self.shown_ns = start[4] + share * (end[4] - start[4])
         self._at_s = now_s

@@ -24,6 +24,8 @@ from retargeting.kinematics import KinematicTree, forward
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+_NO_WAIST: Array = np.zeros(0)
+
 
 class TaskArrays(NamedTuple):
     """Which points of a tree are asked for, and how much each matters; see `TaskLayout`.
@@ -53,12 +55,14 @@ class SolverTargets(NamedTuple):
 
     positions ``(k, 3)``, rotations ``(k, 3, 3)`` of the sites, in the order of
     `retargeting.robot_tasks.POSE_SITES`; elbow_directions ``(d, 3)`` unit vectors shoulder to elbow (left,
-    right), all zero where not known.
+    right), all zero where not known; waist ``(w,)``: where the first joints should rather be than in the
+    neutral posture (none where it is empty).
     """
 
     positions: Array
     rotations: Array
     elbow_directions: Array
+    waist: Array = _NO_WAIST
 
 
 class QuadraticModel(NamedTuple):

@@ -19,6 +19,7 @@ from retargeting.body_points import SIDES
 from retargeting.frames import (
     quaternion_from_rotation_vector,
     quaternion_inverse,
+    quaternion_multiply,
     rotate,
     yaw_of_direction,
 )
@@ -40,10 +41,15 @@ _X, _Y = np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])
 
 @dataclass(frozen=True)
 class TrainerPlace:
-    """In `trainer`: heading ``(4,)``, a rotation about gravity; shoulders ``(3,)`` of the sides known."""
+    """In `trainer`: heading ``(4,)``, a rotation about gravity; shoulders ``(3,)`` of the sides known.
+
+    trunk_turn ``(4,)``: how the chest is turned from upright, in the axes of the heading; None where it is
+    not tracked.
+    """
 
     heading: Array
     shoulders: dict[str, Array]
+    trunk_turn: Array | None = None
 
     @cached_property
     def inverse_heading(self) -> Array:
@@ -116,7 +122,9 @@ class TrainerPlacer:
             yaw_rad = self._yaw_by_head(motion)
         self._yaw_rad = yaw_rad
         heading = quaternion_from_rotation_vector([0.0, 0.0, yaw_rad or 0.0])
-        return TrainerPlace(heading, shoulder_positions(motion, heading, size))
+        chest = motion.poses.get("chest")
+        turn = None if chest is None else quaternion_multiply(quaternion_inverse(heading), chest[3:])
+        return TrainerPlace(heading, shoulder_positions(motion, heading, size), turn)
 
     def _yaw_by_head(self, motion: TrackedMotion) -> float | None:
         head = motion.poses.get("head")

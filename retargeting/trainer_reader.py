@@ -23,7 +23,7 @@ class TrainerReader:
     def __init__(
         self, model: RobotModel, body: RobotBody, settings: MappingSettings, trainer: TrainerInput
     ) -> None:
-        self._model, self._body, self._settings = model, body, settings
+        self._model, self.body, self._settings = model, body, settings
         self.input = trainer
         self.mapping: TrainerToRobot | None = None
         self.motion: FilteredMotion | None = None
@@ -51,7 +51,7 @@ class TrainerReader:
     def _map(self) -> None:
         size = self.input.size
         if size is not None and (self.mapping is None or size is not self.mapping.size):
-            self.mapping = TrainerToRobot(self._model, size, self._body, self._settings)
+            self.mapping = TrainerToRobot(self._model, size, self.body, self._settings)
 
     def unseen_s(self, side: str) -> float:
         """For how long frames have come without this wrist."""

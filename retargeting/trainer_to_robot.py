@@ -1,9 +1,11 @@
 """Where a trainer's wrists, head and elbows put the robot's.
 
 Each wrist is taken relative to the trainer's own shoulder, in gravity-aligned axes that turn with
-the trainer's heading, scaled by the ratio of the arms' reach and added to the robot's shoulder in
-its neutral posture. So walking, turning and bending move no arm, "down" stays down, and a target is
-never farther from the robot's shoulder than its arm is long by more than the trainer's is.
+the trainer's heading, scaled by the ratio of the arms' reach and added to the robot's shoulder. So
+walking and turning move no arm, "down" stays down, and a target is never farther from the robot's shoulder
+than its arm is long by more than the trainer's is. Where the trunk is tracked the robot's waist leans and
+turns as it does, as far as it can, and takes the shoulders along; else they are where they are in the neutral
+posture.
 """
 
 from __future__ import annotations
@@ -51,13 +53,15 @@ class Targets:
     """What one motion frame asks of the robot, in its root link.
 
     wrists: pose ``(7,)`` per tracked side; head_rotation ``(4,)``; elbow_directions ``(3,)`` per side;
-    openings: 0 closed .. 1 open per side.
+    openings: 0 closed .. 1 open per side; waist ``(w,)``: where its joints should be, None where the trunk
+    does not tell.
     """
 
     wrists: dict[str, Array]
     head_rotation: Array | None
     elbow_directions: dict[str, Array]
     openings: dict[str, float]
+    waist: Array | None = None
 
 
 @compiled
@@ -137,7 +141,8 @@ class TrainerToRobot:
         place = place or place_trainer(motion, self.size)
         inverse, to_root, size = place.inverse_heading, self._body_to_root, self.size
         wrists, elbows = {}, {}
-        for side, robot_shoulder in self.body.shoulders.items():
+        waist, robot_shoulders = self._trunk(place)
+        for side, robot_shoulder in robot_shoulders.items():
             wrist, shoulder = self.trainer_wrist(motion, side), place.shoulders.get(side)
             if wrist is None or shoulder is None:
                 continue
@@ -157,7 +162,18 @@ class TrainerToRobot:
             head_rotation = np.empty(4)
             _map_head(head[3:], inverse, to_root, head_rotation)
         openings = {side: motion.controls.hand_opening(side) for side in self.body.shoulders}
-        return Targets(wrists, head_rotation, elbows, openings)
+        return Targets(wrists, head_rotation, elbows, openings, waist)
+
+    def _trunk(self, place: TrainerPlace) -> tuple[Array | None, dict[str, Array]]:
+        """The waist's joints for the trainer's trunk, and where the robot's shoulders are with them."""
+        waist, turn, gain = self.body.waist, place.trunk_turn, self.settings.waist_gain
+        if waist is None or turn is None or gain == 0.0:
+            return None, self.body.shoulders
+        if gain != 1.0:
+            turn = quaternion_from_rotation_vector(gain * rotation_vector_from_quaternion(turn))
+        turn = quaternion_multiply(self._body_to_root, quaternion_multiply(turn, self._root_to_body))
+        posture = waist.posture(turn)
+        return posture, waist.shoulders(posture)
 
     def trainer_wrist(self, motion: TrackedMotion, side: str) -> Array | None:
         """The wrist ``(7,)`` in `trainer` by the first tracked point of `HAND_SOURCES`; None without."""
@@ -178,7 +194,7 @@ class TrainerToRobot:
         shoulder = place.shoulders.get(side)
         if shoulder is None or side not in self.scale:
             raise RetargetingError(f"the trainer's {side} shoulder is not known in this frame")
-        reached = rotate(self._root_to_body, wrist_in_robot[:3] - self.body.shoulders[side])
+        reached = rotate(self._root_to_body, wrist_in_robot[:3] - self._trunk(place)[1][side])
         offset = reached / self.scale[side]
         turn = quaternion_multiply(self._root_to_body, wrist_in_robot[3:])
         gain = self.settings.orientation_gain[side]

@@ -73,9 +73,7 @@ class _ListeningSolver(Solver):
     heard: SolverTargets | None = None
 
     def follow(self, targets: SolverTargets, *others: Any, **named: Any) -> Step:
-        self.heard = SolverTargets(
-            targets.positions.copy(), targets.rotations.copy(), targets.elbow_directions.copy()
-        )
+        self.heard = SolverTargets(*(array.copy() for array in targets))
         return super().follow(targets, *others, **named)
 
 

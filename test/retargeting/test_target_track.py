@@ -28,7 +28,7 @@ def follow(x, rate_hz: float, end_s: float = 2.0, delay_s=lambda: 0.0008, until_
 
     Also the stamps (s) of the newest frame and of the shown motion in every tick.
     """
-    track = TargetTrack(START, np.ones(2))
+    track = TargetTrack(START, np.ones(2), np.zeros(0))
     frames = [(k / rate_hz, k / rate_hz + delay_s()) for k in range(int(min(end_s, until_s) * rate_hz))]
     ticks, places, newest, shown = [], [], [], []
     last = 0.0
@@ -86,7 +86,7 @@ def test_when_frames_stop_the_targets_stand_still_where_the_last_was() -> None:
 
 
 def test_an_elbow_that_comes_and_goes_has_a_direction_while_it_is_known() -> None:
-    track = TargetTrack(START, np.ones(2))
+    track = TargetTrack(START, np.ones(2), np.zeros(0))
     for k in range(8):
         now = k * 0.011
         targets = at(0.0)
@@ -100,7 +100,7 @@ def test_an_elbow_that_comes_and_goes_has_a_direction_while_it_is_known() -> Non
 
 
 def test_openings_and_rotations_go_the_same_way() -> None:
-    track = TargetTrack(START, np.ones(2))
+    track = TargetTrack(START, np.ones(2), np.zeros(0))
     quarter = np.array([0.0, 0.0, np.sin(np.pi / 4), np.cos(np.pi / 4)])
     for k in range(20):
         targets = at(0.0)
