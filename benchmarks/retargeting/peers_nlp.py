@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from benchmarks.retargeting.pin_robot import PinRobot, Residual, posture_weights, task_weights
+from benchmarks.retargeting.pin_robot import PinRobot, Residual, posture_weights, task_weights, wanted_posture
 from benchmarks.retargeting.reduced_robot import ReducedRobot, site_link
 from benchmarks.retargeting.solvers import PublishedBox
 from retargeting.body_points import SIDES
@@ -80,10 +80,10 @@ class Ipopt:
         self._robot, self._free, self._iterations = robot, free, iterations
         self._box = PublishedBox(robot)
         m = len(robot.names)
-        q, parameter = casadi.SX.sym("q", m), casadi.SX.sym("p", 9 + 27 + 6 + 2 + m)
+        q, parameter = casadi.SX.sym("q", m), casadi.SX.sym("p", 9 + 27 + 6 + 2 + m + m)
         positions = casadi.reshape(parameter[:9], 3, 3).T
         directions = casadi.reshape(parameter[36:42], 3, 2).T
-        known, previous = parameter[42:44], parameter[44:]
+        known, posture, previous = parameter[42:44], parameter[44 : 44 + m], parameter[44 + m :]
         places = _site_places(robot, q)
         cost = casadi.SX(0)
         for site, (position_weight, orientation_weight) in task_weights(robot, parameters).items():
@@ -101,7 +101,7 @@ class Ipopt:
                 unit = line / casadi.norm_2(line)
                 weight = parameters.elbow_weight_m**2 * known[k]
                 cost += weight * casadi.sumsqr(unit - directions[k, :].T)
-        cost += casadi.sumsqr(posture_weights(robot, parameters) * (q - robot.neutral))
+        cost += casadi.sumsqr(posture_weights(robot, parameters) * (q - posture))
         cost += parameters.damping * casadi.sumsqr(q - previous)
         options = {
             "ipopt.print_level": 0,
@@ -122,8 +122,11 @@ class Ipopt:
     def prepare(self, targets: SolverTargets) -> Array:
         known = np.any(targets.elbow_directions != 0.0, axis=1).astype(np.float64)
         return np.concatenate(
-            [targets.positions.ravel(), targets.rotations.ravel(), targets.elbow_directions.ravel(), known]
-        )
+            [
+                targets.positions.ravel(), targets.rotations.ravel(), targets.elbow_directions.ravel(), known,
+                wanted_posture(self._robot, targets),
+            ]
+        )  # fmt: skip
 
     def solve(self, prepared: Array, dt: float) -> Array:
         low, high = (self._robot.lower, self._robot.upper) if self._free else self._box.bounds(dt)

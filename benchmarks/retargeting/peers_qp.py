@@ -18,7 +18,7 @@ import pink.tasks
 import pinocchio as pin
 from numpy.typing import NDArray
 
-from benchmarks.retargeting.pin_robot import PinRobot, posture_weights, task_weights
+from benchmarks.retargeting.pin_robot import PinRobot, posture_weights, task_weights, wanted_posture
 from benchmarks.retargeting.reduced_robot import ReducedRobot, site_link
 from benchmarks.retargeting.solvers import PublishedBox
 from retargeting.body_points import SIDES
@@ -74,6 +74,20 @@ class _PinkBox(pink.limits.Limit):  # type: ignore[misc]
         return self._rows, np.concatenate([self.high - configuration.q, configuration.q - self.low])
 
 
+def _asked_tasks(posture: Any, frames: dict[int, Any], elbows: dict[int, Any], prepared: Any) -> list[Any]:
+    """The tasks of this tick with their targets: (frames by site, elbow directions, posture)."""
+    targets, directions, wanted = prepared
+    posture.set_target(wanted)
+    tasks = [posture, *frames.values()]
+    for k, target in targets.items():
+        frames[k].transform_target_to_world = target
+    for k, elbow in elbows.items():
+        if directions[k].any():
+            elbow.direction = directions[k]
+            tasks.append(elbow)
+    return tasks
+
+
 class Pink:
     """pin-pink with one of qpsolvers' backends."""
 
@@ -82,6 +96,7 @@ class Pink:
     ) -> None:
         self.name = f"pink {backend} {limits}"
         self.failures = 0
+        self._robot = robot
         self._backend, self._steps, self._damping = backend, steps, parameters.damping
         self._pin = PinRobot(robot)
         model, order = self._pin.model, self._pin.order
@@ -116,17 +131,10 @@ class Pink:
 
     def prepare(self, targets: SolverTargets) -> Any:
         frames = {k: pin.SE3(targets.rotations[k], targets.positions[k]) for k in self._frame_tasks}
-        return frames, targets.elbow_directions
+        return frames, targets.elbow_directions, self._pin.to_pin(wanted_posture(self._robot, targets))
 
     def solve(self, prepared: Any, dt: float) -> Array:
-        frames, directions = prepared
-        tasks = [self._posture, *self._frame_tasks.values()]
-        for k, frame in frames.items():
-            self._frame_tasks[k].transform_target_to_world = frame
-        for k, elbow in self._elbows.items():
-            if directions[k].any():
-                elbow.direction = directions[k]
-                tasks.append(elbow)
+        tasks = _asked_tasks(self._posture, self._frame_tasks, self._elbows, prepared)
         order, step_s = self._pin.order, dt / self._steps
         low, high = self._box.bounds(dt)
         self._box_limit.low[order], self._box_limit.high[order] = low, high
@@ -188,6 +196,7 @@ class Mink:
     ) -> None:
         self.name = f"mink {backend} {limits}"
         self.failures = 0
+        self._robot = robot
         self._backend, self._steps, self._damping = backend, steps, parameters.damping
         self._model = mujoco.MjModel.from_xml_string(robot.urdf_text())
         self._order = np.array([self._model.joint(name).qposadr[0] for name in robot.names])
@@ -230,17 +239,10 @@ class Mink:
             )
             for k in self._frame_tasks
         }
-        return frames, targets.elbow_directions
+        return frames, targets.elbow_directions, self._reordered(wanted_posture(self._robot, targets))
 
     def solve(self, prepared: Any, dt: float) -> Array:
-        frames, directions = prepared
-        tasks = [self._posture, *self._frame_tasks.values()]
-        for k, frame in frames.items():
-            self._frame_tasks[k].transform_target_to_world = frame
-        for k, elbow in self._elbows.items():
-            if directions[k].any():
-                elbow.direction = directions[k]
-                tasks.append(elbow)
+        tasks = _asked_tasks(self._posture, self._frame_tasks, self._elbows, prepared)
         step_s = dt / self._steps
         low, high = self._box.bounds(dt)
         self._box_limit.low[self._order], self._box_limit.high[self._order] = low, high

@@ -109,7 +109,7 @@ class Residual:
                 jacobians.append(
                     self._elbow * across @ (robot.jacobian(elbow)[:3] - robot.jacobian(shoulder)[:3])
                 )
-            rows.append(self._posture * (q - robot.robot.neutral))
+            rows.append(self._posture * (q - wanted_posture(robot.robot, targets)))
             jacobians.append(np.diag(self._posture))
         rows.append(self._smoothness * (q - previous))
         jacobians.append(self._smoothness * np.eye(m))
@@ -124,6 +124,13 @@ def task_weights(robot: ReducedRobot, parameters: SolverParameters) -> dict[str,
     }
     weights["head"] = (0.0, parameters.head_orientation_weight_m_rad if has_head else 0.0)
     return weights
+
+
+def wanted_posture(robot: ReducedRobot, targets: SolverTargets) -> Array:
+    """``(m,)``: neutral, but for the waist as the trunk has it."""
+    posture: Array = robot.neutral.copy()
+    posture[: len(targets.waist)] = targets.waist
+    return posture
 
 
 def posture_weights(robot: ReducedRobot, parameters: SolverParameters) -> Array:
