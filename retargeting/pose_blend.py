@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from retargeting.compiled import compiled
-from retargeting.quaternions import multiply
+from retargeting.quaternions import multiply, rotation_matrix
 
 
 @compiled
@@ -85,13 +85,4 @@ def split_poses(poses, positions, rotations):  # type: ignore[no-untyped-def]
     for k in range(poses.shape[0]):
         for i in range(3):
             positions[k, i] = poses[k, i]
-        x, y, z, w = poses[k, 3], poses[k, 4], poses[k, 5], poses[k, 6]
-        rotations[k, 0, 0] = 1 - 2 * (y * y + z * z)
-        rotations[k, 0, 1] = 2 * (x * y - z * w)
-        rotations[k, 0, 2] = 2 * (x * z + y * w)
-        rotations[k, 1, 0] = 2 * (x * y + z * w)
-        rotations[k, 1, 1] = 1 - 2 * (x * x + z * z)
-        rotations[k, 1, 2] = 2 * (y * z - x * w)
-        rotations[k, 2, 0] = 2 * (x * z - y * w)
-        rotations[k, 2, 1] = 2 * (y * z + x * w)
-        rotations[k, 2, 2] = 1 - 2 * (x * x + y * y)
+        rotation_matrix(poses[k, 3:], rotations[k])

@@ -30,6 +30,21 @@ def rotate_by(q, x, y, z):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def rotation_matrix(q, out):  # type: ignore[no-untyped-def]
+    """Fill `out` ``(3, 3)`` with the matrix of q ``(4,)``."""
+    x, y, z, w = q[0], q[1], q[2], q[3]
+    out[0, 0] = 1 - 2 * (y * y + z * z)
+    out[0, 1] = 2 * (x * y - z * w)
+    out[0, 2] = 2 * (x * z + y * w)
+    out[1, 0] = 2 * (x * y + z * w)
+    out[1, 1] = 1 - 2 * (x * x + z * z)
+    out[1, 2] = 2 * (y * z - x * w)
+    out[2, 0] = 2 * (x * z - y * w)
+    out[2, 1] = 2 * (y * z + x * w)
+    out[2, 2] = 1 - 2 * (x * x + y * y)
+
+
+@compiled
 def turn_between(a, b, turn):  # type: ignore[no-untyped-def]
     """Fill `turn` ``(3,)`` with the rotation vector of ``b a^-1`` (unit quaternions ``(4,)``); its norm."""
     x = b[0] * a[3] - b[3] * a[0] - b[1] * a[2] + b[2] * a[1]

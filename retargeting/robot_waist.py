@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
+from retargeting.body_points import SIDES
 from retargeting.box_qp import SOLVED
+from retargeting.compiled import compiled
 from retargeting.errors import RetargetingError
-from retargeting.frames import rotation_matrix_from_quaternion
 from retargeting.goal_search import GoalRows, GoalWork, search_goal
 from retargeting.joint_limits import JointLimits
-from retargeting.kinematics import build_tree
+from retargeting.kinematics import TreeArrays, build_tree, forward
+from retargeting.packed import pack
+from retargeting.quaternions import rotation_matrix
 from retargeting.robot_model import RobotModel
 from retargeting.tasks import SolverTargets, TaskArrays
 
@@ -19,6 +24,48 @@ Array = NDArray[np.float64]
 # From the neutral posture, of which a little is kept so that joints that do not turn the chest stay.
 _STEPS, _POSTURE_WEIGHT, _DAMPING = 6, 0.01, 1e-6
 _TURNING = ("revolute", "continuous")
+
+
+class _WaistArrays(NamedTuple):
+    """chest: its row in the tree, rotation ``(3, 3)``: its neutral one, shoulders ``(2, 3)``: in it."""
+
+    tree: TreeArrays
+    tasks: TaskArrays
+    targets: SolverTargets
+    limits: JointLimits
+    anywhere: Array
+    near: GoalRows
+    work: GoalWork
+    chest: int
+    rotation: Array
+    shoulders: Array
+    turn: Array
+
+
+@compiled
+def _follow_trunk(packed, turn, posture, shoulders):  # type: ignore[no-untyped-def]
+    """Fill posture ``(w,)`` and shoulders ``(2, 3)``; the status of the search. See `RobotWaist.follow`."""
+    waist = packed.content
+    tasks, work, wanted = waist.tasks, waist.work, waist.targets.rotations[0]
+    rotation_matrix(turn, waist.turn)
+    for r in range(3):
+        for c in range(3):
+            wanted[r, c] = 0.0
+            for k in range(3):
+                wanted[r, c] += waist.turn[r, k] * waist.rotation[k, c]
+    posture[:] = tasks.posture
+    status, _ = search_goal(
+        posture, tasks.posture, waist.anywhere, _STEPS, _DAMPING, waist.tree, tasks, waist.targets,
+        waist.limits, waist.near, work,
+    )  # fmt: skip
+    positions, rotations, chest = work.model.positions, work.model.rotations, waist.chest
+    forward(waist.tree, posture, positions, rotations)
+    for s in range(shoulders.shape[0]):
+        for r in range(3):
+            shoulders[s, r] = positions[chest, r]
+            for k in range(3):
+                shoulders[s, r] += rotations[chest, r, k] * waist.shoulders[s, k]
+    return status
 
 
 class RobotWaist:
@@ -31,24 +78,16 @@ class RobotWaist:
         names = model.description.chains["waist"]
         count = len(names)
         chest = model.urdf.joints[names[-1]].child
-        held = model.neutral_positions()
-        tree, body_of = build_tree(
-            model.urdf, names, {name: held[name] for name in held if name not in names}, keep=[chest]
-        )
-        self._model, self._tree, self._row = model, tree, tree.index(body_of[chest][0])
+        held = {name: value for name, value in model.neutral_positions().items() if name not in names}
+        tree, body_of = build_tree(model.urdf, names, held, keep=[chest])
+        row = tree.index(body_of[chest][0])
+        self._model = model
+        self._sides = [side for side in SIDES if side in shoulders]
         # The chains begin with the waist's, see `RobotModel`.
         self.neutral = model.neutral[:count].copy()
-        self._limits = JointLimits(
-            model.lower[:count], model.upper[:count], model.velocity[:count], model.acceleration[:count]
-        )
         positions, rotations = tree.body_poses(self.neutral)
-        self._neutral_rotation = rotations[self._row].copy()
-        self._shoulders = {
-            side: self._neutral_rotation.T @ (shoulder - positions[self._row])
-            for side, shoulder in shoulders.items()
-        }
-        self._tasks = TaskArrays(
-            site_bodies=np.array([self._row]),
+        tasks = TaskArrays(
+            site_bodies=np.array([row]),
             site_positions=np.zeros((1, 3)),
             site_rotations=np.eye(3)[None],
             position_weights=np.zeros(1),
@@ -61,33 +100,41 @@ class RobotWaist:
             posture_weights=np.full(count, _POSTURE_WEIGHT),
             posture=self.neutral,
         )
-        self._targets = SolverTargets(np.zeros((1, 3)), np.empty((1, 3, 3)), np.zeros((0, 3)))
-        self._anywhere = np.full(count, 4.0 * np.pi)
-        self._near, self._work = GoalRows.none(count), GoalWork.of_size(count, len(tree.names), 0)
+        rows = [rotations[row].T @ (shoulders[side] - positions[row]) for side in self._sides]
+        limits = JointLimits(
+            model.lower[:count], model.upper[:count], model.velocity[:count], model.acceleration[:count]
+        )
+        self._packed = pack(
+            _WaistArrays(
+                tree.arrays,
+                tasks,
+                SolverTargets(np.zeros((1, 3)), np.empty((1, 3, 3)), np.zeros((0, 3))),
+                JointLimits(
+                    model.lower[:count],
+                    model.upper[:count],
+                    model.velocity[:count],
+                    model.acceleration[:count],
+                ),
+                np.full(count, 4.0 * np.pi),
+                GoalRows.none(count),
+                GoalWork.of_size(count, len(tree.names), 0),
+                row,
+                rotations[row].copy(),
+                np.array(rows).reshape(-1, 3),
+                np.empty((3, 3)),
+            )
+        )
 
-    def posture(self, turn: Array) -> Array:
+    def follow(self, turn: Array) -> tuple[Array, dict[str, Array]]:
         """The joints ``(w,)`` that bring the chest nearest to `turn` ``(4,)`` from its neutral orientation.
 
-        Inside the position limits; `turn` in the axes of the root. Raises `RetargetingError` where it is
-        not finite.
+        Inside the position limits; `turn` in the axes of the root. With them the shoulders ``(3,)`` per side
+        in the root. Raises `RetargetingError` where `turn` is not finite.
         """
-        self._targets.rotations[0] = rotation_matrix_from_quaternion(turn) @ self._neutral_rotation
-        q = self.neutral.copy()
-        status, _ = search_goal(
-            q, self.neutral, self._anywhere, _STEPS, _DAMPING, self._tree.arrays, self._tasks, self._targets,
-            self._limits, self._near, self._work,
-        )  # fmt: skip
-        if status != SOLVED:
+        posture, shoulders = np.empty(len(self.neutral)), np.empty((len(self._sides), 3))
+        if _follow_trunk(self._packed, turn, posture, shoulders) != SOLVED:
             raise RetargetingError(f"{self._model.name}: the waist cannot be turned by {turn.tolist()}")
-        result: Array = q
-        return result
-
-    def shoulders(self, posture: Array) -> dict[str, Array]:
-        """Where the shoulders are ``(3,)`` in the root with the waist at `posture` ``(w,)``."""
-        positions, rotations = self._tree.body_poses(posture)
-        place, turn = positions[self._row], rotations[self._row]
-        found: dict[str, Array] = {s: place + turn @ shoulder for s, shoulder in self._shoulders.items()}
-        return found
+        return posture, dict(zip(self._sides, shoulders, strict=True))
 
 
 def robot_waist(model: RobotModel, shoulders: dict[str, Array]) -> RobotWaist | None:

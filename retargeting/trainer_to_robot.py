@@ -65,6 +65,17 @@ class Targets:
 
 
 @compiled
+def _scale_turn(turn, gain):  # type: ignore[no-untyped-def]
+    """Multiply the rotation `turn` ``(4,)`` by `gain`, in place."""
+    if gain == 1.0:
+        return
+    none, whole = np.array([0.0, 0.0, 0.0, 1.0]), np.empty(3)
+    turn_between(none, turn, whole)
+    turn[:] = none
+    turn_by(turn, whole, gain)
+
+
+@compiled
 def _map_arm(  # type: ignore[no-untyped-def]
     wrist, shoulder, elbow, elbow_known, inverse_heading, gain, scale, robot_shoulder, body_to_root,
     out, upper_arm_m, forearm_m, pose, direction,
@@ -75,7 +86,7 @@ def _map_arm(  # type: ignore[no-untyped-def]
     out: 1 for a left arm, -1 for a right one. An elbow that is not known is where it would naturally be;
     False where there is no such place.
     """
-    offset, turn, whole = np.empty(3), np.empty(4), np.empty(3)
+    offset, turn = np.empty(3), np.empty(4)
     x, y, z = rotate_by(
         inverse_heading, wrist[0] - shoulder[0], wrist[1] - shoulder[1], wrist[2] - shoulder[2]
     )
@@ -83,11 +94,7 @@ def _map_arm(  # type: ignore[no-untyped-def]
     x, y, z = rotate_by(body_to_root, scale * x, scale * y, scale * z)
     pose[0], pose[1], pose[2] = robot_shoulder[0] + x, robot_shoulder[1] + y, robot_shoulder[2] + z
     multiply(inverse_heading, wrist[3:], turn)
-    if gain != 1.0:
-        none = np.array([0.0, 0.0, 0.0, 1.0])
-        turn_between(none, turn, whole)
-        turn[:] = none
-        turn_by(turn, whole, gain)
+    _scale_turn(turn, gain)
     multiply(body_to_root, turn, pose[3:])
     if elbow_known:
         x, y, z = elbow[0] - shoulder[0], elbow[1] - shoulder[1], elbow[2] - shoulder[2]
@@ -101,6 +108,16 @@ def _map_arm(  # type: ignore[no-untyped-def]
         x, y, z = direction[0], direction[1], direction[2]
     direction[0], direction[1], direction[2] = rotate_by(body_to_root, x, y, z)
     return True
+
+
+@compiled
+def _map_trunk(turn, gain, body_to_root, in_root):  # type: ignore[no-untyped-def]
+    """Fill `in_root` ``(4,)`` with the trunk's `turn` ``(4,)`` times `gain`, in the axes of the root."""
+    scaled, there = turn.copy(), np.empty(4)
+    _scale_turn(scaled, gain)
+    multiply(body_to_root, scaled, there)
+    back = np.array([-body_to_root[0], -body_to_root[1], -body_to_root[2], body_to_root[3]])
+    multiply(there, back, in_root)
 
 
 @compiled
@@ -169,11 +186,9 @@ class TrainerToRobot:
         waist, turn, gain = self.body.waist, place.trunk_turn, self.settings.waist_gain
         if waist is None or turn is None or gain == 0.0:
             return None, self.body.shoulders
-        if gain != 1.0:
-            turn = quaternion_from_rotation_vector(gain * rotation_vector_from_quaternion(turn))
-        turn = quaternion_multiply(self._body_to_root, quaternion_multiply(turn, self._root_to_body))
-        posture = waist.posture(turn)
-        return posture, waist.shoulders(posture)
+        in_root = np.empty(4)
+        _map_trunk(turn, gain, self._body_to_root, in_root)
+        return waist.follow(in_root)
 
     def trainer_wrist(self, motion: TrackedMotion, side: str) -> Array | None:
         """The wrist ``(7,)`` in `trainer` by the first tracked point of `HAND_SOURCES`; None without."""
