@@ -109,12 +109,7 @@ class RobotWaist:
                 tree.arrays,
                 tasks,
                 SolverTargets(np.zeros((1, 3)), np.empty((1, 3, 3)), np.zeros((0, 3))),
-                JointLimits(
-                    model.lower[:count],
-                    model.upper[:count],
-                    model.velocity[:count],
-                    model.acceleration[:count],
-                ),
+                limits,
                 np.full(count, 4.0 * np.pi),
                 GoalRows.none(count),
                 GoalWork.of_size(count, len(tree.names), 0),
