@@ -250,10 +250,19 @@ class SessionNode(CaptureNode):
         while True:
             problem = ""
             changes = self._changes[self._retargeting_node]
+            word = ""
             try:
-                await self._call("engage")
+                word = await self._call("engage")
             except SessionRefused as error:
                 problem = str(error)
+            if word == "tracking":
+                # The trainer's deadman had engaged it before: no change will tell.
+                await self._until(
+                    lambda: self._retargeting_word() == "tracking",
+                    self._settings.answer_timeout_s,
+                    f"{self._retargeting_node} did not say that it tracks",
+                )
+                return
             if not problem:
 
                 def settled(since: int = changes) -> bool:
