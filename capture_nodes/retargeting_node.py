@@ -22,6 +22,7 @@ from capture_nodes.resources import robot_description_file
 from capture_nodes.retargeting_inputs import RetargetingInputs
 from capture_nodes.retargeting_parameters import RetargetingParameters
 from capture_nodes.retargeting_warm_up import warm_up
+from capture_nodes.rumble_output import RumbleOutput
 from capture_nodes.schedule import Schedule
 from capture_nodes.stamp_clock import StampClock
 from capture_nodes.thread_priority import COMMANDS
@@ -48,6 +49,7 @@ class RetargetingNode(CaptureNode):
         self._lock = threading.Lock()
         self._inputs = RetargetingInputs(self, self._retargeter)
         self._commands = CommandOutput(self, self._model, said.rate_hz)
+        self._rumble = RumbleOutput(self)
         self._figures = CommandFigures()
         self._published: tuple[State, str, dict[str, object]] | None = None
         self._stop_publisher = self.create_publisher(Bool, topics.EMERGENCY_STOP, topics.latched_qos())
@@ -125,6 +127,7 @@ class RetargetingNode(CaptureNode):
                 state = self._state()
             if command is not None:
                 self._commands.publish(command)
+                self._rumble.feel(command.stops, due_s)
                 trainer = self._retargeter.trainer
                 self._figures.add(command, solve_s, trainer.smoothing_delay_s(list(self._retargeter.arms)))
             if state != self._published:
@@ -185,6 +188,7 @@ class RetargetingNode(CaptureNode):
             self._thread.join(timeout=self._schedule.period_s)
         self._schedule.stop()
         self._thread.join(timeout=1.0)
+        self._rumble.end()
 
 
 def main() -> None:

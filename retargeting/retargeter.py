@@ -350,7 +350,9 @@ class Retargeter:
         if self.ticks % _STOPS_EVERY == 0:
             goal = self.solver.goal
             reached, turned = self.solver.layout.site_poses(goal[: self.model.body_count])
-            self._stopped = self._stops.of(goal, reached, turned, body.poses)
+            self._stopped = self._stops.of(
+                goal, reached, turned, body.poses, step.clearance, step.collision_limited
+            )
         return step
 
     def _watch_arms(self, body: BodyTargets) -> None:
