@@ -14,6 +14,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
 from capture_nodes import topics
+from capture_nodes.base_output import BaseOutput
 from capture_nodes.command_figures import CommandFigures
 from capture_nodes.command_output import CommandOutput
 from capture_nodes.kept_trainer import KeptTrainer
@@ -21,6 +22,7 @@ from capture_nodes.node_runtime import CaptureNode, run_node
 from capture_nodes.resources import robot_description_file
 from capture_nodes.retargeting_inputs import RetargetingInputs
 from capture_nodes.retargeting_parameters import RetargetingParameters
+from capture_nodes.retargeting_report import clutches, health, mapping
 from capture_nodes.retargeting_warm_up import warm_up
 from capture_nodes.rumble_output import RumbleOutput
 from capture_nodes.schedule import Schedule
@@ -50,8 +52,10 @@ class RetargetingNode(CaptureNode):
         self._inputs = RetargetingInputs(self, self._retargeter)
         self._commands = CommandOutput(self, self._model, said.rate_hz)
         self._rumble = RumbleOutput(self)
+        base = self._model.description.base
+        self._base = None if base is None else BaseOutput(self, base, said.rate_hz)
         self._figures = CommandFigures()
-        self._published: tuple[State, str, dict[str, object]] | None = None
+        self._published: tuple[State, str, Mapping[str, object]] | None = None
         self._stop_publisher = self.create_publisher(Bool, topics.EMERGENCY_STOP, topics.latched_qos())
         self.create_service(Trigger, "~/engage", self._on_engage)
         self.create_service(Trigger, "~/release", self._on_release)
@@ -124,33 +128,24 @@ class RetargetingNode(CaptureNode):
                 # As of when it was due: on a busy machine commands come unevenly, their motion does not.
                 command = self._retargeter.tick(stamp_ns, due_s)
                 solve_s = time.perf_counter() - solving_s
-                state = self._state()
+                led, state = self._retargeter.is_led, self._state()
             if command is not None:
                 self._commands.publish(command)
                 self._rumble.feel(command.stops, due_s)
                 trainer = self._retargeter.trainer
                 self._figures.add(command, solve_s, trainer.smoothing_delay_s(list(self._retargeter.arms)))
+            if self._base is not None:
+                self._base.step(self._inputs.controls, led, due_s)
             if state != self._published:
                 self._publish_change(*state)
                 self._published = state
             self._figures.add_tick(time.monotonic() - started_s)
 
-    def _state(self) -> tuple[State, str, dict[str, object]]:
-        retargeter = self._retargeter
-        values: dict[str, object] = {
-            f"{side}_clutch": arm.state.value for side, arm in retargeter.arms.items()
-        }
-        values["engage_mode"] = retargeter.engage_mode.value
-        return retargeter.state, retargeter.reason, values
+    def _state(self) -> tuple[State, str, Mapping[str, object]]:
+        return self._retargeter.state, self._retargeter.reason, clutches(self._retargeter)
 
-    def _publish_change(self, word: State, reason: str, clutches: Mapping[str, object]) -> None:
-        retargeter = self._retargeter
-        values: dict[str, object] = {"reason": reason, "robot": self._model.name, **clutches}
-        transform = retargeter.transform_trainer_to_robot
-        if transform is not None:
-            values["transform_trainer_to_base"] = " ".join(repr(float(v)) for v in transform)
-        if retargeter.mapping is not None:
-            values |= {f"{side}_scale": f"{scale:.4f}" for side, scale in retargeter.mapping.scale.items()}
+    def _publish_change(self, word: State, reason: str, arms: Mapping[str, object]) -> None:
+        values = {"reason": reason, **mapping(self._retargeter), **arms}
         stopped = word in (State.HOLDING, State.EMERGENCY_STOP)
         level = DiagnosticStatus.WARN if stopped else DiagnosticStatus.OK
         self.publish_state(word.value, values, level)
@@ -159,32 +154,23 @@ class RetargetingNode(CaptureNode):
     # ---- health
 
     def diagnostics(self) -> Mapping[str, object]:
-        retargeter = self._retargeter
-        arms = {f"{side}_arm": arm.state.value for side, arm in retargeter.arms.items()}
-        reasons = {f"{side}_arm_reason": arm.reason for side, arm in retargeter.arms.items() if arm.holds}
         return {
-            "state": retargeter.state.value,
-            "reason": retargeter.reason,
-            **arms,
-            **reasons,
-            "engage_mode": retargeter.engage_mode.value,
-            "deadman": retargeter.deadman.mode.value,
-            "late_ticks": retargeter.late_ticks,
+            **health(self._retargeter),
             "missed_ticks": self._schedule.missed,
-            "forced_exceptions": retargeter.forced_exceptions,
             "rejected_inputs": self._inputs.rejected,
-            "doubted_samples": retargeter.trainer.filter.doubted_samples,
-            "tracking_jumps": retargeter.trainer.filter.jumps,
             "real_time_priority": self.real_time_priority,
             **self._figures.take(),
         }
+
+    def _moves(self) -> bool:
+        return bool(self._retargeter.solver.v.any()) or (self._base is not None and self._base.is_moving)
 
     def stop(self) -> None:
         """Brake to a standstill, then end the ticks."""
         with self._lock:
             self._retargeter.release()
-        until_s = time.monotonic() + _BRAKING_TIMEOUT_S
-        while self._thread.is_alive() and self._retargeter.solver.v.any() and time.monotonic() < until_s:
+        until_s = time.monotonic() + _BRAKING_TIMEOUT_S + (self._base.stopping_s if self._base else 0.0)
+        while self._thread.is_alive() and self._moves() and time.monotonic() < until_s:
             self._thread.join(timeout=self._schedule.period_s)
         self._schedule.stop()
         self._thread.join(timeout=1.0)

@@ -104,6 +104,11 @@ class Retargeter:
         """How the trainer is mapped to the robot; None until the trainer is measured."""
         return self.trainer.mapping
 
+    @property
+    def is_led(self) -> bool:
+        """Whether the trainer leads the robot now: it moves, and a deadman is held."""
+        return self.state in MOVING_STATES and any(self.deadman.held.values())
+
     # ---- what comes in
 
     def observe_motion(self, frame: MotionFrame, now_s: float) -> None:
