@@ -13,7 +13,7 @@ from retargeting.errors import RetargetingError
 
 @dataclass(frozen=True)
 class RumbleParameters:
-    """Intensity grows from 0 to 1 in `rise_s` at the fastest and fades in `fall_s`.
+    """Intensity grows from 0 to 1 in `rise_s` at the fastest and fades in `fall_s`; under `least` it is none.
 
     A device forgets a rumble after a moment: it is said again every `repeat_s`, and in between where it has
     changed by `step`, no more often than every `shortest_s`.
@@ -24,6 +24,7 @@ class RumbleParameters:
     repeat_s: float = 0.2
     shortest_s: float = 0.02
     step: float = 0.05
+    least: float = 0.05
 
     def __post_init__(self) -> None:
         bounds = {
@@ -32,6 +33,7 @@ class RumbleParameters:
             "repeat_s": (1e-2, 5.0),
             "shortest_s": (0.0, 1.0),
             "step": (0.0, 1.0),
+            "least": (0.0, 0.5),
         }
         if problems := out_of_bounds(self, bounds, "rumble"):
             raise RetargetingError("\n".join(problems))
@@ -59,24 +61,21 @@ class Rumble:
             wanted = max((min(1.0, max(0.0, stop.push)) for stop in stops.get(side, ())), default=0.0)
             now = self.intensity[side]
             self.intensity[side] = min(max(wanted, now - dt / p.fall_s), now + dt / p.rise_s)
-        if not self._is_due(now_s):
+        felt = {side: value if value >= p.least else 0.0 for side, value in self.intensity.items()}
+        if not self._is_due(felt, now_s):
             return None
-        return self._say(now_s)
+        self._said, self._said_s = felt, now_s
+        return dict(felt)
 
     def end(self) -> dict[str, float] | None:
         """Stop at once; what is to be said for it, None where nothing was felt."""
-        self.intensity = dict.fromkeys(SIDES, 0.0)
-        return self._say(0.0) if any(self._said.values()) else None
+        felt = any(self._said.values())
+        self.intensity, self._said = dict.fromkeys(SIDES, 0.0), dict.fromkeys(SIDES, 0.0)
+        return dict(self._said) if felt else None
 
-    def _is_due(self, now_s: float) -> bool:
+    def _is_due(self, felt: Mapping[str, float], now_s: float) -> bool:
         p, since_s = self.parameters, now_s - self._said_s
-        if not any(self.intensity.values()):
-            return any(self._said.values())
-        if not any(self._said.values()):
-            return True
-        changed = max(abs(self.intensity[side] - self._said[side]) for side in SIDES)
+        if not any(felt.values()) or not any(self._said.values()):
+            return any(felt.values()) != any(self._said.values())
+        changed = max(abs(felt[side] - self._said[side]) for side in SIDES)
         return since_s >= p.repeat_s or (changed >= p.step and since_s >= p.shortest_s)
-
-    def _say(self, now_s: float) -> dict[str, float]:
-        self._said, self._said_s = dict(self.intensity), now_s
-        return dict(self.intensity)

@@ -35,13 +35,14 @@ def test_any_pushes(pushes: list[tuple[float, float, int]]):
                 step = now - before[side]
                 assert -TICK_S / PARAMETERS.fall_s - 1e-9 <= step <= TICK_S / PARAMETERS.rise_s + 1e-9
             before = dict(rumble.intensity)
+            felt = {side: value if value >= PARAMETERS.least else 0.0 for side, value in before.items()}
             if told is not None:
-                assert told == rumble.intensity
+                assert told == felt
                 said, said_s = told, now_s
-            elif any(before.values()):
+            elif any(felt.values()):
                 # Nothing new was said because it is not much, or because it was said just now.
                 assert now_s - said_s < PARAMETERS.repeat_s
-                changed = max(abs(before[side] - said[side]) for side in said)
+                changed = max(abs(felt[side] - said[side]) for side in said)
                 assert changed < PARAMETERS.step or now_s - said_s < PARAMETERS.shortest_s
             else:
                 assert not any(said.values())
@@ -65,6 +66,9 @@ def test_a_steady_push_is_said_at_the_low_rate():
 def test_nothing_is_said_of_nothing():
     rumble = Rumble()
     assert all(rumble.feel({}, k * TICK_S) is None for k in range(1000))
+    faint = {"left": stop(0.9 * PARAMETERS.least)}
+    assert all(rumble.feel(faint, 5.0 + k * TICK_S) is None for k in range(1000))
+    assert rumble.end() is None
 
 
 @pytest.mark.parametrize("values", [{"rise_s": 0.0}, {"fall_s": float("nan")}, {"step": 2.0, "repeat_s": -1}])
