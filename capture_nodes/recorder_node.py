@@ -29,6 +29,7 @@ from capture_nodes.recording.recorder_configuration import (
     CAMERA_TOPICS,
     COMMAND_TOPICS,
     MOTION_TOPICS,
+    TopicRule,
     load_recorder_configuration,
 )
 from capture_nodes.recording.recovery import recover_all
@@ -43,6 +44,8 @@ GRAPH_PERIOD_S = 0.2
 GRAPH_PERIOD_RECORDING_S = 1.0
 STATUS_PERIOD_S = 0.5
 FINISH_TIMEOUT_S = 20.0
+# It is sent only while the base is driven: no rate is expected.
+BASE_TYPE = "geometry_msgs/msg/Twist"
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,8 @@ class RecorderNode(CaptureNode):
         ):
             if rate_hz:
                 self._configuration = self._configuration.with_rate(topics, rate_hz)
+        if (base := model.description.base) is not None:
+            self._configuration = self._configuration.with_topic(TopicRule(base.topic, BASE_TYPE))
         urdf_text = model.urdf.text.encode("utf-8")
         self._robot = model.name
         self._urdf_sha256 = hashlib.sha256(urdf_text).hexdigest()
