@@ -590,6 +590,11 @@ def _check_combinations(settings: StationArguments, problems: list[str]) -> None
             "loop:=true with source:=script: the scripted trainer acts once on what it sees; leave loop:= "
             "out, or give source:=bvh"
         )
+    if settings.engage_mode == EngageMode.RELATIVE.value and settings.source == "script":
+        problems.append(
+            "engage_mode:=relative with source:=script: the scripted trainer reaches for what it sees, and a "
+            "clutch would keep the hand beside it; leave engage_mode:= out, or give source:=bvh"
+        )
     shortest_s = _STALE_PERIODS / settings.headset_rate_hz
     if settings.stale_s <= shortest_s:
         problems.append(

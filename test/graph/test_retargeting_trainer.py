@@ -133,3 +133,31 @@ def test_the_edge_of_reach_is_felt_and_figures_are_told(world: World) -> None:
         interrupt(node)
     world.wait(lambda: not any(world.rumbles[-1].values()), "nothing to rumble on when the node has gone")
     check_limits(world)
+
+
+def test_an_operator_is_measured_once(world: World, tmp_path: Path) -> None:
+    """The size that one node has kept is known to the next before it has seen enough to measure."""
+    world.is_still = True
+    arguments = ["-p", "operator:=anna", "-p", f"trainer_folder:={tmp_path / 'trainers'}"]
+    file = tmp_path / "trainers" / "anna.json"
+    with running_node(*arguments) as node:
+        world.wait_for("idle")
+        assert "left_scale" not in world.values
+        world.wait(lambda: world.call("engage").success, "engage")
+        world.wait_for("tracking")
+        scale = world.values["left_scale"]
+        world.wait(file.is_file, "the size to be kept")
+        interrupt(node)
+    world.has_motion = False
+    world.states.clear()
+    with running_node(*arguments) as node:
+        world.wait_for("idle")
+        assert world.values["left_scale"] == scale
+        interrupt(node)
+    file.write_text("{}")
+    world.states.clear()
+    with running_node(*arguments) as node:
+        world.wait_for("idle")
+        assert "left_scale" not in world.values, "a bad file is told, and the trainer measured anew"
+        interrupt(node)
+    assert file.read_text() == "{}"

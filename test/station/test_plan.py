@@ -250,6 +250,10 @@ def test_the_upward_axis_of_a_file_reaches_the_headset(tmp_path: Path) -> None:
             ["engage_mode:=relativ"],
             "engage_mode:=relativ: one of absolute, relative is expected; did you mean",
         ),
+        (
+            ["engage_mode:=relative"],
+            "engage_mode:=relative with source:=script: the scripted trainer reaches",
+        ),
         (["mapping:=/nowhere.yaml"], "mapping:=/nowhere.yaml: file: cannot be read"),
         (
             ["operator:=a/b", "trainer_folder:=/tmp"],
@@ -263,8 +267,11 @@ def test_wrong_combinations_and_values(tmp_path: Path, words: list[str], expecte
 
 
 def test_how_trainer_and_robot_are_joined_reaches_the_retargeting(tmp_path: Path) -> None:
+    motion = tmp_path / "motion.bvh"
+    motion.write_text(BVH, encoding="utf-8")
+
     def parameters(*words: str) -> dict[str, Any]:
-        plan = make_plan([f"root:={tmp_path}", *words], {})
+        plan = make_plan([f"root:={tmp_path}", "source:=bvh", f"motion:={motion}", *words], {})
         return dict({p.name: p.parameters for p in plan.processes}["retargeting"])
 
     usual = parameters("operator:=anna")
