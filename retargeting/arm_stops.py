@@ -31,7 +31,9 @@ class ArmStops:
     def __init__(self, model: RobotModel, body: RobotBody) -> None:
         self._body = body
         self._names = model.joint_names
-        room = _AT_LIMIT_SHARE * (model.upper - model.lower)
+        between = model.upper - model.lower
+        # A joint that turns for ever is never at its end.
+        room = np.where(np.isfinite(between), _AT_LIMIT_SHARE * between, 0.0)
         self._low, self._high = model.lower + room, model.upper - room
         self._margin_m = model.description.collision.margin_m
         chains = {side: model.description.chains[f"{side}_arm"] for side in body.shoulders}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from driven_robot import READY, Loop
@@ -65,6 +67,19 @@ def test_the_push_grows_smoothly_with_depth_and_nearness(kestrel: RobotModel):
         steps = np.diff(pushes)
         assert pushes[0] == 0.0 and pushes[-1] == 1.0
         assert steps.min() >= 0.0 and steps.max() < 0.03
+
+
+def test_a_joint_that_turns_for_ever_is_never_at_its_end(kestrel: RobotModel):
+    for_ever = np.full(len(kestrel.lower), np.inf)
+    model = replace(kestrel, lower=-for_ever, upper=for_ever)
+    with np.errstate(all="raise"):
+        stops = ArmStops(model, measure_robot(kestrel))
+    layout = build_layout(kestrel, SolverParameters())
+    poses = robot_posture(layout, kestrel.neutral[: kestrel.body_count]).poses
+    reached = layout.site_poses(kestrel.neutral[: kestrel.body_count])
+    aside = poses.copy()
+    aside[0, 1] += 0.05
+    assert stops.of(kestrel.neutral, *reached, aside) == {}
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
