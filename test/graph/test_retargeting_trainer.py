@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -111,12 +112,14 @@ def test_the_edge_of_reach_is_felt_and_figures_are_told(world: World) -> None:
         )
         felt = len(world.rumbles)
         world.wait(lambda: len(world.rumbles) >= felt + 3, "the rumble to be said again")
-        assert all(set(said) == {0, 1} and said[1] == 0.0 for said in world.rumbles)
+        # The right hand may be felt too: the robot leans as far as it can.
+        assert all(set(said) == {0, 1} and 0.0 <= said[1] <= 1.0 for said in world.rumbles)
 
         world.pull_m = 0.0
         world.wait(lambda: world.rumbles[-1] == {0: 0.0, 1: 0.0}, "the rumble to end")
         world.wait_for_commands(200)
-        assert [said for said in world.rumbles if not any(said.values())] == [world.rumbles[-1]], "once"
+        silent = [not any(said.values()) for said in world.rumbles]
+        assert silent[-1] and not any(a and b for a, b in pairwise(silent)), "its end is said once"
 
         numbers = world.numbers
         assert all(float(numbers[name]) >= 0.0 for name in NUMBERS), numbers

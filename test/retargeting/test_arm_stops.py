@@ -15,7 +15,7 @@ from retargeting.robot_body import measure_robot
 from retargeting.robot_model import RobotModel
 from retargeting.robot_posture import robot_posture
 from retargeting.self_collision import Clearance
-from retargeting.solver import SolverParameters, build_layout
+from retargeting.solver import Solver, SolverParameters
 
 
 class Judge:
@@ -24,7 +24,7 @@ class Judge:
     def __init__(self, model: RobotModel) -> None:
         self._stops = ArmStops(model, measure_robot(model))
         self._goal = model.neutral.copy()
-        layout = build_layout(model, SolverParameters())
+        layout = Solver(model).layout
         self._poses = robot_posture(layout, self._goal[: model.body_count]).poses
         self._reached = layout.site_poses(self._goal[: model.body_count])
 
@@ -74,7 +74,7 @@ def test_a_joint_that_turns_for_ever_is_never_at_its_end(kestrel: RobotModel):
     model = replace(kestrel, lower=-for_ever, upper=for_ever)
     with np.errstate(all="raise"):
         stops = ArmStops(model, measure_robot(kestrel))
-    layout = build_layout(kestrel, SolverParameters())
+    layout = Solver(kestrel).layout
     poses = robot_posture(layout, kestrel.neutral[: kestrel.body_count]).poses
     reached = layout.site_poses(kestrel.neutral[: kestrel.body_count])
     aside = poses.copy()
