@@ -154,6 +154,12 @@ def pose_template(frame_id: str) -> CdrTemplate:
     return CdrTemplate(frame_id).doubles("pose", 7, sequence=False)
 
 
+def twist_template() -> CdrTemplate:
+    """`geometry_msgs/Twist` with fields linear, angular."""
+    template = CdrTemplate(None).doubles("linear", 3, sequence=False)
+    return template.doubles("angular", 3, sequence=False)
+
+
 def image_template(
     frame_id: str, height: int, width: int, encoding: str, bytes_per_pixel: int
 ) -> CdrTemplate:

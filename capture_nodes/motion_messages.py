@@ -1,14 +1,16 @@
-"""Motion frames as the messages of `/trainer/…`."""
+"""Motion frames as the messages of `/trainer/…`, and back."""
 
 from __future__ import annotations
 
+import numpy as np
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion, Transform, TransformStamped, Vector3
 from rclpy.time import Time
 from sensor_msgs.msg import Joy, MultiDOFJointState
 from std_msgs.msg import Header
 
 from capture_nodes.recording.tf_stream import TRAINER_FRAME
-from retargeting.motion_frame import MotionFrame
+from retargeting.errors import InvalidMotion
+from retargeting.motion_frame import Controls, MotionFrame
 
 
 def motion_header(frame: MotionFrame) -> Header:
@@ -41,6 +43,25 @@ def transform_messages(frame: MotionFrame, header: Header) -> list[TransformStam
         )
         for point, pose in frame.poses.items()
     ]
+
+
+def motion_frame(message: MultiDOFJointState, controls: Controls) -> MotionFrame:
+    """A `/trainer/motion` message as a motion frame. Raises `InvalidMotion` on a bad one."""
+    if len(message.joint_names) != len(message.transforms):
+        raise InvalidMotion(
+            f"/trainer/motion has {len(message.joint_names)} names for {len(message.transforms)} poses"
+        )
+    poses = {}
+    for name, transform in zip(message.joint_names, message.transforms, strict=True):
+        t, r = transform.translation, transform.rotation
+        poses[name] = np.array([t.x, t.y, t.z, r.x, r.y, r.z, r.w])
+    stamp = message.header.stamp
+    return MotionFrame(stamp.sec * 1_000_000_000 + stamp.nanosec, poses, controls)
+
+
+def controls(message: Joy) -> Controls:
+    """A `/trainer/buttons` message as controls. Raises `InvalidMotion` on a bad one."""
+    return Controls(tuple(message.axes), tuple(message.buttons))
 
 
 def _transform(values: list[float]) -> Transform:

@@ -4,36 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import sys
 import threading
 import time
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
-from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
-from rclpy.parameter import Parameter
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
+from capture_nodes.episode_parameters import EpisodeParameters
+from capture_nodes.episode_publisher import EpisodePublisher
 from capture_nodes.errors import CaptureError
 from capture_nodes.node_runtime import CaptureNode, run_node
-from capture_nodes.recording.episode_record import VERDICTS, EpisodeFields
+from capture_nodes.recorder_parameters import RecorderParameters
+from capture_nodes.recording.episode_record import EpisodeFields
 from capture_nodes.recording.mcap_file import Attachment
 from capture_nodes.recording.recorder import Recorder, purge_trash
-from capture_nodes.recording.recorder_configuration import (
-    CAMERA_TOPICS,
-    COMMAND_TOPICS,
-    MOTION_TOPICS,
-    load_recorder_configuration,
-)
 from capture_nodes.recording.recovery import recover_all
 from capture_nodes.recording.tf_stream import TfStream
-from capture_nodes.resources import config_file, robot_description_file
+from capture_nodes.resources import robot_description_file
 from capture_nodes.thread_priority import TAKING
 from capture_nodes.topic_watch import TopicWatch, tf_channel
 from capture_nodes.topics import latched_qos, stream_qos
@@ -45,71 +36,18 @@ STATUS_PERIOD_S = 0.5
 FINISH_TIMEOUT_S = 20.0
 
 
-@dataclass(frozen=True)
-class RecorderParameters:
-    """ROS parameters of the node; ``simulated``: yes, no or auto (a simulated_robot publishes the joints).
-
-    The rates (Hz) that the station gives its commands, motion frames and cameras; 0: as `recorder.yaml` has
-    it, or for cameras the `robot.yaml`. `verdict` (success, failure or empty) and `reason` are set while an
-    episode is recorded; `~/stop` writes them into it and clears them.
-    """
-
-    root: str = "episodes_data"
-    robot: str = "kestrel"
-    config: str = ""
-    skill: str = "unnamed"
-    operator: str = ""
-    source: str = ""
-    scenario: str = ""
-    instruction: str = ""
-    simulated: str = "auto"
-    report_path: str = ""
-    command_rate_hz: float = 0.0
-    motion_rate_hz: float = 0.0
-    camera_rate_hz: float = 0.0
-    verdict: str = ""
-    reason: str = ""
-
-    def __post_init__(self) -> None:
-        problems = []
-        if self.simulated not in ("auto", "yes", "no"):
-            problems.append(f"parameter simulated: {self.simulated!r} is given; auto, yes or no is expected")
-        for name in ("command_rate_hz", "motion_rate_hz", "camera_rate_hz"):
-            rate_hz = getattr(self, name)
-            if rate_hz != 0.0 and not 0.001 <= rate_hz <= 10000.0:
-                problems.append(
-                    f"parameter {name}: {rate_hz} is given; 0.001 to 10000, or 0 for what the configuration "
-                    "says, is expected"
-                )
-        if self.verdict not in VERDICTS:
-            problems.append(_verdict_problem(self.verdict))
-        if problems:
-            raise CaptureError("\n".join(problems))
-
-
 class RecorderNode(CaptureNode):
     """Services `~/start`, `~/stop`, `~/discard`; state on `~/state`, the episode at hand on `~/episode`."""
 
     def __init__(self) -> None:
         super().__init__("recorder")
         self._settings = parameters = self.declare_from(RecorderParameters)
-        self.add_on_set_parameters_callback(_check_parameters)
-        self._configuration = load_recorder_configuration(
-            Path(parameters.config) if parameters.config else config_file("recorder.yaml")
-        )
         self._root = Path(parameters.root).expanduser().absolute()
         robot_file = robot_description_file(parameters.robot)
         model = load_robot(robot_file)
-        for topics, rate_hz in (
-            (COMMAND_TOPICS, parameters.command_rate_hz),
-            (MOTION_TOPICS, parameters.motion_rate_hz),
-            (CAMERA_TOPICS, parameters.camera_rate_hz or model.description.camera_rate_hz),
-        ):
-            if rate_hz:
-                self._configuration = self._configuration.with_rate(topics, rate_hz)
+        self._configuration = parameters.configuration(model.description)
         urdf_text = model.urdf.text.encode("utf-8")
-        self._robot = model.name
-        self._urdf_sha256 = hashlib.sha256(urdf_text).hexdigest()
+        self._said = EpisodeParameters(self, model.name, hashlib.sha256(urdf_text).hexdigest())
         self._recorder = Recorder(
             self._root,
             self._configuration,
@@ -137,17 +75,15 @@ class RecorderNode(CaptureNode):
         self._recovery_thread = threading.Thread(target=self._recover, name="recovery", daemon=True)
         self._recovery_thread.start()
 
-        self._episode_publisher = self.counting_publisher(DiagnosticStatus, "~/episode", latched_qos())
+        self._episode = EpisodePublisher(self, self._recorder)
         self.create_service(Trigger, "~/start", self._on_start)
         self.create_service(Trigger, "~/stop", self._on_stop)
         self.create_service(Trigger, "~/discard", self._on_discard)
-        self._last_received: dict[str, int] = {}
-        self._last_status_ns = self.get_clock().now().nanoseconds
         self._graph_age_s = 0.0
         self._topics.look()
         self.create_timer(GRAPH_PERIOD_S, self._on_graph_timer)
         self.create_timer(STATUS_PERIOD_S, self._on_status_timer)
-        self._publish_episode()
+        self._episode.publish()
         self.publish_state("ready", {"root": self._root})
 
     def _on_graph_timer(self) -> None:
@@ -184,13 +120,8 @@ class RecorderNode(CaptureNode):
     # Services -----------------------------------------------------------------------------------------------
 
     def _fields(self) -> EpisodeFields:
-        """A snapshot of the parameters, which may be set between episodes."""
-        now: dict[str, Any] = {name: str(self.get_parameter(name).value) for name in _EPISODE_PARAMETERS}
         asked = self._settings.simulated
-        simulated = self._topics.simulated if asked == "auto" else asked == "yes"
-        return EpisodeFields(
-            robot=self._robot, simulated=simulated, urdf_sha256=self._urdf_sha256, versions=_versions(), **now
-        )
+        return self._said.fields(self._topics.simulated if asked == "auto" else asked == "yes")
 
     def _on_start(self, _request: Any, response: Any) -> Any:
         waiting = self._topics.not_joined(time.monotonic())
@@ -201,20 +132,13 @@ class RecorderNode(CaptureNode):
         try:
             response.message = self._recorder.start(self._fields())
             # What was set before belongs to no episode.
-            self._take_verdict()
+            self._said.take_verdict()
             response.success = True
         except CaptureError as error:
             response.success, response.message = False, str(error)
             self.get_logger().warning(f"episode not started: {error}")
-        self._publish_episode()
+        self._episode.publish()
         return response
-
-    def _take_verdict(self) -> tuple[str, str]:
-        """Verdict and reason as they were set, which then are empty for the next episode."""
-        verdict, reason = (str(self.get_parameter(name).value) for name in ("verdict", "reason"))
-        if verdict or reason:
-            self.set_parameters([Parameter("verdict", value=""), Parameter("reason", value="")])
-        return verdict, reason
 
     async def _on_stop(self, _request: Any, response: Any) -> Any:
         return await self._end_episode(response, discard=False)
@@ -225,8 +149,8 @@ class RecorderNode(CaptureNode):
     async def _end_episode(self, response: Any, discard: bool) -> Any:
         """Answers when the file has its name; meanwhile the node goes on serving."""
         try:
-            result = self._recorder.stop(discard, *self._take_verdict())
-            self._publish_episode()
+            result = self._recorder.stop(discard, *self._said.take_verdict())
+            self._episode.publish()
             done: Future[None] = Future(executor=self.executor)
             executor = self.executor
 
@@ -242,50 +166,20 @@ class RecorderNode(CaptureNode):
         except CaptureError as error:
             response.success, response.message = False, str(error)
             self.get_logger().error(f"episode not completed: {error}")
-        self._publish_episode(last=response.message if response.success else "")
+        self._episode.publish(last=response.message if response.success else "")
         return response
 
     # State --------------------------------------------------------------------------------------------------
 
     def _on_status_timer(self) -> None:
         if self._recorder.status().state != "idle":
-            self._publish_episode()
-
-    def _publish_episode(self, last: str = "") -> None:
-        status = self._recorder.status()
-        now_ns = self.get_clock().now().nanoseconds
-        received = self._recorder.received()
-        seconds = max(1e-3, (now_ns - self._last_status_ns) / 1e9)
-        rates = {
-            topic: round((count - self._last_received.get(topic, 0)) / seconds, 1)
-            for topic, count in received.items()
-        }
-        self._last_received, self._last_status_ns = received, now_ns
-        values: dict[str, object] = {
-            "id": status.id,
-            "path": status.path or last,
-            "duration_s": f"{status.duration_s:.3f}",
-            "messages": status.messages,
-            "lost": status.lost,
-            "bytes": status.bytes,
-            "backlog_bytes": status.backlog_bytes,
-            "rates": json.dumps(rates),
-            "problem": status.problem,
-        }
-        self._episode_publisher.publish(
-            DiagnosticStatus(
-                level=DiagnosticStatus.ERROR if status.problem else DiagnosticStatus.OK,
-                name=self.get_fully_qualified_name(),
-                message=status.state,
-                values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
-            )
-        )
+            self._episode.publish()
 
     # End ----------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
         """Finish the episode at hand, wait (bounded) for the publishers' final counts, end the threads."""
-        for outcome in self._recorder.finish_all(FINISH_TIMEOUT_S, *self._take_verdict()):
+        for outcome in self._recorder.finish_all(FINISH_TIMEOUT_S, *self._said.take_verdict()):
             self.get_logger().info(f"the episode at hand: {outcome}")
         self._wait_for_final_counts()
         self._ending.set()
@@ -317,32 +211,6 @@ class RecorderNode(CaptureNode):
                 print(f"recorder: error: report_path:={path}: {error.strerror}", file=sys.stderr)
                 self.exit_code = 1
         print(text, flush=True)
-
-
-_EPISODE_PARAMETERS = ("skill", "operator", "source", "scenario", "instruction")
-
-
-def _verdict_problem(verdict: object) -> str:
-    return f"parameter verdict: {verdict!r} is given; success, failure or nothing is expected"
-
-
-def _check_parameters(parameters: list[Parameter]) -> SetParametersResult:
-    """Refuse what no episode can carry, so that who sets it hears of it and not who stops the episode."""
-    for parameter in parameters:
-        if parameter.name == "verdict" and parameter.value not in VERDICTS:
-            return SetParametersResult(successful=False, reason=_verdict_problem(parameter.value))
-    return SetParametersResult(successful=True)
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in ("teleop_capture", "rclpy", "mcap"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            # A checkout that is run in place has no version of its own.
-            versions[package] = "unknown"
-    return versions
 
 
 def main() -> None:

@@ -7,73 +7,24 @@ State on `~/state`: `running`, `finished` or `failed`, with `episode`, `episodes
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
-from rclpy.task import Future
-from std_srvs.srv import Trigger
 
-from capture_nodes.errors import CaptureError
+from capture_nodes.engaging import STOPPED, RobotHeld, engage
 from capture_nodes.node_runtime import CaptureNode, run_node
-from capture_nodes.topics import TRAINER_NAMESPACE, latched_qos
+from capture_nodes.peer_nodes import Peer, PeerNodes, SessionFailed, SessionRefused
+from capture_nodes.session_parameters import SessionParameters
+from capture_nodes.topics import TRAINER_NAMESPACE
 
 # For the robot to settle before the file is closed.
 _SETTLE_S = 0.5
-_TICK_S = 0.05
 _START_AGAIN_S = 0.1
-_ENGAGE_AGAIN_S = 0.3
-# States in which the robot does not follow the trainer any more until it is engaged again.
-_STOPPED = ("holding", "emergency_stop")
-
-
-@dataclass(frozen=True)
-class SessionParameters:
-    """`timeout_s` is for one repetition, `ready_timeout_s` for the other nodes to answer at all.
-
-    A repetition in which the robot goes to a hold is tried `attempts` times. `cameras`: the simulated
-    cameras are waited for too.
-    """
-
-    robot: str = "kestrel"
-    cameras: bool = False
-    episodes: int = 1
-    attempts: int = 3
-    timeout_s: float = 300.0
-    ready_timeout_s: float = 60.0
-    answer_timeout_s: float = 30.0
-
-    def __post_init__(self) -> None:
-        problems = []
-        for name in ("episodes", "attempts"):
-            if getattr(self, name) < 1:
-                problems.append(f"parameter {name}: {getattr(self, name)} is given; 1 or more is expected")
-        for name in ("timeout_s", "ready_timeout_s", "answer_timeout_s"):
-            value = getattr(self, name)
-            if not 0.0 < value < float("inf"):
-                problems.append(f"parameter {name}: {value} is given; a finite time above 0 is expected")
-        if problems:
-            raise CaptureError("\n".join(problems))
-
-
-class SessionFailed(CaptureError):
-    """A repetition that did not come about; names who did not do what."""
-
-
-class RobotHeld(SessionFailed):
-    """The retargeting went to a hold in a repetition that can be tried again."""
-
-
-class SessionRefused(SessionFailed):
-    """A node answered, and said no."""
 
 
 class SessionNode(CaptureNode):
-    """The repetitions as one coroutine on the node's executor; a steady timer wakes it."""
+    """The repetitions as one coroutine on the node's executor."""
 
     def __init__(self) -> None:
         super().__init__("session")
@@ -83,94 +34,45 @@ class SessionNode(CaptureNode):
             "episodes": self._settings.episodes,
             "phase": "starting",
         }
-        self._states: dict[str, str] = {}
-        self._reasons: dict[str, str] = {}
-        self._changes: Counter[str] = Counter()
         robot = self.get_namespace().rstrip("/")
-        self._robot_node = f"{robot}/simulated_robot"
-        self._retargeting_node = f"{robot}/retargeting"
-        self._recorder_node = f"{robot}/recorder"
-        self._headset_node = f"{TRAINER_NAMESPACE}/headset"
-        self._nodes = [self._robot_node, self._retargeting_node, self._recorder_node, self._headset_node]
+        self._robot = Peer(self, f"{robot}/simulated_robot")
+        self._retargeting = Peer(self, f"{robot}/retargeting")
+        self._recorder = Peer(self, f"{robot}/recorder")
+        self._headset = Peer(self, f"{TRAINER_NAMESPACE}/headset")
+        peers = [self._robot, self._retargeting, self._recorder, self._headset]
         if self._settings.cameras:
-            self._nodes.append(f"{robot}/simulated_cameras")
-        for name in self._nodes:
-            self.create_subscription(
-                DiagnosticStatus, f"{name}/state", lambda m, n=name: self._on_state(n, m), latched_qos()
-            )
+            peers.append(Peer(self, f"{robot}/simulated_cameras"))
         services = {
-            "reset": f"{self._robot_node}/reset_scene",
-            "engage": f"{self._retargeting_node}/engage",
-            "release": f"{self._retargeting_node}/release",
-            "start": f"{self._recorder_node}/start",
-            "stop": f"{self._recorder_node}/stop",
-            "discard": f"{self._recorder_node}/discard",
-            "play": f"{self._headset_node}/play",
-            "halt": f"{self._headset_node}/halt",
+            "reset": f"{self._robot.name}/reset_scene",
+            "engage": f"{self._retargeting.name}/engage",
+            "release": f"{self._retargeting.name}/release",
+            "start": f"{self._recorder.name}/start",
+            "stop": f"{self._recorder.name}/stop",
+            "discard": f"{self._recorder.name}/discard",
+            "play": f"{self._headset.name}/play",
+            "halt": f"{self._headset.name}/halt",
         }
-        self._clients_by_key = {key: self.create_client(Trigger, name) for key, name in services.items()}
-        self._recorder_parameters = AsyncParameterClient(self, self._recorder_node)
-        self._waiting: list[tuple[Callable[[], bool], float, Future[bool]]] = []
-        self.create_timer(_TICK_S, self._on_tick)
-        self._started = False
+        said = self._settings
+        self._peers = PeerNodes(self, peers, services, said.ready_timeout_s, said.answer_timeout_s)
+        self._recorder_parameters = AsyncParameterClient(self, self._recorder.name)
+        # Once, as soon as there is an executor.
+        self._starter = self.create_timer(1e-3, self._begin)
         self._publish("running")
 
-    # ---- events
-
-    def _on_state(self, name: str, message: Any) -> None:
-        self._states[name] = message.message
-        self._reasons[name] = next((item.value for item in message.values if item.key == "reason"), "")
-        self._changes[name] += 1
-
-    def _on_tick(self) -> None:
-        if not self._started:
-            self._started = True
-            if self.executor is None:
-                raise SessionFailed("the session node was started without an executor")
-            self.executor.create_task(self._run)
-        now = time.monotonic()
-        for item in list(self._waiting):
-            condition, deadline, future = item
-            if condition() or now > deadline:
-                self._waiting.remove(item)
-                future.set_result(condition())
-
-    async def _until(
-        self, condition: Callable[[], bool], timeout_s: float, what: str | Callable[[], str]
-    ) -> None:
-        """Wait for a condition; raises `SessionFailed` naming `what` was waited for."""
-        future: Future[bool] = Future(executor=self.executor)
-        self._waiting.append((condition, time.monotonic() + timeout_s, future))
-        if not await future:
-            text = what if isinstance(what, str) else what()
-            raise SessionFailed(f"{text} within {timeout_s:g} s")
-
-    def _silent(self) -> list[str]:
-        return [name for name in self._nodes if name not in self._states]
-
-    async def _call(self, key: str, timeout_s: float | None = None) -> str:
-        """Call a service and answer its message; raises `SessionFailed` where it refuses or is silent."""
-        client = self._clients_by_key[key]
-        name = client.srv_name
-        limit = self._settings.answer_timeout_s if timeout_s is None else timeout_s
-        await self._until(
-            client.service_is_ready, self._settings.ready_timeout_s, f"{name}: the service did not appear"
-        )
-        call = client.call_async(Trigger.Request())
-        await self._until(call.done, limit, f"{name} did not answer")
-        response = call.result()
-        if not response.success:
-            raise SessionRefused(f"{name} refused: {response.message}")
-        return str(response.message)
+    def _begin(self) -> None:
+        self._starter.cancel()
+        if self.executor is None:
+            raise SessionFailed("the session node was started without an executor")
+        self.executor.create_task(self._run)
 
     # ---- the repetitions
 
     async def _run(self) -> None:
         try:
-            await self._until(
-                lambda: not self._silent(),
+            await self._peers.until(
+                lambda: not self._peers.silent,
                 self._settings.ready_timeout_s,
-                lambda: f"{', '.join(self._silent())} did not say that it is ready",
+                lambda: f"{', '.join(self._peers.silent)} did not say that it is ready",
             )
             for number in range(1, self._settings.episodes + 1):
                 self._progress = {"episode": number, "episodes": self._settings.episodes}
@@ -183,7 +85,7 @@ class SessionNode(CaptureNode):
             self._publish("failed")
             self.exit_code = 1
         # Whoever listens to the state hears it before this process ends and, with it, the station.
-        await self._pause(_SETTLE_S)
+        await self._peers.pause(_SETTLE_S)
         self.stop_requested = True
 
     async def _repeat_until_good(self) -> None:
@@ -198,20 +100,20 @@ class SessionNode(CaptureNode):
     async def _repeat(self, again: bool) -> None:
         deadline = time.monotonic() + self._settings.timeout_s
         self._phase("resetting")
-        await self._call("reset")
+        await self._peers.call("reset")
         # The trainer stands where the motion begins before the arms follow: nothing jumps when it starts.
-        await self._call("halt")
+        await self._peers.call("halt")
         self._phase("engaging")
-        await self._engage()
+        await engage(self._peers, self._retargeting, self._settings.answer_timeout_s)
         self._phase("recording")
         self._progress["id"] = await self._start()
         try:
             await self._play(deadline)
         except RobotHeld as error:
             # Long enough to hear of an emergency stop, which is not for this node to undo.
-            await self._pause(_SETTLE_S)
-            if again and self._retargeting_word() == "holding":
-                await self._call("discard")
+            await self._peers.pause(_SETTLE_S)
+            if again and self._retargeting.word == "holding":
+                await self._peers.call("discard")
                 raise
             await self._complete(problem=str(error))
             raise SessionFailed(str(error)) from error
@@ -219,10 +121,10 @@ class SessionNode(CaptureNode):
             # A repetition that failed is a file too: what happened is in it.
             await self._complete(problem=str(error))
             raise
-        await self._pause(_SETTLE_S)
+        await self._peers.pause(_SETTLE_S)
         await self._complete()
         self._phase("completed")
-        await self._call("release")
+        await self._peers.call("release")
 
     async def _complete(self, problem: str = "") -> None:
         self._phase("completing")
@@ -230,75 +132,37 @@ class SessionNode(CaptureNode):
             call = self._recorder_parameters.set_parameters(
                 [Parameter("verdict", value="failure"), Parameter("reason", value=problem)]
             )
-            await self._until(call.done, self._settings.answer_timeout_s, "the recorder took no verdict")
-        self._progress["path"] = await self._call("stop")
+            await self._peers.until(
+                call.done, self._settings.answer_timeout_s, "the recorder took no verdict"
+            )
+        self._progress["path"] = await self._peers.call("stop")
 
     async def _start(self) -> str:
         """Start the episode; again where the recorder is not connected to everything yet."""
         deadline = time.monotonic() + self._settings.answer_timeout_s
         while True:
             try:
-                return await self._call("start")
+                return await self._peers.call("start")
             except SessionRefused:
                 if time.monotonic() > deadline:
                     raise
-            await self._pause(_START_AGAIN_S)
-
-    async def _engage(self) -> None:
-        """Engage until the robot tracks; again where it refuses or goes to a hold on the way there."""
-        deadline = time.monotonic() + self._settings.answer_timeout_s
-        while True:
-            problem = ""
-            changes = self._changes[self._retargeting_node]
-            try:
-                await self._call("engage")
-            except SessionRefused as error:
-                problem = str(error)
-            if not problem:
-
-                def settled(since: int = changes) -> bool:
-                    changed = self._changes[self._retargeting_node] > since
-                    return changed and self._retargeting_word() in ("tracking", *_STOPPED)
-
-                try:
-                    await self._until(settled, max(1.0, deadline - time.monotonic()), "not engaged")
-                except SessionFailed as error:
-                    raise SessionFailed(f"{error}: {self._retargeting_problem()}") from error
-                if self._retargeting_word() == "tracking":
-                    return
-                problem = self._retargeting_problem()
-            if time.monotonic() > deadline:
-                raise SessionFailed(f"not engaged within {self._settings.answer_timeout_s:g} s: {problem}")
-            await self._pause(_ENGAGE_AGAIN_S)
-
-    def _retargeting_word(self) -> str:
-        return self._states.get(self._retargeting_node, "")
-
-    def _retargeting_problem(self) -> str:
-        reason = self._reasons.get(self._retargeting_node) or "no reason given"
-        return f"{self._retargeting_node} is {self._retargeting_word()}: {reason}"
+            await self._peers.pause(_START_AGAIN_S)
 
     async def _play(self, deadline: float) -> None:
         """Play the motion to its end; raises `SessionFailed` where the robot stops following it."""
-        changes = self._changes[self._headset_node]
-        await self._call("play")
+        changes = self._headset.changes
+        await self._peers.call("play")
 
         def finished() -> bool:
-            return (
-                self._changes[self._headset_node] > changes and self._states[self._headset_node] == "finished"
-            )
+            return self._headset.changes > changes and self._headset.word == "finished"
 
-        await self._until(
-            lambda: finished() or self._retargeting_word() in _STOPPED,
+        await self._peers.until(
+            lambda: finished() or self._retargeting.word in STOPPED,
             max(1.0, deadline - time.monotonic()),
-            f"{self._headset_node} did not finish the motion",
+            f"{self._headset.name} did not finish the motion",
         )
-        if self._retargeting_word() in _STOPPED:
-            raise RobotHeld(f"the robot stopped following: {self._retargeting_problem()}")
-
-    async def _pause(self, duration_s: float) -> None:
-        end = time.monotonic() + duration_s
-        await self._until(lambda: time.monotonic() >= end, 2.0 * duration_s + 1.0, "the pause did not end")
+        if self._retargeting.word in STOPPED:
+            raise RobotHeld(f"the robot stopped following: {self._retargeting.problem}")
 
     def _phase(self, phase: str) -> None:
         self._progress["phase"] = phase

@@ -26,16 +26,19 @@ from capture_nodes.headset_parameters import RATE_BOUNDS_HZ, HeadsetParameters
 from capture_nodes.recording.episode_record import EpisodeFields
 from capture_nodes.recording.recorder_configuration import load_recorder_configuration
 from capture_nodes.resources import config_file, robot_description_file, scene_file
+from capture_nodes.retargeting_parameters import TRAINER_FOLDER, RetargetingParameters
 from capture_nodes.robot_list import list_robots
 from capture_nodes.ros_environment import prepare_ros_environment, station_environment
 from capture_nodes.scripted_task import ScriptedTask
 from capture_nodes.simulation.scene import layout_scene, load_scene
 from capture_nodes.sources.person import Person
-from capture_nodes.sources.registry import SOURCES, open_source
+from capture_nodes.sources.registry import PLAYED_SOURCES, SOURCES, open_source
 from capture_nodes.thread_priority import SERVING, prefer_thread
+from retargeting.deadman import DEADMAN_BUTTONS, DeadmanMode
 from retargeting.errors import InvalidConfiguration, RetargetingError
-from retargeting.retargeter import RetargeterParameters
+from retargeting.retargeter_parameters import EngageMode
 from retargeting.robot_model import RobotModel, load_robot
+from retargeting.trainer_store import TrainerStore
 
 DEFAULT_DOMAIN_ID = 73
 # The recorder completes the episode at hand and hears everyone's final counts before it ends.
@@ -111,6 +114,11 @@ class StationArguments:
     camera_rate_hz: float
     command_rate_hz: float
     stale_s: float
+    engage_mode: str
+    deadman: str
+    deadman_button: str
+    mapping: str
+    trainer_folder: str
     command_timeout_s: float
     domain_id: int
     ready_timeout_s: float
@@ -158,6 +166,12 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "ready_timeout_s": (1.0, 3600.0),
     "episode_timeout_s": (1.0, 86_400.0),
     "stop_timeout_s": (0.1, 600.0),
+}
+# All values of every text that has only some.
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "engage_mode": tuple(mode.value for mode in EngageMode),
+    "deadman": tuple(mode.value for mode in DeadmanMode),
+    "deadman_button": DEADMAN_BUTTONS,
 }
 # Of these 0 is possible too: as the robot.yaml says.
 _AS_THE_ROBOT_SAYS = ("camera_width", "camera_height", "camera_rate_hz", "command_timeout_s")
@@ -217,6 +231,7 @@ def make_plan(
     domain_id = _domain_id(settings, environment, problems)
     robot = _check_robot(settings, problems)
     _check_source(settings, problems)
+    _check_retargeting(settings, problems)
     _check_scene(settings, robot, problems)
     root = _check_root(settings, problems)
     _check_combinations(settings, problems)
@@ -264,7 +279,7 @@ def _processes(
         process("headset", _headset_parameters(settings), "/trainer"),
         process(
             "retargeting",
-            {"rate_hz": settings.command_rate_hz, "stale_s": settings.stale_s, "auto_engage": not session},
+            _retargeting_parameters(settings),
         ),
         process(
             "simulated_robot",
@@ -322,6 +337,23 @@ def _headset_parameters(settings: StationArguments) -> dict[str, ParameterValue]
         "scene": str(_scene(settings).absolute()),
         "seed": settings.seed,
         "start": "service" if settings.episodes > 0 else "auto",
+    }
+
+
+def _retargeting_parameters(settings: StationArguments) -> dict[str, ParameterValue]:
+    folder = settings.trainer_folder
+    keeps_sizes = bool(folder) or settings.source not in PLAYED_SOURCES
+    return {
+        "rate_hz": settings.command_rate_hz,
+        "stale_s": settings.stale_s,
+        # A trainer with a deadman engages by pressing it.
+        "auto_engage": settings.episodes == 0 and settings.deadman == DeadmanMode.OFF.value,
+        "engage_mode": settings.engage_mode,
+        "deadman": settings.deadman,
+        "deadman_button": settings.deadman_button,
+        "mapping": _absolute(settings.mapping),
+        "operator": settings.operator if keeps_sizes else "",
+        "trainer_folder": _absolute(folder or TRAINER_FOLDER),
     }
 
 
@@ -414,7 +446,15 @@ def _typed(
 def _convert(name: str, value: object, kind: type, problems: list[str]) -> ParameterValue | None:
     text = _as_text(value).strip() if value is not None else ""
     if kind is str:
-        return text
+        choices = _CHOICES.get(name)
+        # A bare off is false to YAML.
+        text = "off" if choices and "off" in choices and text == "false" else text
+        if choices is None or text in choices:
+            return text
+        near = difflib.get_close_matches(text, choices, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        problems.append(f"{name}:={text}: one of {', '.join(choices)} is expected{hint}")
+        return None
     if kind is bool:
         if text.lower() in ("true", "false"):
             return text.lower() == "true"
@@ -482,6 +522,30 @@ def _check_source(settings: StationArguments, problems: list[str]) -> None:
         problems.extend(str(error).splitlines())
 
 
+def _check_retargeting(settings: StationArguments, problems: list[str]) -> None:
+    if settings.deadman != DeadmanMode.OFF.value and settings.source in PLAYED_SOURCES:
+        problems.append(
+            f"deadman:={settings.deadman} with source:={settings.source}: a played motion holds no deadman, "
+            "so no arm would ever move; leave deadman:= out, or give deadman:=off"
+        )
+    try:
+        parameters = RetargetingParameters(robot=settings.robot, **_retargeting_parameters(settings))  # type: ignore[arg-type]
+        parameters.retargeter_parameters()
+    except InvalidConfiguration as error:
+        problems.extend(f"mapping:={problem}" for problem in error.problems)
+    except RetargetingError as error:
+        problems.append(f"command_rate_hz, stale_s: {error}")
+        return
+    if not parameters.operator:
+        return
+    try:
+        TrainerStore(parameters.trainer_path).file(parameters.operator)
+    except RetargetingError as error:
+        problems.append(f"operator:={settings.operator} with trainer_folder: {error}")
+    if parameters.trainer_path.exists() and not parameters.trainer_path.is_dir():
+        problems.append(f"trainer_folder:={settings.trainer_folder}: {parameters.trainer_path} is no folder")
+
+
 def _check_scene(settings: StationArguments, robot: RobotModel | None, problems: list[str]) -> None:
     """The scene, and whether the robot can have it in front of it, work in it and see it."""
     try:
@@ -526,6 +590,11 @@ def _check_combinations(settings: StationArguments, problems: list[str]) -> None
             "loop:=true with source:=script: the scripted trainer acts once on what it sees; leave loop:= "
             "out, or give source:=bvh"
         )
+    if settings.engage_mode == EngageMode.RELATIVE.value and settings.source == "script":
+        problems.append(
+            "engage_mode:=relative with source:=script: the scripted trainer reaches for what it sees, and a "
+            "clutch would keep the hand beside it; leave engage_mode:= out, or give source:=bvh"
+        )
     shortest_s = _STALE_PERIODS / settings.headset_rate_hz
     if settings.stale_s <= shortest_s:
         problems.append(
@@ -533,10 +602,6 @@ def _check_combinations(settings: StationArguments, problems: list[str]) -> None
             f"{_STALE_PERIODS:g} frames of the motion ({shortest_s:.3g} s) is expected, or one late frame "
             "holds the robot"
         )
-    try:
-        RetargeterParameters(rate_hz=settings.command_rate_hz, stale_s=settings.stale_s)
-    except RetargetingError as error:
-        problems.append(f"command_rate_hz, stale_s: {error}")
 
 
 def _check_recording(settings: StationArguments, problems: list[str]) -> None:

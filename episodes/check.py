@@ -129,9 +129,14 @@ def summary_text(result: CheckResult) -> str:
         rated = [s for s in f["streams"].values() if s["expected_hz"] is not None]
         lost = "unknown" if f["lost"] is None else f["lost"]
         text = f"{len(f['streams'])} streams, {len(rated)} with a rate; lost {lost}"
-        latency = f["latency"]
-        if latency and latency["p50_s"] is not None:
-            text += f"; latency p50 {1000 * latency['p50_s']:.1f} ms, p99 {1000 * latency['p99_s']:.1f} ms"
+        latency = f["latency"] or {}
+        for words, key in (
+            ("motion to command", "motion_to_command"),
+            ("newest motion", "newest_motion_age"),
+        ):
+            part = latency.get(key, {})
+            if part.get("p50_s") is not None:
+                text += f"; {words} p50 {1000 * part['p50_s']:.1f} ms, p99 {1000 * part['p99_s']:.1f} ms"
         return text
     if result.name == frames_check.NAME:
         return f"{len(f['frames'])} frames at {f['times']} times, root {', '.join(f['roots']) or 'none'}"

@@ -5,8 +5,9 @@ under twice the period, stamps strictly increasing, from the start of the episod
 stream with headers: stamps within 0.5 s of the publish and log times (one clock). Every stream: nothing
 lost by the recorder's counts, no gap in the sequence numbers, as many messages as were written; with an
 expected rate also: none published inside the episode before the recorder had found the publisher. A
-simulated robot kept up with real time. Latency is read off `command_cause`: the command's tick minus the
-stamp of the motion frame it follows.
+simulated robot kept up with real time. Latency is read off `command_cause`, the command's tick minus the
+stamp of the motion frame it follows: motion to command is that of the first command after each frame; later
+ones only wait for the next frame and tell how old the newest motion is.
 """
 
 from __future__ import annotations
@@ -160,25 +161,37 @@ def real_time_factor(bag: Bag) -> float | None:
 
 
 def latency_figures(bag: Bag) -> dict[str, Any]:
-    """Latency (s) from `command_cause`, and how many commands have their cause recorded."""
+    """Latency (s) from `command_cause`, and how many commands have their cause recorded.
+
+    `motion_to_command` counts each frame once, but the file's first: its first command may be from before.
+    """
     causes = bag.causes(bag.topic("command_cause"))
     commands = bag.stream(bag.topic("joint_commands"))
     stamps = commands.stamp_ns if commands.stamp_ns is not None else np.empty(0, dtype=np.int64)
-    latency = (causes.stamp_ns - causes.cause_ns)[causes.cause_ns > 0].astype(np.float64) * 1e-9
     matched = np.isin(stamps, causes.stamp_ns)
-    p50, p99, largest = (None, None, None)
-    if len(latency):
-        p50, p99 = (float(value) for value in np.percentile(latency, [50, 99]))
-        largest = float(latency.max())
+    known = causes.cause_ns > 0
+    order = np.argsort(causes.stamp_ns[known], kind="stable")
+    cause_ns = causes.cause_ns[known][order]
+    age_s = (causes.stamp_ns[known][order] - cause_ns).astype(np.float64) * 1e-9
+    _, first = np.unique(cause_ns, return_index=True)
+    first = first[first > 0]
+    newest = _spread(age_s)
     return {
         "causes": len(causes.stamp_ns),
-        "without_cause": int(np.count_nonzero(causes.cause_ns <= 0)),
-        "negative": int(np.count_nonzero(latency < 0.0)),
+        "without_cause": int(np.count_nonzero(~known)),
+        "negative": int(np.count_nonzero(age_s < 0.0)),
         "commands_with_cause": float(np.mean(matched)) if len(matched) else None,
-        "p50_s": p50,
-        "p99_s": p99,
-        "max_s": largest,
+        "motion_to_command": {"frames": len(first), **_spread(age_s[first])},
+        "newest_motion_age": {"commands": len(age_s), **newest},
+        **newest,
     }
+
+
+def _spread(samples_s: Array) -> dict[str, float | None]:
+    if not len(samples_s):
+        return {"p50_s": None, "p99_s": None, "max_s": None}
+    p50, p99 = (float(value) for value in np.percentile(samples_s, [50, 99]))
+    return {"p50_s": p50, "p99_s": p99, "max_s": float(samples_s.max())}
 
 
 def check_streams(

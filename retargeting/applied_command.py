@@ -25,10 +25,14 @@ class StopKind(Enum):
 
 @dataclass(frozen=True)
 class ArmStop:
-    """Why an arm does not get where it is wanted; `detail` names the joint or the parts."""
+    """Why an arm does not get where it is wanted; `detail` names the joint or the links.
+
+    `push`: 0 .. 1, how hard the trainer pushes against it, by how far the hand is from where it is wanted.
+    """
 
     kind: StopKind
     detail: str = ""
+    push: float = field(default=1.0, compare=False)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What keeps a wrist from its target: a joint at its end, or an arm that is too short."""
+"""What keeps a wrist from its target: a joint at its end, an arm that is too short, a margin."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ from retargeting.applied_command import ArmStop, StopKind
 from retargeting.body_points import SIDES
 from retargeting.robot_body import RobotBody
 from retargeting.robot_model import RobotModel
+from retargeting.self_collision import Clearance
 
 Array = NDArray[np.float64]
 
-# Nearer than this the hand is where it is wanted.
-_MISSED_M, _MISSED_RAD = 0.02, 0.17
+# Nearer than this the hand is where it is wanted; at the second it pushes with all its strength.
+_MISSED_M, _FAR_M = 0.02, 0.12
+_MISSED_RAD, _FAR_RAD = 0.17, 0.7
 # A joint this near to its limit (share of its range) is at it.
 _AT_LIMIT_SHARE = 2e-3
+# Links touch their margin from this much above it on, wholly at the second: the goal stays a little off.
+_NEAR_M, _TOUCHING_M = 0.012, 0.004
+# A margin that slows an arm on its way is felt too, but lightly.
+_PASSING_PUSH = 0.3
 
 
 class ArmStops:
@@ -25,40 +31,84 @@ class ArmStops:
     def __init__(self, model: RobotModel, body: RobotBody) -> None:
         self._body = body
         self._names = model.joint_names
-        room = _AT_LIMIT_SHARE * (model.upper - model.lower)
+        between = model.upper - model.lower
+        # A joint that turns for ever is never at its end.
+        room = np.where(np.isfinite(between), _AT_LIMIT_SHARE * between, 0.0)
         self._low, self._high = model.lower + room, model.upper - room
-        chains = model.description.chains
+        self._margin_m = model.description.collision.margin_m
+        chains = {side: model.description.chains[f"{side}_arm"] for side in body.shoulders}
         self._joints = {
-            side: np.array([self._names.index(name) for name in chains[f"{side}_arm"]], dtype=np.int64)
-            for side in body.shoulders
+            side: np.array([self._names.index(name) for name in chain], dtype=np.int64)
+            for side, chain in chains.items()
         }
+        self._links = {side: _links_behind(model, chain[0]) for side, chain in chains.items()}
 
     def of(
-        self, goal: Array, positions: Array, rotations: Array, targets: Array
+        self,
+        goal: Array,
+        positions: Array,
+        rotations: Array,
+        targets: Array,
+        clearance: Clearance | None = None,
+        collision_limited: bool = False,
     ) -> dict[str, tuple[ArmStop, ...]]:
         """Per side what stops it; empty for a side whose wrist is where it is wanted.
 
         goal ``(n,)``; positions ``(3, 3)``, rotations ``(3, 3, 3)`` of the sites there and targets
-        ``(3, 7)``, in the order of `retargeting.solver.POSE_SITES`.
+        ``(3, 7)``, in the order of `retargeting.solver.POSE_SITES`; clearance, collision_limited: of the
+        command, see `retargeting.solver.Step`.
         """
         stops = {}
         for side, joints in self._joints.items():
             k = SIDES.index(side)
             wanted = targets[k]
-            missed_m = positions[k] - wanted[:3]
-            if missed_m @ missed_m <= _MISSED_M**2 and _turn(rotations[k], wanted[3:]) <= _MISSED_RAD:
-                continue
-            found = [
-                ArmStop(StopKind.LIMIT, self._names[i])
-                for i in joints.tolist()
-                if not self._low[i] < goal[i] < self._high[i]
-            ]
-            away = wanted[:3] - self._body.shoulders[side]
-            if away @ away > self._body.reach_m[side] ** 2:
-                found.append(ArmStop(StopKind.REACH))
+            missed = positions[k] - wanted[:3]
+            missed_m = float(np.sqrt(missed @ missed))
+            push = _smooth(_MISSED_M, _FAR_M, missed_m)
+            missed_rad = _turn(rotations[k], wanted[3:])
+            push = max(push, _smooth(_MISSED_RAD, _FAR_RAD, missed_rad))
+            found = []
+            if missed_m > _MISSED_M or missed_rad > _MISSED_RAD:
+                found = [
+                    ArmStop(StopKind.LIMIT, self._names[i], push)
+                    for i in joints.tolist()
+                    if not self._low[i] < goal[i] < self._high[i]
+                ]
+                away = wanted[:3] - self._body.shoulders[side]
+                if away @ away > self._body.reach_m[side] ** 2:
+                    found.append(ArmStop(StopKind.REACH, push=push))
+            if clearance is not None:
+                found += self._margin(side, push, clearance, collision_limited)
             if found:
                 stops[side] = tuple(found)
         return stops
+
+    def _margin(self, side: str, push: float, clearance: Clearance, limited: bool) -> list[ArmStop]:
+        """The margin, where a link of this arm is at it and the arm is pushed or slowed there."""
+        links = clearance.links
+        if links is None or self._links[side].isdisjoint(links):
+            return []
+        above_m = clearance.distance_m - self._margin_m
+        near = 1.0 - _smooth(_TOUCHING_M, _NEAR_M, above_m)
+        push = near * max(push, _PASSING_PUSH if limited else 0.0)
+        return [ArmStop(StopKind.MARGIN, f"{links[0]} and {links[1]}", push)] if push > 0.0 else []
+
+
+def _links_behind(model: RobotModel, joint: str) -> frozenset[str]:
+    """The links that a joint carries."""
+    children: dict[str, list[str]] = {}
+    for other in model.urdf.joints.values():
+        children.setdefault(other.parent, []).append(other.child)
+    carried = [model.urdf.joints[joint].child]
+    for link in carried:
+        carried += children.get(link, [])
+    return frozenset(carried)
+
+
+def _smooth(low: float, high: float, value: float) -> float:
+    """0 up to `low`, 1 from `high` on, a smoothstep between."""
+    share = min(1.0, max(0.0, (value - low) / (high - low)))
+    return share * share * (3.0 - 2.0 * share)
 
 
 def _turn(rotation: Array, wanted: Array) -> float:

@@ -26,7 +26,7 @@ class DeadmanMode(Enum):
     HANDS = "hands"
 
 
-_BUTTONS = ("primary", "secondary", "stick", "menu")
+DEADMAN_BUTTONS = ("primary", "secondary", "stick", "menu")
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,10 @@ class DeadmanParameters:
         modes = [mode.value for mode in DeadmanMode]
         if self.mode not in modes:
             problems.append(f"deadman mode {self.mode!r}: one of {', '.join(modes)} is expected")
-        if self.button not in _BUTTONS:
-            problems.append(f"deadman button {self.button!r}: one of {', '.join(_BUTTONS)} is expected")
+        if self.button not in DEADMAN_BUTTONS:
+            problems.append(
+                f"deadman button {self.button!r}: one of {', '.join(DEADMAN_BUTTONS)} is expected"
+            )
         if not 0.0 < self.let_go < self.press <= 1.0:
             problems.append(f"deadman: 0 < let_go < press <= 1 is expected, not {self.let_go}, {self.press}")
         for name in ("in_view_s", "out_of_view_s"):

@@ -19,7 +19,10 @@ LARGEST_DISTANCE_M = 100.0
 
 
 class Axis(IntEnum):
-    """Index into `sensor_msgs/Joy.axes` of `/trainer/buttons`. Triggers and squeezes 0..1, sticks -1..1."""
+    """Index into `sensor_msgs/Joy.axes` of `/trainer/buttons`.
+
+    Triggers and squeezes 0..1; sticks -1..1, x to the right and y away from the trainer.
+    """
 
     LEFT_TRIGGER = 0
     RIGHT_TRIGGER = 1
@@ -64,6 +67,10 @@ class Controls:
         """1 = open hand, 0 = closed, from the side's trigger."""
         trigger = self.axes[Axis.LEFT_TRIGGER if side == "left" else Axis.RIGHT_TRIGGER]
         return 1.0 - min(1.0, max(0.0, trigger))
+
+    def let_go(self) -> Controls:
+        """As if nothing were held but the triggers: a hand that has taken something keeps it."""
+        return Controls((*self.axes[: Axis.LEFT_SQUEEZE], *(0.0,) * (len(Axis) - Axis.LEFT_SQUEEZE)))
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,11 @@ class Retargeter:
         """How the trainer is mapped to the robot; None until the trainer is measured."""
         return self.trainer.mapping
 
+    @property
+    def is_led(self) -> bool:
+        """Whether the trainer leads the robot now: it moves, and a deadman is held."""
+        return self.state in MOVING_STATES and any(self.deadman.held.values())
+
     # ---- what comes in
 
     def observe_motion(self, frame: MotionFrame, now_s: float) -> None:
@@ -358,7 +363,9 @@ class Retargeter:
         if self.ticks % _STOPS_EVERY == 0:
             goal = self.solver.goal
             reached, turned = self.solver.layout.site_poses(goal[: self.model.body_count])
-            self._stopped = self._stops.of(goal, reached, turned, body.poses)
+            self._stopped = self._stops.of(
+                goal, reached, turned, body.poses, step.clearance, step.collision_limited
+            )
         return step
 
     def _watch_arms(self, body: BodyTargets) -> None:

@@ -215,6 +215,21 @@ class CommandInterface:
 
 
 @dataclass(frozen=True)
+class MobileBase:
+    """A base that is driven by `geometry_msgs/Twist` on `topic` in the robot's namespace; caps of its motion.
+
+    x ahead, y to the left, turning to the left positive; `lateral_m_s` 0: it cannot go sideways.
+    """
+
+    topic: str = "cmd_vel"
+    linear_m_s: float = 0.5
+    lateral_m_s: float = 0.0
+    angular_rad_s: float = 0.8
+    acceleration_m_s2: float = 0.5
+    acceleration_rad_s2: float = 1.0
+
+
+@dataclass(frozen=True)
 class RobotDescription:
     """A checked `robot.yaml`. `file` is where it was read, `urdf_file` the URDF it names."""
 
@@ -239,6 +254,7 @@ class RobotDescription:
     text: str = field(repr=False, default="")
     xacro_arguments: dict[str, str] = field(default_factory=dict)
     axes: BodyAxes = field(default_factory=BodyAxes)
+    base: MobileBase | None = None
 
     @property
     def camera_rate_hz(self) -> float:
@@ -290,6 +306,13 @@ class _Section:
             self.reader.problem(self.path(name), f"text is expected, not {value!r}")
             return default or ""
         return value
+
+    def topic(self, name: str, default: str | None = None) -> str:
+        topic = self.text(name, default)
+        parts = topic.removeprefix("/").split("/")
+        if topic and (problem := next((p for p in map(name_problem, parts) if p), None)):
+            self.reader.problem(self.path(name), problem)
+        return topic
 
     def flag(self, name: str, default: bool) -> bool:
         value = self.raw(name)
@@ -418,6 +441,7 @@ class _Reader:
             text=text,
             xacro_arguments=xacro_arguments,
             axes=self._axes(top.section("axes")),
+            base=None if top.raw("base") is None else self._base(top.section("base")),
         )
         top.refuse_unknown()
         self._check_names(description)
@@ -652,11 +676,22 @@ class _Reader:
 
     @staticmethod
     def _controller(section: _Section) -> Controller:
-        topic = section.text("topic")
-        parts = topic.removeprefix("/").split("/")
-        if topic and (problem := next((p for p in map(name_problem, parts) if p), None)):
-            section.reader.problem(section.path("topic"), problem)
-        return Controller(topic, section.names("joints"))
+        return Controller(section.topic("topic"), section.names("joints"))
+
+    @staticmethod
+    def _base(section: _Section) -> MobileBase:
+        default = MobileBase()
+        hint = "is it in degrees? radians are expected"
+        base = MobileBase(
+            section.topic("topic", default.topic),
+            section.number("linear_m_s", default.linear_m_s, 0.01, 3.0),
+            section.number("lateral_m_s", default.lateral_m_s, 0.0, 3.0),
+            section.number("angular_rad_s", default.angular_rad_s, 0.01, 6.0, hint),
+            section.number("acceleration_m_s2", default.acceleration_m_s2, 0.05, 10.0),
+            section.number("acceleration_rad_s2", default.acceleration_rad_s2, 0.05, 20.0, hint),
+        )
+        section.refuse_unknown()
+        return base
 
     @staticmethod
     def _collision(section: _Section) -> CollisionDescription:
@@ -694,6 +729,11 @@ class _Reader:
             for finger in fingers:
                 if finger not in FINGERS:
                     self.problem(f"hands.{side}.{finger}", f"unknown finger; known: {', '.join(FINGERS)}")
+        if description.base is not None:
+            for name, controller in description.command_interface.controllers.items():
+                if controller.topic == description.base.topic:
+                    key = f"command_interface.controllers.{name}.topic"
+                    self.problem("base.topic", f"{controller.topic!r} is also {key}")
         seen: dict[str, str] = {}
         for chain, joints in description.chains.items():
             for joint in joints:

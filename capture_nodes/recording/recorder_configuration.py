@@ -89,6 +89,12 @@ class RecorderConfiguration:
         )
         return replace(self, topics=rules)
 
+    def with_topic(self, rule: TopicRule) -> RecorderConfiguration:
+        """The same with one more topic, unless a rule of that name is there."""
+        if any(other.pattern == rule.pattern for other in self.topics):
+            return self
+        return replace(self, topics=(*self.topics, rule))
+
 
 def load_recorder_configuration(path: Path) -> RecorderConfiguration:
     """Read and check `recorder.yaml`. Raises `InvalidRecorderConfiguration` listing every problem."""

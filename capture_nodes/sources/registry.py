@@ -57,6 +57,9 @@ def _open_script(options: SourceOptions) -> TrainerSource:
 
 SOURCES: Mapping[str, SourceFactory] = {"bvh": _open_bvh, "script": _open_script}
 
+# Nobody is in these: no deadman is held, and whom they show is not who is at the station.
+PLAYED_SOURCES = frozenset({"bvh", "script"})
+
 
 def open_source(name: str, options: SourceOptions) -> TrainerSource:
     """Open a source; raises `SourceError` with the choices or with everything wrong in its options."""

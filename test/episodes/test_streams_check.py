@@ -97,7 +97,7 @@ def test_a_flawless_episode_passes(synthetic: Any, tmp_path: Path) -> None:
     assert result.passed, result.problems
     assert result.figures["lost"] == 0
     latency = result.figures["latency"]
-    assert latency["p50_s"] == pytest.approx(0.012)
+    assert latency["p50_s"] == latency["newest_motion_age"]["p50_s"] == pytest.approx(0.012)
     assert latency["commands_with_cause"] == 1.0
     assert result.figures["streams"][TOPIC]["under_two_periods"] == 1.0
 
@@ -112,6 +112,31 @@ def test_latency_is_read_from_the_causes(synthetic: Any, messages: Any, tmp_path
     assert latency["p50_s"] == pytest.approx(0.008)
     assert latency["p99_s"] == pytest.approx(0.030)
     assert latency["negative"] == 0
+
+
+def test_motion_to_command_counts_each_frame_once(synthetic: Any, messages: Any, tmp_path: Path) -> None:
+    """Frames every 20 ms, each followed 3 ms later; what comes until the next frame is older."""
+
+    def follows(index: int, message: Any) -> Any:
+        now = messages["start_ns"] + index * 5_000_000
+        # The file begins with the third command of a frame.
+        return messages["time_reference"](now, now - 3_000_000 - (index + 2) % 4 * 5_000_000)
+
+    synthetic.replace("/toy/command_cause", follows)
+    # Recorded out of order: the stamps tell which was first.
+    samples = synthetic.topics["/toy/command_cause"]
+    samples[10].message, samples[11].message = samples[11].message, samples[10].message
+    result = check_streams(read_bag(synthetic.write(tmp_path / "e.mcap")))
+    latency = result.figures["latency"]
+    first, every = latency["motion_to_command"], latency["newest_motion_age"]
+    commands = len(samples)
+    assert first["frames"] == (commands - 2 + 3) // 4 and every["commands"] == commands
+    assert first["p50_s"] == first["p99_s"] == first["max_s"] == pytest.approx(0.003)
+    assert every["p50_s"] == pytest.approx(0.0105, abs=0.003)
+    assert every["max_s"] == pytest.approx(0.018)
+    assert {key: latency[key] for key in ("p50_s", "p99_s", "max_s")} == {
+        key: every[key] for key in ("p50_s", "p99_s", "max_s")
+    }
 
 
 def test_missing_causes_are_a_problem(synthetic: Any, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import pytest
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # noqa: E402
+from geometry_msgs.msg import Twist, Vector3  # noqa: E402
 from mcap.exceptions import EndOfFile, RecordLengthLimitExceeded  # noqa: E402
 from mcap.reader import NonSeekingReader, make_reader  # noqa: E402
 from mcap_ros2.decoder import DecoderFactory  # noqa: E402
@@ -30,7 +31,7 @@ from rclpy.context import Context  # noqa: E402
 from rclpy.duration import Duration  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data  # noqa: E402
-from rclpy.serialization import serialize_message  # noqa: E402
+from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
 from sensor_msgs.msg import Image, JointState  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
@@ -41,6 +42,7 @@ from capture_nodes.recording.recorder import Stream  # noqa: E402
 from capture_nodes.recording.recovery import recover_all  # noqa: E402
 from capture_nodes.recording.stream_statistics import PublisherCounts  # noqa: E402
 from capture_nodes.recording.tf_stream import TransformTemplate  # noqa: E402
+from capture_nodes.resources import robot_description_file  # noqa: E402
 from capture_nodes.subscriptions import OVERLAP_S, SubscriptionSet  # noqa: E402
 from capture_nodes.topics import latched_qos, stream_qos  # noqa: E402
 
@@ -406,6 +408,22 @@ def test_verdict_rates_and_real_time_factor_get_into_the_file(tmp_path: Path) ->
         assert station.set(reason="slipped") == ""
         episode = _metadata(station.call("discard").message)["episode"]
         assert (episode["verdict"], episode["reason"]) == ("discard", "slipped")
+
+
+def test_the_velocity_of_a_mobile_base_is_recorded(tmp_path: Path) -> None:
+    """No line of recorder.yaml names it: the robot's own description does."""
+    robot = robot_description_file("kestrel")
+    (tmp_path / "kestrel.urdf").write_text(robot.with_name("kestrel.urdf").read_text())
+    (tmp_path / "robot.yaml").write_text(f"{robot.read_text()}base: {{topic: wheels/cmd_vel}}\n")
+    with running(48, tmp_path / "data", f"robot:={tmp_path / 'robot.yaml'}") as station:
+        twists = station.publisher(Twist, "/kestrel/wheels/cmd_vel", stream_qos(200))
+        station.start()
+        sent = [Twist(linear=Vector3(x=0.01 * i)) for i in range(20)]
+        for twist in sent:
+            twists.publish(twist)
+        assert twists.wait_for_all_acked(Duration(seconds=5))
+        payloads = _payloads(station.call("stop").message)["/kestrel/wheels/cmd_vel"]
+        assert [deserialize_message(data, Twist) for data in payloads] == sent
 
 
 def test_tf_of_a_headset_is_recorded_beside_the_robots(tmp_path: Path) -> None:

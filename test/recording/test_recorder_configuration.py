@@ -100,3 +100,10 @@ def test_a_station_gives_the_rates_of_commands_motion_and_cameras() -> None:
     }
     on_change = RecorderConfiguration((TopicRule("joint_commands", "sensor_msgs/msg/JointState"),))
     assert on_change.with_rate(COMMAND_TOPICS, 100.0) == on_change
+
+
+def test_a_topic_can_be_added_and_a_configured_one_stays() -> None:
+    shipped = load_recorder_configuration(SHIPPED)
+    rule = TopicRule("wheels/cmd_vel", "geometry_msgs/msg/Twist")
+    assert shipped.with_topic(rule).topics == (*shipped.topics, rule)
+    assert shipped.with_topic(TopicRule("joint_states", "geometry_msgs/msg/Twist")) == shipped

@@ -9,6 +9,7 @@ import pytest
 
 from retargeting.onboarding.self_test import run_self_test
 from retargeting.registered_robots import USABLE, registered_robots
+from retargeting.robot_description import load_robot_description
 from retargeting.robot_model import load_robot
 
 FOLDER = Path(__file__).resolve().parents[2] / "robot_descriptions"
@@ -42,6 +43,16 @@ def test_every_robot_loads_or_says_which_package_is_missing(name: str) -> None:
     assert robot.state == USABLE
     model = load_robot(robot.file)
     assert sum(robot.chains.values()) == model.body_count
+
+
+def test_robots_on_wheels_are_driven_and_others_are_not() -> None:
+    bases = {name: load_robot_description(robot.file).base for name, robot in ROBOTS.items() if robot.usable}
+    driven = {name: base for name, base in bases.items() if base is not None}
+    # What each can do aside: two wheels, mecanum wheels, casters.
+    aside = {"tiago": 0.0, "tiago_dual": 0.0, "tiago_no_hand": 0.0, "tiago_pro": 0.4, "pr2": 0.5}
+    assert {name: base.lateral_m_s for name, base in driven.items()} == {
+        name: speed for name, speed in aside.items() if name in bases
+    }
 
 
 # A base whose x points backwards, a lift and two arms, a single arm without an elbow's name in its joints.

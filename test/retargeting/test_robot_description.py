@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from retargeting.errors import InvalidConfiguration
+from retargeting.robot_description import MobileBase
 from retargeting.robot_model import RobotModel, load_robot
 
 KESTREL = Path(__file__).resolve().parents[2] / "robot_descriptions" / "kestrel"
@@ -126,6 +127,17 @@ def test_every_robot_that_ships_is_usable(model: RobotModel):
             "{a: {topic: a-b/commands, joints: [waist_pitch]}}}\nsensors:",
             "controllers.a.topic: 'a-b' cannot name a topic",
         ),
+        ("sensors:", "base: {topic: cmd-vel}\nsensors:", "base.topic: 'cmd-vel' cannot name a topic"),
+        ("sensors:", "base: {linear: 1}\nsensors:", "base.linear: unknown key; did you mean 'linear_m_s'?"),
+        ("sensors:", "base: {linear_m_s: 30}\nsensors:", "base.linear_m_s: 30 is outside 0.01 .. 3"),
+        ("sensors:", "base: {angular_rad_s: 45}\nsensors:", "is it in degrees?"),
+        ("sensors:", "base: cmd_vel\nsensors:", "base: a mapping of keys to values is expected"),
+        (
+            "sensors:",
+            "base: {topic: w/commands}\ncommand_interface: {kind: float64_multi_array, controllers: "
+            "{a: {topic: w/commands, joints: [waist_pitch]}}}\nsensors:",
+            "base.topic: 'w/commands' is also command_interface.controllers.a.topic",
+        ),
     ],
 )
 def test_a_mistake_gives_one_clear_line(folder, old, new, message):
@@ -140,6 +152,16 @@ def test_all_mistakes_are_listed_at_once(folder):
     with pytest.raises(InvalidConfiguration) as caught:
         load_robot(file)
     assert len(caught.value.problems) == 6
+
+
+def test_a_base_is_driven_only_where_it_is_named(folder):
+    assert load_robot(folder / "robot.yaml").description.base is None
+    file = folder / "robot.yaml"
+    text = file.read_text()
+    file.write_text(f"{text}base: {{}}\n")
+    assert load_robot(file).description.base == MobileBase()
+    file.write_text(f"{text}base: {{topic: /wheels/cmd_vel, lateral_m_s: 0.3}}\n")
+    assert load_robot(file).description.base == MobileBase("/wheels/cmd_vel", lateral_m_s=0.3)
 
 
 def test_a_lower_cap_needs_its_reason(folder):

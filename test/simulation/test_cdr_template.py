@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 
-from geometry_msgs.msg import PoseStamped, WrenchStamped
+from geometry_msgs.msg import PoseStamped, Twist, WrenchStamped
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, Image, JointState, TimeReference
 from std_msgs.msg import Float64MultiArray
@@ -19,6 +19,7 @@ from capture_nodes.cdr_template import (
     joint_trajectory_template,
     pose_template,
     time_reference_template,
+    twist_template,
     wrench_template,
 )
 
@@ -52,6 +53,15 @@ def test_wrench_and_pose() -> None:
     assert (w.wrench.force.x, w.wrench.force.z, w.wrench.torque.x, w.wrench.torque.z) == (1, 3, 4, 6)
     assert (p.pose.position.z, p.pose.orientation.x, p.pose.orientation.w) == (3, 0.5, -0.5)
     assert len(serialize_message(w)) == len(bytes(wrench)) and len(serialize_message(p)) == len(bytes(pose))
+
+
+def test_twist() -> None:
+    template = twist_template()
+    template.set("linear", [0.5, -0.25, 0.0])
+    template.set("angular", [0.0, 0.0, 0.75])
+    twist = deserialize_message(bytes(template), Twist)
+    assert (twist.linear.x, twist.linear.y, twist.angular.z) == (0.5, -0.25, 0.75)
+    assert len(serialize_message(twist)) == len(bytes(template))
 
 
 @pytest.mark.parametrize(("encoding", "size"), [("rgb8", 3), ("32FC1", 4)])

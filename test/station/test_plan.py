@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
+from capture_nodes import station
 from capture_nodes.errors import CaptureError
 from capture_nodes.headset_parameters import HeadsetParameters
 from capture_nodes.resources import config_file, known_robots, robot_description_file
+from capture_nodes.retargeting_parameters import RetargetingParameters
 from capture_nodes.sources.bvh import BvhParameters
 from capture_nodes.station import (
     StationError,
@@ -240,10 +242,66 @@ def test_the_upward_axis_of_a_file_reaches_the_headset(tmp_path: Path) -> None:
         (["recorder_config:=/nowhere.yaml"], "no such file"),
         (["scale:=nan"], "0 .. 1000"),
         (["episodes:=1.5"], "a whole number"),
+        (["deadman:=squeeze"], "deadman:=squeeze with source:=script: a played motion holds no deadman"),
+        (["deadman:=hands"], "give deadman:=off"),
+        (["deadman:=squeez"], "one of off, squeeze, button, hands is expected; did you mean squeeze?"),
+        (["deadman_button:=a"], "deadman_button:=a: one of primary, secondary, stick, menu is expected"),
+        (
+            ["engage_mode:=relativ"],
+            "engage_mode:=relativ: one of absolute, relative is expected; did you mean",
+        ),
+        (
+            ["engage_mode:=relative"],
+            "engage_mode:=relative with source:=script: the scripted trainer reaches",
+        ),
+        (["mapping:=/nowhere.yaml"], "mapping:=/nowhere.yaml: file: cannot be read"),
+        (
+            ["operator:=a/b", "trainer_folder:=/tmp"],
+            "operator:=a/b with trainer_folder: operator 'a/b': up to 64",
+        ),
+        (["operator:=anna", f"trainer_folder:={__file__}"], "is no folder"),
     ],
 )
 def test_wrong_combinations_and_values(tmp_path: Path, words: list[str], expected: str) -> None:
     assert any(expected in problem for problem in problems_of(f"root:={tmp_path}", *words))
+
+
+def test_how_trainer_and_robot_are_joined_reaches_the_retargeting(tmp_path: Path) -> None:
+    motion = tmp_path / "motion.bvh"
+    motion.write_text(BVH, encoding="utf-8")
+
+    def parameters(*words: str) -> dict[str, Any]:
+        plan = make_plan([f"root:={tmp_path}", "source:=bvh", f"motion:={motion}", *words], {})
+        return dict({p.name: p.parameters for p in plan.processes}["retargeting"])
+
+    usual = parameters("operator:=anna")
+    assert (usual["engage_mode"], usual["deadman"], usual["mapping"]) == ("absolute", "off", "")
+    # Whom a played motion shows is not known: nothing is kept in anna's name unless that is asked for.
+    assert usual["operator"] == ""
+    mapping = config_file("mapping.yaml")
+    words = ["engage_mode:=relative", "operator:=anna", f"trainer_folder:={tmp_path}", f"mapping:={mapping}"]
+    asked = parameters(*words)
+    assert (asked["engage_mode"], asked["mapping"]) == ("relative", str(mapping))
+    assert (asked["operator"], asked["trainer_folder"]) == ("anna", str(tmp_path))
+    made = RetargetingParameters(**asked).retargeter_parameters()
+    assert (made.engage_mode, made.deadman.mode) == ("relative", "off")
+
+
+def test_a_bare_off_is_no_deadman_to_yaml_and_ros(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("deadman: off\n", encoding="utf-8")
+    assert make_plan([f"root:={tmp_path}", f"config:={file}"], {}).arguments.deadman == "off"
+    # ROS gives the node False, which it takes as a text.
+    assert RetargetingParameters(deadman=str(False)).retargeter_parameters().deadman.mode == "off"
+
+
+def test_a_live_source_has_a_deadman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(station, "PLAYED_SOURCES", frozenset())
+    words = [f"root:={tmp_path}", "deadman:=button", "deadman_button:=menu", "operator:=anna", "episodes:=0"]
+    parameters = {p.name: p.parameters for p in make_plan(words, {}).processes}["retargeting"]
+    assert (parameters["deadman"], parameters["deadman_button"]) == ("button", "menu")
+    assert parameters["auto_engage"] is False, "pressing engages"
+    assert parameters["operator"] == "anna" and str(parameters["trainer_folder"]).endswith("trainers")
 
 
 def test_unwritable_root() -> None:

@@ -1,0 +1,55 @@
+"""The episode at hand, latched on `~/episode`: its state, size, losses, and the rates of its messages."""
+
+from __future__ import annotations
+
+import json
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from capture_nodes.node_runtime import CaptureNode
+from capture_nodes.recording.recorder import Recorder
+from capture_nodes.topics import latched_qos
+
+
+class EpisodePublisher:
+    """`publish` tells the rates since it was last called."""
+
+    def __init__(self, node: CaptureNode, recorder: Recorder) -> None:
+        self._node, self._recorder = node, recorder
+        self._publisher = node.counting_publisher(DiagnosticStatus, "~/episode", latched_qos())
+        self._last_received: dict[str, int] = {}
+        self._last_ns = node.get_clock().now().nanoseconds
+
+    def publish(self, last: str = "") -> None:
+        """`last` is the file that was completed last, told where no episode is at hand."""
+        status = self._recorder.status()
+        values: dict[str, object] = {
+            "id": status.id,
+            "path": status.path or last,
+            "duration_s": f"{status.duration_s:.3f}",
+            "messages": status.messages,
+            "lost": status.lost,
+            "bytes": status.bytes,
+            "backlog_bytes": status.backlog_bytes,
+            "rates": json.dumps(self._rates()),
+            "problem": status.problem,
+        }
+        self._publisher.publish(
+            DiagnosticStatus(
+                level=DiagnosticStatus.ERROR if status.problem else DiagnosticStatus.OK,
+                name=self._node.get_fully_qualified_name(),
+                message=status.state,
+                values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+            )
+        )
+
+    def _rates(self) -> dict[str, float]:
+        now_ns = self._node.get_clock().now().nanoseconds
+        received = self._recorder.received()
+        seconds = max(1e-3, (now_ns - self._last_ns) / 1e9)
+        rates = {
+            topic: round((count - self._last_received.get(topic, 0)) / seconds, 1)
+            for topic, count in received.items()
+        }
+        self._last_received, self._last_ns = received, now_ns
+        return rates

@@ -1,0 +1,124 @@
+"""What the retargeter is fed in every tick: emergency stop, trainer's motion and controls, joints, forces."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import WrenchStamped
+from sensor_msgs.msg import JointState, Joy, MultiDOFJointState
+
+from capture_nodes import topics
+from capture_nodes.emergency_stop import EmergencyStopListener
+from capture_nodes.errors import CaptureError
+from capture_nodes.motion_messages import controls, motion_frame
+from capture_nodes.node_runtime import CaptureNode, DrainedGroup, drain
+from capture_nodes.recording.cdr import CdrReader, JointStateReader
+from retargeting.errors import InvalidMotion, RetargetingError
+from retargeting.motion_frame import Controls, MotionFrame
+from retargeting.retargeter import Retargeter
+
+# A frame from farther in the future than a late tick explains has another clock.
+_LARGEST_LEAD_S = 0.1
+
+
+class RetargetingInputs:
+    """Subscriptions of `node` that the tick's thread drains into `retargeter`.
+
+    `controls` are the trainer's newest; what is older than the retargeter's `stale_s` is let go.
+    `rejected` counts the inputs that could not be used.
+    """
+
+    def __init__(self, node: CaptureNode, retargeter: Retargeter) -> None:
+        self._retargeter = retargeter
+        self._logger = node.get_logger()
+        group = DrainedGroup()
+        newest = topics.newest_qos()
+
+        def drained(kind: type, topic: str) -> Any:
+            return node.create_subscription(kind, topic, lambda _message: None, newest, callback_group=group)
+
+        self._motion = drained(MultiDOFJointState, topics.MOTION)
+        self._buttons = drained(Joy, topics.BUTTONS)
+        self._joint_states = drained(JointState, topics.JOINT_STATES)
+        self._wrenches = {
+            name: drained(WrenchStamped, f"wrench/{name}") for name in retargeter.model.description.wrenches
+        }
+        self._emergency_stop = EmergencyStopListener(node, group)
+        self._joint_reader = JointStateReader()
+        self._early_frames: list[MotionFrame] = []
+        self._controls_s: float | None = None
+        self.controls = Controls()
+        self.rejected = 0
+
+    def take(self, stamp_ns: int) -> None:
+        """Everything that has come until the tick stamped `stamp_ns`."""
+        if (stop := self._emergency_stop.take()) is not None:
+            self._retargeter.set_emergency_stop(stop)
+        takers: tuple[Callable[[int], None], ...] = (
+            self._take_controls,
+            self._take_motion,
+            self._take_joints,
+            self._take_wrenches,
+        )
+        # Each by itself: a bad one never keeps the others from being heard.
+        for take in takers:
+            try:
+                take(stamp_ns)
+            except (CaptureError, RetargetingError) as error:
+                # Without good input the arms hold.
+                self.rejected += 1
+                self._logger.warning(f"input refused: {error}", throttle_duration_sec=1.0)
+
+    def _take_controls(self, _stamp_ns: int) -> None:
+        if (joy := drain(self._buttons, Joy)) is not None:
+            self.controls = controls(joy)
+            self._controls_s = time.monotonic()
+        elif self._controls_s is not None and (
+            time.monotonic() - self._controls_s > self._retargeter.parameters.stale_s
+        ):
+            # Nobody knows any more whether the deadman is held; but no hand opens for that.
+            self.controls, self._controls_s = self.controls.let_go(), None
+
+    def _take_motion(self, stamp_ns: int) -> None:
+        # A tick that comes late may find a frame from after its stamp: the cause of a later one.
+        due = [frame for frame in self._early_frames if frame.stamp_ns <= stamp_ns]
+        self._early_frames = [frame for frame in self._early_frames if frame.stamp_ns > stamp_ns]
+        for frame in due:
+            self._retargeter.observe_motion(frame, time.monotonic())
+        if (motion := drain(self._motion, MultiDOFJointState)) is None:
+            return
+        # Read after the taking: a time before the frame came would be that of a quicker network.
+        now_s = time.monotonic()
+        frame = motion_frame(motion, self.controls)
+        ahead_s = (frame.stamp_ns - stamp_ns) * 1e-9
+        if ahead_s > _LARGEST_LEAD_S:
+            raise InvalidMotion(
+                f"/trainer/motion is stamped {ahead_s:.3f} s ahead of this machine's clock, "
+                f"{_LARGEST_LEAD_S} s are allowed: set the clocks by one another"
+            )
+        if ahead_s > 0.0:
+            self._early_frames.append(frame)
+        else:
+            self._retargeter.observe_motion(frame, now_s)
+
+    def _take_joints(self, _stamp_ns: int) -> None:
+        if (data := drain(self._joint_states, JointState, raw=True)) is not None:
+            sample = self._joint_reader.read(data)
+            positions = dict(zip(sample.names, sample.positions.tolist(), strict=True))
+            self._retargeter.observe_joints(positions, time.monotonic())
+
+    def _take_wrenches(self, _stamp_ns: int) -> None:
+        for name, subscription in self._wrenches.items():
+            if (data := drain(subscription, WrenchStamped, raw=True)) is not None:
+                self._retargeter.observe_wrench(name, force_of(data))
+
+
+def force_of(data: bytes) -> float:
+    """Norm (N) of the force of a serialized `geometry_msgs/WrenchStamped`. Raises `MalformedMessage`."""
+    reader = CdrReader(data)
+    reader.stamp_ns()
+    reader.string()
+    return float(np.linalg.norm(reader.float64_values(6)[:3]))
