@@ -69,7 +69,6 @@ def fingers(side: str, wrist: np.ndarray) -> dict[str, np.ndarray]:
 def test_neither_controllers_nor_fingers_compile_anything() -> None:
     model = load_robot(robot_description_file("kestrel"))
     warm_up(model, SolverParameters())
-    warm_up(model, SolverParameters())
     before = compiled_functions()
     retargeter = Retargeter(model, RetargeterParameters(size_frames=1))
     retargeter.observe_joints(model.neutral_positions(), 0.0)
