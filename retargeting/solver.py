@@ -50,6 +50,8 @@ Array = NDArray[np.float64]
 _CONTACT_M, _CONTACT_DAMPING = 0.002, 0.03
 # How often a goal's step that led nearer than this to what it must not is halved.
 _SHORTENINGS, _GOAL_STRAY_M = 3, 2e-4
+# By how much (rad, m) a joint at its limit may be measured beyond it.
+_SENSED = 1e-3
 
 
 @dataclass(frozen=True)
@@ -173,14 +175,15 @@ class Solver:
     def start_from(self, positions: Array) -> int:
         """Make `positions` ``(n,)`` the previous command, at rest; returns how many lay outside the limits.
 
-        Those are brought to the limit: a command never breaks it.
+        Those are brought to the limit: a command never breaks it. Not counted is what a sensor makes of a
+        joint that rests at its limit.
         """
         inside = np.clip(positions, self.model.lower, self.model.upper)
         self.q[:], self.v[:] = inside, 0.0
         self.reset_goal(inside)
         if self._self_collision is not None:
             self._self_collision.start(inside)
-        return int(np.count_nonzero(inside != positions))
+        return int(np.count_nonzero(np.abs(inside - positions) > _SENSED))
 
     def reset_goal(self, positions: Array) -> None:
         """Let the search for the goal continue from `positions` ``(n,)``, at rest."""

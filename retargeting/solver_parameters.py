@@ -26,8 +26,8 @@ class SolverParameters:
     waist_posture_weight_m_rad: float = 0.03
     goal_steps: int = 3
     damping: float = 1e-3
-    goal_average_s: float = 0.008
-    settling_time_s: float = 0.027
+    goal_average_s: float = 0.007
+    settling_time_s: float = 0.025
     braking_share: float = 0.7
     self_collision: bool = False
 
