@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from retargeting.onboarding.arm_points import axis_point_near, find_elbow, shoulder_point, wrist_point
 from retargeting.onboarding.evidence import Finding
+from retargeting.onboarding.finger_pads import FingerPad, find_pad
 from retargeting.onboarding.limbs import Limb
 from retargeting.onboarding.name_signs import count
 from retargeting.onboarding.skeleton import Posture, Skeleton, resting, rounded_inside, travel
@@ -22,6 +23,8 @@ HandKind = Literal["none", "gripper", "fingers"]
 _SHORTEST_FINGER_SHARE = 0.4
 # Of a finger's length: what a joint brings its tip nearer to the wrist when it curls the finger.
 _CURL_SHARE = 0.06
+# A joint of one finger this much nearer to the wrist than the other fingers begin is inside the palm.
+_KNUCKLE_SHARE = 0.75
 # A hand closed to the stop squeezes its own fingers; this share of the way is a fist.
 _FIST_SHARE = 0.9
 _SAMPLES = 9
@@ -43,12 +46,15 @@ _FINGER_WORDS = {
 
 @dataclass(frozen=True)
 class FingerTip:
-    """`position` ``(3,)`` of a tip in the link it ends; `joint`: the last joint before it."""
+    """A finger's pad and the last joint before it.
+
+    `base`: the link whose joint is the knuckle; "" where that is the first joint that moves this finger only.
+    """
 
     name: str
-    link: str
-    position: Array
+    pad: FingerPad
     joint: str
+    base: str = ""
 
 
 @dataclass(frozen=True)
@@ -143,9 +149,16 @@ class _Hand:
         self.wrist = wrist_point(skeleton.rest, arm)
         self.pointing = np.zeros(3)
         self.own = tuple(name for name in skeleton.own(arm.hand) if self.moves(name))
+        self.pads: dict[str, FingerPad] = {}
         self.local = {
             joint: (link, skeleton.rest.in_link(link, tip)) for joint, (link, tip) in self.ends.items()
         }
+
+    def feel(self) -> None:
+        """From now on tips are the centres of the fingers' pads."""
+        self.pads = {joint: find_pad(self.skeleton, joint) for joint in self.ends}
+        self.local = {joint: (pad.link, pad.position) for joint, pad in self.pads.items()}
+        self.ends = {joint: (self.pads[joint].link, tip) for joint, tip in self.tips({}).items()}
 
     def tips(self, positions: Mapping[str, float]) -> dict[str, Array]:
         posture = self.skeleton.posture(positions)
@@ -171,6 +184,11 @@ class _Hand:
             for joint in self.ends
             if any(self.leader(name) == own for name in self.skeleton.path(joint) if name in self.arm.hand)
         ]
+
+    def carried(self, joint: str) -> list[str]:
+        """The outermost joints beyond a joint."""
+        beyond = self.skeleton.subtree(joint)
+        return [end for end in self.ends if end in beyond]
 
     def spread(self, positions: Mapping[str, float]) -> float:
         """How far the jaws are apart (m): from each other, or a single one from the line of the hand."""
@@ -302,13 +320,9 @@ def find_end_effector(skeleton: Skeleton, arm: Limb) -> EndEffector:
     names = _finger_names(skeleton, arm, hand.ends)
     thumbs = [joint for joint, finger in names.items() if finger == "thumb"]
     many = len(hand.ends) >= 3 and len(hand.own) >= 3
-    tips = tuple(
-        FingerTip(names[joint], link, local, joint)
-        for joint, (link, local) in hand.local.items()
-        if joint in names
-    )
     if thumbs or many:
-        return _finger_hand(hand, names, thumbs, tips)
+        hand.feel()
+        return _finger_hand(hand, names, thumbs)
     points = [tip for _, tip in hand.ends.values()]
     ahead = np.mean(points, axis=0) if len(points) > 1 else _body_ahead_of_jaw(hand, points[0])
     pointing, why, sure = _pointing(skeleton, arm, wrist, ahead)
@@ -324,7 +338,7 @@ def find_end_effector(skeleton: Skeleton, arm: Limb) -> EndEffector:
         Finding(f"gripper, closed … open: {listed}", f"{len(hand.ends)} jaw(s) nearest and farthest", clear),
         Finding(f"the hand points {why}", "the jaws and the last joint's axis", sure),
     )
-    return EndEffector("gripper", joints, tips, pointing, None, jaw_line, None, findings)
+    return EndEffector("gripper", joints, (), pointing, None, jaw_line, None, findings)
 
 
 def _body_ahead_of_jaw(hand: _Hand, tip: Array) -> Array:
@@ -334,10 +348,41 @@ def _body_ahead_of_jaw(hand: _Hand, tip: Array) -> Array:
     return middle
 
 
-def _finger_hand(
-    hand: _Hand, names: Mapping[str, str], thumbs: Sequence[str], tips: tuple[FingerTip, ...]
-) -> EndEffector:
+def _knuckles(hand: _Hand, fingers: Sequence[str]) -> dict[str, str]:
+    """The links where those fingers begin that bend inside the palm too, before their knuckle."""
+    chains = {
+        finger: [
+            name
+            for name in hand.skeleton.path(finger)
+            if name in hand.arm.hand and hand.carried(name) == [finger]
+        ]
+        for finger in fingers
+    }
+    far = {
+        name: float(np.linalg.norm(hand.skeleton.rest.origin(name) - hand.wrist))
+        for chain in chains.values()
+        for name in chain
+    }
+    begins = [far[chain[0]] for chain in chains.values() if chain]
+    if len(begins) < 3:
+        return {}
+    usual = float(np.median(begins))
+    found = {}
+    for finger, chain in chains.items():
+        outside = [name for name in chain if far[name] > _KNUCKLE_SHARE * usual]
+        if outside and outside[0] != chain[0]:
+            found[finger] = hand.skeleton.urdf.joints[outside[0]].child
+    return found
+
+
+def _finger_hand(hand: _Hand, names: Mapping[str, str], thumbs: Sequence[str]) -> EndEffector:
     joints = _fingers(hand, names)
+    bases = _knuckles(hand, [joint for joint in hand.ends if joint not in thumbs])
+    tips = tuple(
+        FingerTip(names[joint], pad, joint, bases.get(joint, ""))
+        for joint, pad in hand.pads.items()
+        if joint in names
+    )
     opened = hand.tips({own: ends[1] for own, ends in joints.items()})
     curling = hand.tips({own: ends[1] + _CURLING_SHARE * (ends[0] - ends[1]) for own, ends in joints.items()})
     others = [joint for joint in hand.ends if joint not in thumbs] or list(hand.ends)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import textwrap
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retargeting.body_points import FINGERS
 from retargeting.frames import matrix_from_pose
 from retargeting.onboarding.body import Arm, Body
 from retargeting.onboarding.evidence import Finding
 from retargeting.onboarding.urdf_origin import UrdfOrigin
-from retargeting.robot_description import BodyAxes, RobotDescription, Site
+from retargeting.robot_description import BodyAxes, Site
 
 Array = NDArray[np.float64]
 
@@ -91,19 +91,19 @@ def _grippers(arms: dict[str, Arm]) -> list[str]:
 
 
 def _hands(arms: dict[str, Arm]) -> list[str]:
-    """Fingers and their tips: a section where robot.yaml knows one, else for people."""
-    known = any(field.name == "hands" for field in dataclasses.fields(RobotDescription))
-    mark = "" if known else "# "
     lines: list[str] = []
     for side, arm in arms.items():
-        if arm.hand.kind != "fingers":
+        if not arm.hand.tips:
             continue
-        lines.append(f"{mark}  {side}:")
-        lines += [
-            f"{mark}    {tip.name}: {{tip: {_quoted(tip.link)}, xyz_m: {_list(tip.position)}}}"
-            for tip in arm.hand.tips
-        ]
-    return [f"{mark}hands:", *lines] if lines else []
+        lines.append(f"  {side}:")
+        order = {finger: k for k, finger in enumerate(FINGERS)}
+        for tip in sorted(arm.hand.tips, key=lambda tip: order[tip.name]):
+            lines += _comment(f"{tip.name}: {tip.pad.why}.", "    ")
+            entry = f"tip: {_quoted(tip.pad.link)}, xyz_m: {_list(tip.pad.position)}"
+            entry += f", pad_radius_m: {_number(tip.pad.radius_m)}"
+            entry += f", base: {_quoted(tip.base)}" if tip.base else ""
+            lines.append(f"    {tip.name}: {{{entry}}}")
+    return ["hands:", *lines] if lines else []
 
 
 def robot_yaml(name: str, body: Body, origin: UrdfOrigin) -> str:
