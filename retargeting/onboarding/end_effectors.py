@@ -35,6 +35,9 @@ _ROLLS = 0.9
 # A sideways palm is read off this part of the closing.
 _CURLING_SHARE = 0.3
 
+# Nameless fingers: these bend alike when their axes are this near to parallel (cosine), a thumb does not.
+_FEWEST_WITH_A_THUMB, _BEND_ALIKE, _BENDS_ACROSS = 4, 0.9, 0.8
+
 _FINGER_WORDS = {
     "thumb": ("thumb", "thmb", "_th_"),
     "index": ("index", "idx", "_ff_"),
@@ -126,6 +129,8 @@ def _finger_names(skeleton: Skeleton, arm: Limb, ends: Mapping[str, tuple[str, A
             if finger not in names.values() and any(sign in words for sign in signs):
                 names[joint] = finger
                 break
+    if not names and (odd := _thumb_by_axis(skeleton, list(ends))):
+        names[odd] = "thumb"
     free = [finger for finger in _FINGER_WORDS if finger not in names.values() and finger != "thumb"]
     thumb = next((ends[joint][1] for joint, finger in names.items() if finger == "thumb"), None)
     silent = [joint for joint in ends if joint not in names]
@@ -133,6 +138,21 @@ def _finger_names(skeleton: Skeleton, arm: Limb, ends: Mapping[str, tuple[str, A
         silent.sort(key=lambda joint: float(np.linalg.norm(ends[joint][1] - thumb)))
     names |= zip(silent, free, strict=False)
     return names
+
+
+def _thumb_by_axis(skeleton: Skeleton, ends: Sequence[str]) -> str:
+    """Of fingers without names, the one that bends across the others' way, "" where none clearly does."""
+    if len(ends) < _FEWEST_WITH_A_THUMB:
+        return ""
+    axes = {joint: skeleton.rest.axis(joint) for joint in ends}
+
+    def alike(joint: str, others: Sequence[str]) -> float:
+        return float(np.mean([abs(float(axes[joint] @ axes[other])) for other in others]))
+
+    odd = min(ends, key=lambda joint: alike(joint, [other for other in ends if other != joint]))
+    rest = [joint for joint in ends if joint != odd]
+    together = min(alike(joint, [other for other in rest if other != joint]) for joint in rest)
+    return odd if together > _BEND_ALIKE and alike(odd, rest) < _BENDS_ACROSS else ""
 
 
 def _moved_tip(posture: Posture, link: str, local: Array) -> Array:
@@ -348,6 +368,12 @@ def _body_ahead_of_jaw(hand: _Hand, tip: Array) -> Array:
     return middle
 
 
+def _called_thumb(hand: _Hand, joint: str) -> bool:
+    chain = [name for name in hand.skeleton.path(joint) if name in hand.arm.hand]
+    words = " ".join([*chain, *(hand.skeleton.urdf.joints[name].child for name in chain)]).lower()
+    return any(sign in words for sign in _FINGER_WORDS["thumb"])
+
+
 def _knuckles(hand: _Hand, fingers: Sequence[str]) -> dict[str, str]:
     """The links where those fingers begin that bend inside the palm too, before their knuckle."""
     chains = {
@@ -392,8 +418,13 @@ def _finger_hand(hand: _Hand, names: Mapping[str, str], thumbs: Sequence[str]) -
     back = -_unit(palm) if np.linalg.norm(palm) > 2e-3 else None
     thumb = hand.ends[thumbs[0]][1] - hand.wrist if thumbs else None
     many = f"{len(hand.ends)} fingers ({', '.join(names.get(joint, joint) for joint in hand.ends)})"
+    called = bool(thumbs) and _called_thumb(hand, thumbs[0])
     why = f"{len(hand.own)} joint(s) of their own; " + (
-        "one of them is called thumb" if thumbs else "none of them is called thumb"
+        "none of them is called thumb"
+        if not thumbs
+        else "one of them is called thumb"
+        if called
+        else f"the thumb is the one that bends across the others: {thumbs[0]}"
     )
     findings = [Finding(many, why, bool(thumbs) and len(names) == len(hand.ends))]
     findings.append(
