@@ -129,7 +129,7 @@ def _finger_names(skeleton: Skeleton, arm: Limb, ends: Mapping[str, tuple[str, A
             if finger not in names.values() and any(sign in words for sign in signs):
                 names[joint] = finger
                 break
-    if not names and (odd := _thumb_by_axis(skeleton, list(ends))):
+    if not names and (odd := _thumb_by_axis(skeleton, arm, list(ends))):
         names[odd] = "thumb"
     free = [finger for finger in _FINGER_WORDS if finger not in names.values() and finger != "thumb"]
     thumb = next((ends[joint][1] for joint, finger in names.items() if finger == "thumb"), None)
@@ -140,19 +140,27 @@ def _finger_names(skeleton: Skeleton, arm: Limb, ends: Mapping[str, tuple[str, A
     return names
 
 
-def _thumb_by_axis(skeleton: Skeleton, ends: Sequence[str]) -> str:
-    """Of fingers without names, the one that bends across the others' way, "" where none clearly does."""
+def _thumb_by_axis(skeleton: Skeleton, arm: Limb, ends: Sequence[str]) -> str:
+    """Of fingers without names, the one that bends across the others' way, "" where none clearly does.
+
+    Its last joint tells it, or the one that it begins with.
+    """
     if len(ends) < _FEWEST_WITH_A_THUMB:
         return ""
-    axes = {joint: skeleton.rest.axis(joint) for joint in ends}
-
-    def alike(joint: str, others: Sequence[str]) -> float:
-        return float(np.mean([abs(float(axes[joint] @ axes[other])) for other in others]))
-
-    odd = min(ends, key=lambda joint: alike(joint, [other for other in ends if other != joint]))
-    rest = [joint for joint in ends if joint != odd]
-    together = min(alike(joint, [other for other in rest if other != joint]) for joint in rest)
-    return odd if together > _BEND_ALIKE and alike(odd, rest) < _BENDS_ACROSS else ""
+    first = {joint: next(name for name in skeleton.path(joint) if name in arm.hand) for joint in ends}
+    for axes in (
+        {joint: skeleton.rest.axis(joint) for joint in ends},
+        {joint: skeleton.rest.axis(first[joint]) for joint in ends},
+    ):
+        alike = {
+            joint: {other: abs(float(axes[joint] @ axes[other])) for other in ends if other != joint}
+            for joint in ends
+        }
+        odd = min(ends, key=lambda joint: sum(alike[joint].values()))
+        together = [alike[joint][other] for joint in ends for other in alike[joint] if odd not in (joint, other)]
+        if float(np.mean(together)) > _BEND_ALIKE and float(np.mean([*alike[odd].values()])) < _BENDS_ACROSS:
+            return odd
+    return ""
 
 
 def _moved_tip(posture: Posture, link: str, local: Array) -> Array:

@@ -72,10 +72,12 @@ def _is_hand(skeleton: Skeleton, joint: str) -> bool:
     path = skeleton.path(joint)
     before_m = sum(skeleton.lengths_m[name] for name in path)
     longest_m = max(_branch_length_m(skeleton, child) for child in skeleton.children[joint])
+    # Branches that all move on one command are a hand, however short the arm of a small robot is.
+    one_command = len(skeleton.own(skeleton.subtree(joint)[1:])) <= 1
     return (
         len(skeleton.own(path)) >= _FEWEST_JOINTS_BEFORE_A_HAND
         and longest_m < _LONGEST_FINGER_M
-        and longest_m < _LONGEST_FINGER_SHARE * before_m
+        and longest_m < (1.0 if one_command else _LONGEST_FINGER_SHARE) * before_m
     )
 
 
