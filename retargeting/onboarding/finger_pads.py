@@ -25,7 +25,7 @@ _THINNEST_M, _THICKEST_M = 0.003, 0.012
 # A last bone shorter than this (m) says nothing; one longer is no finger's, but in another unit.
 _SHORTEST_M, _LONGEST_M = 0.006, 0.15
 # A part after the last joint without shape or frame is about as long as the one before it.
-_LIKE_THE_ONE_BEFORE = 0.8
+_LIKE_THE_ONE_BEFORE, _LONGER_THAN_BEFORE = 0.8, 2.0
 _ROUNDS = 3
 
 
@@ -124,10 +124,15 @@ def find_pad(skeleton: Skeleton, joint: str) -> FingerPad:
             return FingerPad(link, rest.in_link(link, centre), radius, why, measured=True)
     if np.linalg.norm(offset) > _SHORTEST_M:
         return FingerPad(frame, np.zeros(3), Finger.pad_radius_m, f"the frame {frame}", measured=bool(named))
+    # The origin of a mesh that is missing may be anywhere: only marks about where a bone can end count.
+    before = origin - rest.origin(skeleton.carrier[joint])
+    longest = min(_LONGEST_M, max(_LONGER_THAN_BEFORE * float(np.linalg.norm(before)), _SHORTEST_M))
     points = skeleton.body_points(joint, rest)
-    tip = points[int(np.argmax(np.linalg.norm(points - origin, axis=1)))]
+    far = np.linalg.norm(points - origin, axis=1)
+    near = np.where(far < longest, far, 0.0)
+    tip = points[int(np.argmax(near))]
     why = "its farthest mark; no surface can be read"
-    if np.linalg.norm(tip - origin) < _SHORTEST_M:
-        tip = origin + _LIKE_THE_ONE_BEFORE * (origin - rest.origin(skeleton.carrier[joint]))
+    if near.max() < _SHORTEST_M:
+        tip = origin + _LIKE_THE_ONE_BEFORE * before
         why = "as long as the part before it; no surface can be read"
     return FingerPad(link, rest.in_link(link, tip), Finger.pad_radius_m, why, measured=False)

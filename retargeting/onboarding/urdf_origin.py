@@ -18,6 +18,8 @@ _SPDX = (
     (r"Attribution.Share ?Alike 4\.0", "CC-BY-SA-4.0"),
     (r"CC BY-NC 4\.0", "CC-BY-NC-4.0"),
     (r"MIT License", "MIT"),
+    (r"GNU AFFERO GENERAL PUBLIC LICENSE.{0,40}?3", "AGPL-3.0-only"),
+    (r"GNU General Public License v3", "GPL-3.0-only"),
 )
 _LICENSED_UNDER = re.compile(r"licensed under", re.IGNORECASE)
 
