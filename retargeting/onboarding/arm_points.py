@@ -124,7 +124,9 @@ def _beyond_elbow(posture: Posture, arm: Limb, elbow: str) -> Array | None:
     origin, axis = posture.origin(elbow), posture.axis(elbow)
     if not after:
         return _end_of_forearm(posture, arm, origin)
-    if not all(_parallel(posture, joint, after[-1]) for joint in after) or _parallel(posture, after[-1], elbow):
+    if not all(_parallel(posture, joint, after[-1]) for joint in after) or _parallel(
+        posture, after[-1], elbow
+    ):
         return None
     last = posture.origin(after[-1])
     if distance_to_axis(last, origin, axis) > _LEAST_FOREARM_M:
@@ -178,7 +180,10 @@ def find_elbow(skeleton: Skeleton, arm: Limb) -> ArmPoints:
     turning = _turning(skeleton, joints)
     length_m = sum(skeleton.lengths_m[name] for name in joints[1:])
     folds = _folds(skeleton, arm, turning[1:-1])
-    if max(folds.values(), default=0.0) < _LEAST_FOLD_SHARE * length_m and 3 <= len(turning) <= _MOST_TO_ELBOW:
+    if (
+        max(folds.values(), default=0.0) < _LEAST_FOLD_SHARE * length_m
+        and 3 <= len(turning) <= _MOST_TO_ELBOW
+    ):
         # The arm of a small humanoid may end in its elbow.
         folds |= _folds(skeleton, arm, turning[-1:])
     named = [name for name in folds if "elb" in f"{name} {skeleton.urdf.joints[name].child}".lower()]

@@ -157,7 +157,9 @@ def _thumb_by_axis(skeleton: Skeleton, arm: Limb, ends: Sequence[str]) -> str:
             for joint in ends
         }
         odd = min(ends, key=lambda joint: sum(alike[joint].values()))
-        together = [alike[joint][other] for joint in ends for other in alike[joint] if odd not in (joint, other)]
+        together = [
+            alike[joint][other] for joint in ends for other in alike[joint] if odd not in (joint, other)
+        ]
         if float(np.mean(together)) > _BEND_ALIKE and float(np.mean([*alike[odd].values()])) < _BENDS_ACROSS:
             return odd
     return ""
@@ -442,6 +444,10 @@ def _finger_hand(hand: _Hand, names: Mapping[str, str], thumbs: Sequence[str]) -
             back is not None,
         )
     )
+    guessed = [tip for tip in tips if not tip.pad.measured]
+    if guessed:
+        what = f"where {len(guessed)} of {len(tips)} fingers end is guessed"
+        findings.append(Finding(what, f"e.g. the {guessed[0].name}: {guessed[0].pad.why}", sure=False))
     return EndEffector("fingers", joints, tips, pointing, back, None, thumb, tuple(findings))
 
 

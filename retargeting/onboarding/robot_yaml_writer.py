@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Iterable, Sequence
 
@@ -46,6 +47,11 @@ def _quoted(name: str) -> str:
     plain = name.replace("_", "").replace("-", "").replace(".", "").isalnum() and not name[0].isdigit()
     words = ("on", "off", "yes", "no", "true", "false", "null", "y", "n")
     return name if plain and name.lower() not in words else '"' + name.replace('"', '\\"') + '"'
+
+
+def _text(value: str) -> str:
+    """Text that YAML reads back as text, whatever is in it."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _names(names: Sequence[str]) -> str:
@@ -129,8 +135,15 @@ def robot_yaml(name: str, body: Body, origin: UrdfOrigin) -> str:
         note += f" Licence: {', '.join(stated)}." if stated else ""
         lines.append(f"comment: {_quoted(note)}")
         lines += ["urdf:", f"  package: {origin.package}", f"  file: {_quoted(origin.file)}"]
+    elif origin.package_paths or origin.xacro_arguments:
+        lines += ["urdf:", f"  file: {_quoted(origin.file)}"]
     else:
         lines.append(f"urdf: {{file: {_quoted(origin.file)}}}")
+    if origin.package_paths:
+        lines.append(f"  package_paths: {_names([str(path) for path in origin.package_paths])}")
+    if origin.xacro_arguments:
+        values = [f"{_quoted(key)}: {_text(value)}" for key, value in origin.xacro_arguments.items()]
+        lines.append(f"  xacro_arguments: {{{', '.join(values)}}}")
     lines.append(f"base_link: {_quoted(body.skeleton.urdf.root)}")
     lines += _axes(body)
     lines += _chains(body)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 # A `license:` or `upstream:` line of a README beside the URDF.
@@ -28,6 +28,7 @@ _LICENSED_UNDER = re.compile(r"licensed under", re.IGNORECASE)
 class UrdfOrigin:
     """`package` is empty for a file of one's own; `file` is then a path. Texts are empty where unknown.
 
+    `package_paths`, `xacro_arguments`: what was needed to read it.
     `model_license`: what a README beside the URDF states; `urdf_license`: what the URDF itself does.
     """
 
@@ -38,6 +39,8 @@ class UrdfOrigin:
     model_license: str
     urdf_license: str
     upstream: str
+    package_paths: tuple[Path, ...] = ()
+    xacro_arguments: dict[str, str] = field(default_factory=dict)
 
 
 def spdx(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Hands as `onboard` described them: they open, make a fist and pinch with the trainer, whatever the robot."""
+"""Hands as `onboard` described them: they open, make a fist and pinch with the trainer on any robot."""
 
 from __future__ import annotations
 
