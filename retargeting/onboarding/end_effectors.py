@@ -185,7 +185,7 @@ class _Hand:
         }
 
     def feel(self) -> None:
-        """From now on tips are the centres of the fingers' pads."""
+        """From now on tips are the centres of the fingers' (or jaws') pads."""
         self.pads = {joint: find_pad(self.skeleton, joint) for joint in self.ends}
         self.local = {joint: (pad.link, pad.position) for joint, pad in self.pads.items()}
         self.ends = {joint: (self.pads[joint].link, tip) for joint, tip in self.tips({}).items()}
@@ -353,6 +353,7 @@ def find_end_effector(skeleton: Skeleton, arm: Limb) -> EndEffector:
     if thumbs or many:
         hand.feel()
         return _finger_hand(hand, names, thumbs)
+    hand.feel()
     points = [tip for _, tip in hand.ends.values()]
     ahead = np.mean(points, axis=0) if len(points) > 1 else _body_ahead_of_jaw(hand, points[0])
     pointing, why, sure = _pointing(skeleton, arm, wrist, ahead)
