@@ -33,6 +33,8 @@ _SINE_OF_PARALLEL = 0.2
 _MOST_TO_ELBOW = 5
 # A roll joint this near (m) to the elbow's axis is part of the elbow, not of the wrist.
 _LEAST_FOREARM_M = 0.04
+# What a roll joint carries is this near to its axis, by its distance along it.
+_ROLLS_OFF_SHARE = 0.6
 _HAND_FRAMES = ("hand", "wrist", "palm", "ee_", "_ee", "tool", "gripper", "end_effector")
 # Where nothing marks it, the wrist is this far along a forearm that is drawn with its hand.
 _WRIST_OF_FOREARM = 0.75
@@ -111,7 +113,9 @@ def _end_of_forearm(posture: Posture, arm: Limb, start: Array) -> Array:
         ]
         everything = np.concatenate([body, *drawn])
         far = everything[int(np.argmax(np.linalg.norm(everything - start, axis=1)))]
-        end: Array = start + (_WRIST_OF_FOREARM if any(map(len, drawn)) else 1.0) * (far - start)
+        # Without shapes the mark is the middle of the forearm's mass.
+        share = _WRIST_OF_FOREARM if any(map(len, drawn)) else 2.0 * _WRIST_OF_FOREARM
+        end: Array = start + share * (far - start)
         return end
     middle: Array = np.mean(points, axis=0)
     return middle
@@ -129,6 +133,12 @@ def _beyond_elbow(posture: Posture, arm: Limb, elbow: str) -> Array | None:
     ):
         return None
     last = posture.origin(after[-1])
+    end = _end_of_forearm(posture, arm, last)
+    off_roll = distance_to_axis(end, last, posture.axis(after[-1]))
+    beyond_m = float(np.linalg.norm(end - last))
+    if beyond_m > _LEAST_FOREARM_M and off_roll > _ROLLS_OFF_SHARE * beyond_m:
+        # It swings what is beyond it instead of rolling it: the elbow comes after `elbow`.
+        return None
     if distance_to_axis(last, origin, axis) > _LEAST_FOREARM_M:
         return last
     return _end_of_forearm(posture, arm, origin)

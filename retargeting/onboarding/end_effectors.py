@@ -106,12 +106,20 @@ def _tip(skeleton: Skeleton, joint: str) -> tuple[str, Array]:
     return link, tip
 
 
+def _turns_freely(skeleton: Skeleton, joint: str) -> bool:
+    entry = skeleton.urdf.joints[joint]
+    return entry.mimic is None and entry.kind == "continuous"
+
+
 def _ends(skeleton: Skeleton, arm: Limb) -> dict[str, tuple[str, Array]]:
     """The outermost joint of every finger or jaw, with its tip (`_tip`)."""
     leaves = [name for name in arm.hand if not skeleton.children[name]]
     depth = {name: len([n for n in skeleton.path(name) if n in arm.hand]) for name in leaves}
     # A motor's own shaft beside fingers of several joints is no finger.
     leaves = [name for name in leaves if depth[name] > 1 or max(depth.values()) < 3]
+    # What turns round and round beside jaws drives them.
+    bounded = [name for name in leaves if not _turns_freely(skeleton, name)]
+    leaves = bounded if len(bounded) > 1 else leaves
     tips = {name: _tip(skeleton, name) for name in leaves}
     wrist = wrist_point(skeleton.rest, arm)
     far = {name: float(np.linalg.norm(tip - wrist)) for name, (_, tip) in tips.items()}
@@ -312,6 +320,8 @@ def _pointing(skeleton: Skeleton, arm: Limb, wrist: Array, ahead: Array) -> tupl
     base = elbow or arm.first
     forearm = wrist - axis_point_near(skeleton.rest, base, shoulder_point(skeleton.rest, arm, elbow))
     reach = float(np.linalg.norm(forearm))
+    if elbow == arm.last and reach > 0.01:
+        return forearm / reach, "along the forearm: no joint follows the elbow", False
     if distance < 0.01:
         if reach < 0.01:
             return axis, "along the last joint's axis, for want of anything else", False
