@@ -137,7 +137,8 @@ def test_one_problem_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 XACRO = """<robot name="made" xmlns:xacro="http://www.ros.org/wiki/xacro">
-<xacro:arg name="file" default="absent"/><xacro:include filename="$(find a_package)/$(arg file).urdf"/></robot>"""
+<xacro:arg name="file" default="absent"/>
+<xacro:include filename="$(find a_package)/$(arg file).urdf"/></robot>"""
 
 
 def test_packages_and_arguments_of_a_xacro_file_reach_the_yaml(
