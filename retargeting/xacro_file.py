@@ -19,6 +19,20 @@ INSTALL = "pip install xacro"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
+class _MissingPackage(RetargetingError):
+    """A package that `$(find …)` asks for."""
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, in one sentence: xacro wraps errors in errors and repeats their text."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, _MissingPackage):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def uses_xacro(path: Path, root: ElementTree.Element) -> bool:
     """Whether macros are left in the file: by its name, or by an element of xacro's in it."""
     return path.suffix == ".xacro" or any(element.tag.startswith("xacro:") for element in root.iter())
@@ -39,8 +53,10 @@ def _found_by(xacro: Any, packages: PackagePaths) -> Any:
     def find(name: str) -> str:
         folder = packages.package(name)
         if folder is None:
-            way_out = "name the folder that holds it in robot.yaml's urdf.package_paths"
-            raise RetargetingError(f"package {name!r} is not found; {way_out}")
+            way_out = (
+                "name the folder that holds it in robot.yaml's urdf.package_paths (onboard: --package-path)"
+            )
+            raise _MissingPackage(f"package {name!r} is not found; {way_out}")
         return str(folder)
 
     substitutions = importlib.import_module(f"{xacro.__name__}.substitution_args")
@@ -75,7 +91,6 @@ def expand_xacro(
     except Exception as error:
         file = Path(next((name for name in reversed(getattr(xacro, "filestack", None) or []) if name), path))
         place = f"line {error.lineno}" if isinstance(error, ExpatError) else "file"
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InvalidConfiguration([Problem(file, place, f"cannot be expanded: {reason}")]) from error
+        raise InvalidConfiguration([Problem(file, place, f"cannot be expanded: {_reason(error)}")]) from error
     warnings = (_COLOUR.sub("", line).strip() for line in said.getvalue().splitlines())
     return text, tuple(line for line in warnings if line)

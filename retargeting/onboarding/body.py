@@ -16,6 +16,7 @@ from retargeting.onboarding.arm_points import (
     axis_point_near,
     find_elbow,
     shoulder_point,
+    wrist_finding,
     wrist_point,
 )
 from retargeting.onboarding.end_effectors import EndEffector, find_end_effector, hand_side
@@ -277,8 +278,7 @@ def infer_body(urdf: Urdf, *, find_posture: bool = True) -> Body:
     for side, arm in arms.items():
         findings.extend(arm.findings)
         wrist = f"{side} wrist: on {arm.wrist.link}, the last link before the hand"
-        where = "where the last axis passes the one before it" if len(arm.joints) > 1 else "its last joint"
-        findings.append(Finding(wrist, where, sure=True))
+        findings.append(Finding(wrist, *wrist_finding(skeleton, builders[side].limb)))
     return Body(
         skeleton=skeleton,
         forward=facing.forward,

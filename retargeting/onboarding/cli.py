@@ -8,10 +8,10 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from retargeting.errors import RetargetingError
+from retargeting.errors import InvalidConfiguration, RetargetingError
 from retargeting.onboarding.body import Body, infer_body
 from retargeting.onboarding.picture import draw_body
 from retargeting.onboarding.report import Report, problem_text
@@ -59,6 +59,21 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default=Path("robot_descriptions"),
         help="where the robot's own folder goes (default: %(default)s)",
     )
+    parser.add_argument(
+        "--package-path",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="a folder that holds packages, or is one, for package:// and $(find …); written to robot.yaml",
+    )
+    parser.add_argument(
+        "--xacro",
+        action="append",
+        default=[],
+        metavar="NAME:=VALUE",
+        help="an argument of a xacro file; written to robot.yaml",
+    )
     parser.add_argument("--force", action="store_true", help="overwrite an existing robot.yaml")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
@@ -73,6 +88,31 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-picture", action="store_true", help="draw nothing")
     parser.add_argument("--no-self-test", action="store_true", help="follow no motion")
     return parser.parse_args(argv)
+
+
+def xacro_arguments(given: Sequence[str]) -> dict[str, str]:
+    """`NAME:=VALUE` (or `NAME=VALUE`) as a mapping. Raises `RetargetingError` for anything else."""
+    found = {}
+    for text in given:
+        name, equals, value = text.partition(":=" if ":=" in text else "=")
+        if not equals or not name.strip():
+            raise RetargetingError(f"--xacro: {text!r} is not of the form NAME:=VALUE")
+        found[name.strip()] = value
+    return found
+
+
+def _folders(given: Sequence[Path]) -> tuple[Path, ...]:
+    for folder in given:
+        if not folder.is_dir():
+            raise RetargetingError(f"--package-path: {folder} is no folder")
+    return tuple(folder.resolve() for folder in given)
+
+
+def _sentence(error: Exception) -> str:
+    """A single problem without a heading."""
+    if isinstance(error, InvalidConfiguration) and len(error.problems) == 1:
+        return str(error.problems[0])
+    return str(error)
 
 
 def _motion_files(given: Sequence[Path]) -> list[Path]:
@@ -106,9 +146,14 @@ def onboard(
     picture: Path | None = None,
     draw: bool = True,
     self_test: bool = True,
+    package_paths: tuple[Path, ...] = (),
+    arguments: Mapping[str, str] | None = None,
 ) -> Report:
-    """Infer, write, load again, test, draw. Raises `RetargetingError` where it cannot."""
-    urdf = load_urdf(urdf_file, tuple(urdf_file.resolve().parents))
+    """Infer, write, load again, test, draw. Raises `RetargetingError` where it cannot.
+
+    `package_paths`: folders that hold packages, absolute; `arguments`: a xacro file's.
+    """
+    urdf = load_urdf(urdf_file, (*package_paths, *urdf_file.resolve().parents), arguments)
     name = name or robot_name(urdf)
     if problem := name_problem(name):
         raise RetargetingError(f"--name: {problem}")
@@ -116,7 +161,9 @@ def onboard(
     if file.exists() and not force:
         raise RetargetingError(f"{file} exists and is not overwritten; use --force, or another --name")
     body: Body = infer_body(urdf)
-    _write(robot_yaml(name, body, relative_origin(find_origin(urdf_file), file.parent)), file)
+    origin = relative_origin(find_origin(urdf_file), file.parent)
+    origin = dataclasses.replace(origin, package_paths=package_paths, xacro_arguments=dict(arguments or {}))
+    _write(robot_yaml(name, body, origin), file)
     model = load_robot(file)
     test: SelfTest | None = run_self_test(model, motions or {}) if self_test else None
     drawn: Path | None = None
@@ -142,9 +189,11 @@ def run(argv: Sequence[str] | None, read_motion: MotionReader) -> int:
             picture=arguments.picture,
             draw=not arguments.no_picture,
             self_test=not arguments.no_self_test,
+            package_paths=_folders(arguments.package_path),
+            arguments=xacro_arguments(arguments.xacro),
         )
     except (RetargetingError, OSError) as error:
-        print(f"onboard: error: {error}", file=sys.stderr)
+        print(f"onboard: error: {_sentence(error)}", file=sys.stderr)
         return CANNOT
     print(report.json() if arguments.json else report.text())
     if report.problems:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from retargeting.onboarding.arm_points import axis_point_near, find_elbow, shoulder_point, wrist_point
 from retargeting.onboarding.evidence import Finding
+from retargeting.onboarding.finger_pads import FingerPad, find_pad
 from retargeting.onboarding.limbs import Limb
 from retargeting.onboarding.name_signs import count
 from retargeting.onboarding.skeleton import Posture, Skeleton, resting, rounded_inside, travel
@@ -22,6 +23,8 @@ HandKind = Literal["none", "gripper", "fingers"]
 _SHORTEST_FINGER_SHARE = 0.4
 # Of a finger's length: what a joint brings its tip nearer to the wrist when it curls the finger.
 _CURL_SHARE = 0.06
+# A joint of one finger this much nearer to the wrist than the other fingers begin is inside the palm.
+_KNUCKLE_SHARE = 0.75
 # A hand closed to the stop squeezes its own fingers; this share of the way is a fist.
 _FIST_SHARE = 0.9
 _SAMPLES = 9
@@ -31,6 +34,9 @@ _ALONG_LAST_AXIS = 0.82
 _ROLLS = 0.9
 # A sideways palm is read off this part of the closing.
 _CURLING_SHARE = 0.3
+
+# Nameless fingers: these bend alike when their axes are this near to parallel (cosine), a thumb does not.
+_FEWEST_WITH_A_THUMB, _BEND_ALIKE, _BENDS_ACROSS = 4, 0.9, 0.8
 
 _FINGER_WORDS = {
     "thumb": ("thumb", "thmb", "_th_"),
@@ -43,12 +49,15 @@ _FINGER_WORDS = {
 
 @dataclass(frozen=True)
 class FingerTip:
-    """`position` ``(3,)`` of a tip in the link it ends; `joint`: the last joint before it."""
+    """A finger's pad and the last joint before it.
+
+    `base`: the link whose joint is the knuckle; "" where that is the first joint that moves this finger only.
+    """
 
     name: str
-    link: str
-    position: Array
+    pad: FingerPad
     joint: str
+    base: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,12 +106,20 @@ def _tip(skeleton: Skeleton, joint: str) -> tuple[str, Array]:
     return link, tip
 
 
+def _turns_freely(skeleton: Skeleton, joint: str) -> bool:
+    entry = skeleton.urdf.joints[joint]
+    return entry.mimic is None and entry.kind == "continuous"
+
+
 def _ends(skeleton: Skeleton, arm: Limb) -> dict[str, tuple[str, Array]]:
     """The outermost joint of every finger or jaw, with its tip (`_tip`)."""
     leaves = [name for name in arm.hand if not skeleton.children[name]]
     depth = {name: len([n for n in skeleton.path(name) if n in arm.hand]) for name in leaves}
     # A motor's own shaft beside fingers of several joints is no finger.
     leaves = [name for name in leaves if depth[name] > 1 or max(depth.values()) < 3]
+    # What turns round and round beside jaws drives them.
+    bounded = [name for name in leaves if not _turns_freely(skeleton, name)]
+    leaves = bounded if len(bounded) > 1 else leaves
     tips = {name: _tip(skeleton, name) for name in leaves}
     wrist = wrist_point(skeleton.rest, arm)
     far = {name: float(np.linalg.norm(tip - wrist)) for name, (_, tip) in tips.items()}
@@ -120,6 +137,8 @@ def _finger_names(skeleton: Skeleton, arm: Limb, ends: Mapping[str, tuple[str, A
             if finger not in names.values() and any(sign in words for sign in signs):
                 names[joint] = finger
                 break
+    if not names and (odd := _thumb_by_axis(skeleton, arm, list(ends))):
+        names[odd] = "thumb"
     free = [finger for finger in _FINGER_WORDS if finger not in names.values() and finger != "thumb"]
     thumb = next((ends[joint][1] for joint, finger in names.items() if finger == "thumb"), None)
     silent = [joint for joint in ends if joint not in names]
@@ -127,6 +146,31 @@ def _finger_names(skeleton: Skeleton, arm: Limb, ends: Mapping[str, tuple[str, A
         silent.sort(key=lambda joint: float(np.linalg.norm(ends[joint][1] - thumb)))
     names |= zip(silent, free, strict=False)
     return names
+
+
+def _thumb_by_axis(skeleton: Skeleton, arm: Limb, ends: Sequence[str]) -> str:
+    """Of fingers without names, the one that bends across the others' way, "" where none clearly does.
+
+    Its last joint tells it, or the one that it begins with.
+    """
+    if len(ends) < _FEWEST_WITH_A_THUMB:
+        return ""
+    first = {joint: next(name for name in skeleton.path(joint) if name in arm.hand) for joint in ends}
+    for axes in (
+        {joint: skeleton.rest.axis(joint) for joint in ends},
+        {joint: skeleton.rest.axis(first[joint]) for joint in ends},
+    ):
+        alike = {
+            joint: {other: abs(float(axes[joint] @ axes[other])) for other in ends if other != joint}
+            for joint in ends
+        }
+        odd = min(ends, key=lambda joint: sum(alike[joint].values()))
+        together = [
+            alike[joint][other] for joint in ends for other in alike[joint] if odd not in (joint, other)
+        ]
+        if float(np.mean(together)) > _BEND_ALIKE and float(np.mean([*alike[odd].values()])) < _BENDS_ACROSS:
+            return odd
+    return ""
 
 
 def _moved_tip(posture: Posture, link: str, local: Array) -> Array:
@@ -143,9 +187,16 @@ class _Hand:
         self.wrist = wrist_point(skeleton.rest, arm)
         self.pointing = np.zeros(3)
         self.own = tuple(name for name in skeleton.own(arm.hand) if self.moves(name))
+        self.pads: dict[str, FingerPad] = {}
         self.local = {
             joint: (link, skeleton.rest.in_link(link, tip)) for joint, (link, tip) in self.ends.items()
         }
+
+    def feel(self) -> None:
+        """From now on tips are the centres of the fingers' (or jaws') pads."""
+        self.pads = {joint: find_pad(self.skeleton, joint) for joint in self.ends}
+        self.local = {joint: (pad.link, pad.position) for joint, pad in self.pads.items()}
+        self.ends = {joint: (self.pads[joint].link, tip) for joint, tip in self.tips({}).items()}
 
     def tips(self, positions: Mapping[str, float]) -> dict[str, Array]:
         posture = self.skeleton.posture(positions)
@@ -171,6 +222,11 @@ class _Hand:
             for joint in self.ends
             if any(self.leader(name) == own for name in self.skeleton.path(joint) if name in self.arm.hand)
         ]
+
+    def carried(self, joint: str) -> list[str]:
+        """The outermost joints beyond a joint."""
+        beyond = self.skeleton.subtree(joint)
+        return [end for end in self.ends if end in beyond]
 
     def spread(self, positions: Mapping[str, float]) -> float:
         """How far the jaws are apart (m): from each other, or a single one from the line of the hand."""
@@ -264,6 +320,8 @@ def _pointing(skeleton: Skeleton, arm: Limb, wrist: Array, ahead: Array) -> tupl
     base = elbow or arm.first
     forearm = wrist - axis_point_near(skeleton.rest, base, shoulder_point(skeleton.rest, arm, elbow))
     reach = float(np.linalg.norm(forearm))
+    if elbow == arm.last and reach > 0.01:
+        return forearm / reach, "along the forearm: no joint follows the elbow", False
     if distance < 0.01:
         if reach < 0.01:
             return axis, "along the last joint's axis, for want of anything else", False
@@ -302,13 +360,10 @@ def find_end_effector(skeleton: Skeleton, arm: Limb) -> EndEffector:
     names = _finger_names(skeleton, arm, hand.ends)
     thumbs = [joint for joint, finger in names.items() if finger == "thumb"]
     many = len(hand.ends) >= 3 and len(hand.own) >= 3
-    tips = tuple(
-        FingerTip(names[joint], link, local, joint)
-        for joint, (link, local) in hand.local.items()
-        if joint in names
-    )
     if thumbs or many:
-        return _finger_hand(hand, names, thumbs, tips)
+        hand.feel()
+        return _finger_hand(hand, names, thumbs)
+    hand.feel()
     points = [tip for _, tip in hand.ends.values()]
     ahead = np.mean(points, axis=0) if len(points) > 1 else _body_ahead_of_jaw(hand, points[0])
     pointing, why, sure = _pointing(skeleton, arm, wrist, ahead)
@@ -324,7 +379,7 @@ def find_end_effector(skeleton: Skeleton, arm: Limb) -> EndEffector:
         Finding(f"gripper, closed … open: {listed}", f"{len(hand.ends)} jaw(s) nearest and farthest", clear),
         Finding(f"the hand points {why}", "the jaws and the last joint's axis", sure),
     )
-    return EndEffector("gripper", joints, tips, pointing, None, jaw_line, None, findings)
+    return EndEffector("gripper", joints, (), pointing, None, jaw_line, None, findings)
 
 
 def _body_ahead_of_jaw(hand: _Hand, tip: Array) -> Array:
@@ -334,10 +389,47 @@ def _body_ahead_of_jaw(hand: _Hand, tip: Array) -> Array:
     return middle
 
 
-def _finger_hand(
-    hand: _Hand, names: Mapping[str, str], thumbs: Sequence[str], tips: tuple[FingerTip, ...]
-) -> EndEffector:
+def _called_thumb(hand: _Hand, joint: str) -> bool:
+    chain = [name for name in hand.skeleton.path(joint) if name in hand.arm.hand]
+    words = " ".join([*chain, *(hand.skeleton.urdf.joints[name].child for name in chain)]).lower()
+    return any(sign in words for sign in _FINGER_WORDS["thumb"])
+
+
+def _knuckles(hand: _Hand, fingers: Sequence[str]) -> dict[str, str]:
+    """The links where those fingers begin that bend inside the palm too, before their knuckle."""
+    chains = {
+        finger: [
+            name
+            for name in hand.skeleton.path(finger)
+            if name in hand.arm.hand and hand.carried(name) == [finger]
+        ]
+        for finger in fingers
+    }
+    far = {
+        name: float(np.linalg.norm(hand.skeleton.rest.origin(name) - hand.wrist))
+        for chain in chains.values()
+        for name in chain
+    }
+    begins = [far[chain[0]] for chain in chains.values() if chain]
+    if len(begins) < 3:
+        return {}
+    usual = float(np.median(begins))
+    found = {}
+    for finger, chain in chains.items():
+        outside = [name for name in chain if far[name] > _KNUCKLE_SHARE * usual]
+        if outside and outside[0] != chain[0]:
+            found[finger] = hand.skeleton.urdf.joints[outside[0]].child
+    return found
+
+
+def _finger_hand(hand: _Hand, names: Mapping[str, str], thumbs: Sequence[str]) -> EndEffector:
     joints = _fingers(hand, names)
+    bases = _knuckles(hand, [joint for joint in hand.ends if joint not in thumbs])
+    tips = tuple(
+        FingerTip(names[joint], pad, joint, bases.get(joint, ""))
+        for joint, pad in hand.pads.items()
+        if joint in names
+    )
     opened = hand.tips({own: ends[1] for own, ends in joints.items()})
     curling = hand.tips({own: ends[1] + _CURLING_SHARE * (ends[0] - ends[1]) for own, ends in joints.items()})
     others = [joint for joint in hand.ends if joint not in thumbs] or list(hand.ends)
@@ -347,8 +439,13 @@ def _finger_hand(
     back = -_unit(palm) if np.linalg.norm(palm) > 2e-3 else None
     thumb = hand.ends[thumbs[0]][1] - hand.wrist if thumbs else None
     many = f"{len(hand.ends)} fingers ({', '.join(names.get(joint, joint) for joint in hand.ends)})"
+    called = bool(thumbs) and _called_thumb(hand, thumbs[0])
     why = f"{len(hand.own)} joint(s) of their own; " + (
-        "one of them is called thumb" if thumbs else "none of them is called thumb"
+        "none of them is called thumb"
+        if not thumbs
+        else "one of them is called thumb"
+        if called
+        else f"the thumb is the one that bends across the others: {thumbs[0]}"
     )
     findings = [Finding(many, why, bool(thumbs) and len(names) == len(hand.ends))]
     findings.append(
@@ -358,6 +455,10 @@ def _finger_hand(
             back is not None,
         )
     )
+    guessed = [tip for tip in tips if not tip.pad.measured]
+    if guessed:
+        what = f"where {len(guessed)} of {len(tips)} fingers end is guessed"
+        findings.append(Finding(what, f"e.g. the {guessed[0].name}: {guessed[0].pad.why}", sure=False))
     return EndEffector("fingers", joints, tips, pointing, back, None, thumb, tuple(findings))
 
 

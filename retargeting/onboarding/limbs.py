@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -71,10 +72,12 @@ def _is_hand(skeleton: Skeleton, joint: str) -> bool:
     path = skeleton.path(joint)
     before_m = sum(skeleton.lengths_m[name] for name in path)
     longest_m = max(_branch_length_m(skeleton, child) for child in skeleton.children[joint])
+    # Branches that all move on one command are a hand, however short the arm of a small robot is.
+    one_command = len(skeleton.own(skeleton.subtree(joint)[1:])) <= 1
     return (
         len(skeleton.own(path)) >= _FEWEST_JOINTS_BEFORE_A_HAND
         and longest_m < _LONGEST_FINGER_M
-        and longest_m < _LONGEST_FINGER_SHARE * before_m
+        and longest_m < (1.0 if one_command else _LONGEST_FINGER_SHARE) * before_m
     )
 
 
@@ -153,8 +156,9 @@ def _named_kind(skeleton: Skeleton, limb: Limb) -> Limb:
     names = _names(skeleton, limb)
     own = len(skeleton.own(limb.joints))
     length_m = sum(skeleton.lengths_m[name] for name in limb.joints[1:])
-    # A neck may be as short as a finger.
+    # A neck may be as short as a finger, and so may a small humanoid's arm.
     short = own >= 3 and length_m < _SHORTEST_ARM_M and not limb.hand and not count("head", names)
+    short = short and not count("shoulder", names)
     if short or 2 * count("digit", names) > len(names):
         return replace(limb, kind="finger", named=True)
     arm, leg, head = (count(kind, names) for kind in ("arm", "leg", "head"))
@@ -206,10 +210,11 @@ def _unnamed_kinds(skeleton: Skeleton, limbs: list[Limb], up: Array) -> list[Lim
     kinds: dict[str, LimbKind] = {limb.first: "arm" for limb in arms}
     kinds |= {limb.first: "leg" for limb in ordered if limb not in arms and not have_arms}
     have_head = any(limb.kind == "head" for limb in limbs)
+    shoulders = arms or [limb for limb in limbs if limb.kind == "arm"]
     top = [limb for limb in silent if limb.first not in kinds and len(skeleton.own(limb.joints)) in (1, 2, 3)]
-    if arms and top and not have_head:
+    if shoulders and top and not have_head:
         highest = max(top, key=lambda limb: float(up @ rest.origin(limb.last)))
-        if float(up @ (rest.origin(highest.last) - rest.origin(arms[0].first))) > 0.0:
+        if float(up @ (rest.origin(highest.last) - rest.origin(shoulders[0].first))) > 0.0:
             kinds[highest.first] = "head"
     return [replace(limb, kind=kinds.get(limb.first, limb.kind)) for limb in limbs]
 
@@ -223,6 +228,20 @@ def _lift_to_waist(skeleton: Skeleton, arm: Limb, up: Array) -> tuple[Limb, tupl
             break
         lifts.append(joints.pop(0))
     return replace(arm, joints=tuple(joints), trunk=(*arm.trunk, *lifts)), tuple(lifts)
+
+
+def _numbered_alike(name: str, other: str) -> bool:
+    """Whether two names differ in nothing but a number: `right_j0`, `right_j1`."""
+    stems = {re.sub(r"\d+", "#", text) for text in (name, other)}
+    return len(stems) == 1 and "#" in stems.pop()
+
+
+def _back_to_the_first(arm: Limb) -> Limb:
+    """A single arm that carries a head or a screen on its first joints begins before that fork."""
+    joints, trunk = list(arm.joints), list(arm.trunk)
+    while trunk and _numbered_alike(trunk[-1], joints[0]):
+        joints.insert(0, trunk.pop())
+    return replace(arm, joints=tuple(joints), trunk=tuple(trunk))
 
 
 def find_limbs(skeleton: Skeleton) -> Limbs:
@@ -253,6 +272,7 @@ def find_limbs(skeleton: Skeleton) -> Limbs:
             )
         )
         arms = arms[:2]
+    arms = [_back_to_the_first(arm) for arm in arms] if len(arms) == 1 else arms
     lifted = [_lift_to_waist(skeleton, arm, up) for arm in arms] if len(arms) == 1 else []
     if lifted:
         arms = [lifted[0][0]]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 # `arml_elb1` and `LeftElbowPitch` share no separator.
 WORDS = {
     "arm": ("shoulder", "elbow", "wrist", "arm", "hand", "palm", "_sho", "_elb", "_wri"),
+    "shoulder": ("shoulder", "_sho_"),
     "leg": (
         "hip", "knee", "ankle", "ankel", "leg", "foot", "thigh", "calf", "shank", "toe",
         "haa", "hfe", "kfe", "wheel", "caster",

@@ -75,7 +75,8 @@ class Report:
                 "hand": arm.hand.kind,
                 "closed_open": {own: list(ends) for own, ends in arm.hand.joints.items()},
                 "fingers": {
-                    tip.name: {"link": tip.link, "xyz_m": tip.position.tolist()} for tip in arm.hand.tips
+                    tip.name: {"link": tip.pad.link, "xyz_m": tip.pad.position.tolist()}
+                    for tip in arm.hand.tips
                 },
             }
             for side, arm in body.arms.items()

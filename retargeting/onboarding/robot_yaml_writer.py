@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import textwrap
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retargeting.body_points import FINGERS
 from retargeting.frames import matrix_from_pose
 from retargeting.onboarding.body import Arm, Body
 from retargeting.onboarding.evidence import Finding
 from retargeting.onboarding.urdf_origin import UrdfOrigin
-from retargeting.robot_description import BodyAxes, RobotDescription, Site
+from retargeting.robot_description import BodyAxes, Site
 
 Array = NDArray[np.float64]
 
@@ -46,6 +47,11 @@ def _quoted(name: str) -> str:
     plain = name.replace("_", "").replace("-", "").replace(".", "").isalnum() and not name[0].isdigit()
     words = ("on", "off", "yes", "no", "true", "false", "null", "y", "n")
     return name if plain and name.lower() not in words else '"' + name.replace('"', '\\"') + '"'
+
+
+def _text(value: str) -> str:
+    """Text that YAML reads back as text, whatever is in it."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _names(names: Sequence[str]) -> str:
@@ -91,19 +97,19 @@ def _grippers(arms: dict[str, Arm]) -> list[str]:
 
 
 def _hands(arms: dict[str, Arm]) -> list[str]:
-    """Fingers and their tips: a section where robot.yaml knows one, else for people."""
-    known = any(field.name == "hands" for field in dataclasses.fields(RobotDescription))
-    mark = "" if known else "# "
     lines: list[str] = []
     for side, arm in arms.items():
-        if arm.hand.kind != "fingers":
+        if not arm.hand.tips:
             continue
-        lines.append(f"{mark}  {side}:")
-        lines += [
-            f"{mark}    {tip.name}: {{tip: {_quoted(tip.link)}, xyz_m: {_list(tip.position)}}}"
-            for tip in arm.hand.tips
-        ]
-    return [f"{mark}hands:", *lines] if lines else []
+        lines.append(f"  {side}:")
+        order = {finger: k for k, finger in enumerate(FINGERS)}
+        for tip in sorted(arm.hand.tips, key=lambda tip: order[tip.name]):
+            lines += _comment(f"{tip.name}: {tip.pad.why}.", "    ")
+            entry = f"tip: {_quoted(tip.pad.link)}, xyz_m: {_list(tip.pad.position)}"
+            entry += f", pad_radius_m: {_number(tip.pad.radius_m)}"
+            entry += f", base: {_quoted(tip.base)}" if tip.base else ""
+            lines.append(f"    {tip.name}: {{{entry}}}")
+    return ["hands:", *lines] if lines else []
 
 
 def robot_yaml(name: str, body: Body, origin: UrdfOrigin) -> str:
@@ -129,8 +135,15 @@ def robot_yaml(name: str, body: Body, origin: UrdfOrigin) -> str:
         note += f" Licence: {', '.join(stated)}." if stated else ""
         lines.append(f"comment: {_quoted(note)}")
         lines += ["urdf:", f"  package: {origin.package}", f"  file: {_quoted(origin.file)}"]
+    elif origin.package_paths or origin.xacro_arguments:
+        lines += ["urdf:", f"  file: {_quoted(origin.file)}"]
     else:
         lines.append(f"urdf: {{file: {_quoted(origin.file)}}}")
+    if origin.package_paths:
+        lines.append(f"  package_paths: {_names([str(path) for path in origin.package_paths])}")
+    if origin.xacro_arguments:
+        values = [f"{_quoted(key)}: {_text(value)}" for key, value in origin.xacro_arguments.items()]
+        lines.append(f"  xacro_arguments: {{{', '.join(values)}}}")
     lines.append(f"base_link: {_quoted(body.skeleton.urdf.root)}")
     lines += _axes(body)
     lines += _chains(body)

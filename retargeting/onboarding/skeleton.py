@@ -84,7 +84,8 @@ class Posture:
         return local
 
 
-@dataclass(frozen=True)
+# Compared by identity: what was computed of one is remembered for it.
+@dataclass(frozen=True, eq=False)
 class Skeleton:
     """`joints`: names of all moving joints (mimics too), each after the one that carries it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 # A `license:` or `upstream:` line of a README beside the URDF.
@@ -18,6 +18,8 @@ _SPDX = (
     (r"Attribution.Share ?Alike 4\.0", "CC-BY-SA-4.0"),
     (r"CC BY-NC 4\.0", "CC-BY-NC-4.0"),
     (r"MIT License", "MIT"),
+    (r"GNU AFFERO GENERAL PUBLIC LICENSE.{0,40}?3", "AGPL-3.0-only"),
+    (r"GNU General Public License v3", "GPL-3.0-only"),
 )
 _LICENSED_UNDER = re.compile(r"licensed under", re.IGNORECASE)
 
@@ -26,6 +28,7 @@ _LICENSED_UNDER = re.compile(r"licensed under", re.IGNORECASE)
 class UrdfOrigin:
     """`package` is empty for a file of one's own; `file` is then a path. Texts are empty where unknown.
 
+    `package_paths`, `xacro_arguments`: what was needed to read it.
     `model_license`: what a README beside the URDF states; `urdf_license`: what the URDF itself does.
     """
 
@@ -36,6 +39,8 @@ class UrdfOrigin:
     model_license: str
     urdf_license: str
     upstream: str
+    package_paths: tuple[Path, ...] = ()
+    xacro_arguments: dict[str, str] = field(default_factory=dict)
 
 
 def spdx(text: str) -> str:

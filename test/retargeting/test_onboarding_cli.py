@@ -125,3 +125,53 @@ def test_only_the_synthetic_motion_has_to_be_reached(
         name, 1.0, 200, "tracking", 0, violations, 0, {"left": error_m}, {"left": error_m}, {"left": 0.0}
     )
     assert (len(result.problems), len(result.lags)) == (problems, lags)
+
+
+def test_one_problem_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "robot.urdf"
+    file.write_text("<sdf/>", "utf-8")
+    assert main([str(file), "--folder", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"onboard: error: {file}: line 1: ")
+    assert len(said.splitlines()) == 1
+
+
+XACRO = """<robot name="made" xmlns:xacro="http://www.ros.org/wiki/xacro">
+<xacro:arg name="file" default="absent"/>
+<xacro:include filename="$(find a_package)/$(arg file).urdf"/></robot>"""
+
+
+def test_packages_and_arguments_of_a_xacro_file_reach_the_yaml(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("xacro")
+    package = tmp_path / "packages" / "a_package"
+    package.mkdir(parents=True)
+    (package / "kestrel.urdf").write_text(KESTREL.read_text("utf-8"), "utf-8")
+    file = tmp_path / "robots" / "made.urdf.xacro"
+    file.parent.mkdir()
+    file.write_text(XACRO, "utf-8")
+    out = tmp_path / "out"
+    arguments = [str(file), "--name", "made", "--folder", str(out), "--no-self-test", "--no-picture"]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert "'a_package'" in said and "--package-path" in said and "<class" not in said
+    found = ["--package-path", str(package.parent), "--xacro", "file:=kestrel"]
+    assert main([*arguments, *found]) == 0
+    description = load_robot(out / "made" / "robot.yaml").description
+    assert description.xacro_arguments == {"file": "kestrel"}
+    assert package.parent.resolve() in [path.resolve() for path in description.package_paths]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--xacro", "bimanual"], "'bimanual' is not of the form NAME:=VALUE"),
+        (["--package-path", "/no/such/folder"], "/no/such/folder is no folder"),
+    ],
+)
+def test_bad_arguments_end_in_a_sentence(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(KESTREL), "--folder", str(tmp_path), *arguments]) == 2
+    assert said in capsys.readouterr().err
