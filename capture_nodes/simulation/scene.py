@@ -178,7 +178,7 @@ def load_scene(file: Path) -> SceneDescription:
     forward, left = reader.vector(goal, "goal.", "place_arm_lengths", 2, -2.0, 2.0)
     scene = SceneDescription(
         file,
-        reader.number(table, "table.", "distance_arm_lengths", 0.0, 2.0),
+        reader.number(table, "table.", "distance_arm_lengths", 0.0, 3.0),
         reader.number(table, "table.", "below_shoulder_arm_lengths", -2.0, 2.0),
         (depth, width),
         reader.number(table, "table.", "thickness_m", 1e-3, 0.5),
