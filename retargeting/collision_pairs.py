@@ -40,6 +40,7 @@ _GRAZE_M = 0.01
 _ALWAYS = 0.95
 # Farther than the margin by this in all sampled postures: never. Samples do not find the very minimum.
 _NEVER_M = 0.08
+_NEVER_MEET = "never meet"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class CollisionModel:
 
     capsules in their links; bodies ``(c,)``, starts, ends ``(c, 3)``: the same in the tree's bodies;
     pairs ``(p, 2)`` of capsules, common ``(p,)`` the last body that carries both; largest_positions:
-    how far each joint can be from 0; left_out: why the links of the other pairs may touch.
+    how far each joint can be from 0; left_out: why the links of the other pairs may touch;
+    partly_left_out: the same of links of which other capsules are kept apart.
     """
 
     tree: KinematicTree
@@ -62,6 +64,7 @@ class CollisionModel:
     margin_m: float
     largest_positions: tuple[float, ...]
     left_out: dict[tuple[str, str], str]
+    partly_left_out: dict[tuple[str, str], str]
     warnings: tuple[str, ...]
 
     @cached_property
@@ -97,6 +100,12 @@ class CollisionModel:
             return 0.0
         factor, bias = float(self.tree.multipliers[body]), float(self.tree.biases[body])
         return self.largest_positions[c] * abs(factor) + abs(bias)
+
+    def exempt_links(self) -> tuple[tuple[str, str, str], ...]:
+        """(link, link, reason) of all pairs for which no margin is promised, or not for all their capsules."""
+        whole = [(a, b, why) for (a, b), why in self.left_out.items() if why != _NEVER_MEET]
+        partly = [(a, b, f"in part: {why}") for (a, b), why in self.partly_left_out.items()]
+        return (*whole, *partly)
 
     def link_pairs(self) -> list[tuple[str, str]]:
         """The links of every pair, in the pairs' order."""
@@ -254,7 +263,7 @@ def _build(model: RobotModel) -> CollisionModel:
         elif closer[p] > _ALWAYS * SAMPLES:
             reason = "always in contact"
         elif least[p] > settings.margin_m + _NEVER_M:
-            reason = "never meet"
+            reason = _NEVER_MEET
         elif least[p] > -_GRAZE_M and {int(bodies[a]), int(bodies[b])} & {int(carrying[p])}:
             reason = "graze"
         if reason and frozenset(links_pair) not in asked:
@@ -262,6 +271,9 @@ def _build(model: RobotModel) -> CollisionModel:
         else:
             kept.append(p)
     checked = {frozenset((carriers[a], carriers[b])) for a, b in candidates[kept]}
+    partly = {
+        pair: why for pair, why in left_out.items() if frozenset(pair) in checked and why != _NEVER_MEET
+    }
     left_out = {pair: why for pair, why in left_out.items() if frozenset(pair) not in checked}
     return CollisionModel(
         tree=tree,
@@ -274,6 +286,7 @@ def _build(model: RobotModel) -> CollisionModel:
         common=carrying[kept],
         margin_m=settings.margin_m,
         left_out=left_out,
+        partly_left_out=partly,
         warnings=tuple(warnings),
         largest_positions=tuple(
             float(max(abs(low), abs(high))) for low, high in zip(model.lower, model.upper, strict=True)
