@@ -44,7 +44,7 @@ _BALLS_WILL_DO_M = 0.05
 
 @dataclass(frozen=True)
 class NearPair:
-    """Two links that came nearer (m) than the `promised_m` of their margin, in so many judged commands."""
+    """Two links that came nearer (m) than `promised_m`, in so many judged commands (0: exempt, not counted)."""
 
     first: str
     second: str
@@ -338,21 +338,22 @@ def judge_collisions(trace: CommandTrace, pairs: _Pairs, judgement: Judgement, e
     for row in rows:
         # Only what is nearer than ever, or than it may be, is of interest.
         nearest = min(LOOK_M, float(lowest[~exempt].min(initial=LOOK_M)))
-        least = np.where(exempt, margin, np.maximum(promised, nearest))
+        least = np.where(exempt, np.minimum(lowest, margin), np.maximum(promised, nearest))
         least[overlapping] = -np.inf
         near, distances = pairs.nearer(trace.positions[row], least)
         lowest[near] = np.minimum(lowest[near], distances)
-        below.update(near[distances < promised[near] - DISTANCE_TOLERANCE_M].tolist())
+        broken = near[(distances < promised[near] - DISTANCE_TOLERANCE_M) & ~exempt[near]]
+        below.update(broken.tolist())
         judgement.penetrating_ticks += bool(((distances <= 0.0) & ~exempt[near]).any())
     judgement.judged_commands = len(rows)
     if (~exempt).any():
         k = int(np.argmin(np.where(exempt, np.inf, lowest)))
         if np.isfinite(lowest[k]):
             judgement.nearest_m, judgement.nearest_pair = float(lowest[k]), pairs.name(k)
-    for k, count in sorted(below.items()):
-        entry = NearPair(*pairs.link_pair(k), reasons[k], float(lowest[k]), float(promised[k]), count)
+    for k in np.flatnonzero((lowest < promised - DISTANCE_TOLERANCE_M) & ~overlapping):
+        entry = NearPair(*pairs.link_pair(int(k)), reasons[k], float(lowest[k]), float(promised[k]), below[k])
         (judgement.exempt_near if exempt[k] else judgement.too_near).append(entry)
-        judgement.collision += 0 if exempt[k] else count
+        judgement.collision += below[k]
     if margin == 0.0:
         # No margin was promised: touching is reported, not counted.
         judgement.collision = 0
