@@ -190,7 +190,9 @@ def table(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> str:
         )
     widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
     return "\n".join(
-        "  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(
+            c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
+        )
         for line in lines
     )
 
@@ -230,7 +232,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         unknown = [name for name in names if name not in registered]
         if unknown:
-            raise RetargetingError(f"--robots {unknown[0]}: no such robot; known: {', '.join(sorted(registered))}")
+            raise RetargetingError(
+                f"--robots {unknown[0]}: no such robot; known: {', '.join(sorted(registered))}"
+            )
         if given.collision_every < 1:
             raise RetargetingError(f"--collision-every {given.collision_every}: at least 1 is expected")
         motions = [*(given.motions or SYNTHETIC), *given.recorded]
@@ -265,7 +269,9 @@ def main(arguments: list[str] | None = None) -> int:
             rows.append((name, mode, found))
             results["robots"].setdefault(name, {})[mode] = found
             spent_s = time.perf_counter() - begin
-            say(f"{number}/{len(names)} {name}, self-collision {mode}: {broken(found)} broken in {spent_s:.0f} s")
+            say(
+                f"{number}/{len(names)} {name}, self-collision {mode}: {broken(found)} broken in {spent_s:.0f} s"
+            )
             if given.json:
                 given.json.write_text(json.dumps(results, indent=1) + "\n")
     show(rows, results["not_installed"])

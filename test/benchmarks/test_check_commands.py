@@ -106,7 +106,9 @@ def test_the_arm_in_the_body_is_a_collision_where_a_margin_is_promised():
     promised = judge(trace(inward, collision_margin_m=0.01, **changes), 1)
     assert promised.collision >= touching.penetrating_ticks
     first, second = (name.rsplit("_", 1)[0] for name in promised.nearest_pair.split(" - "))
-    exempted = judge(trace(inward, collision_margin_m=0.01, exempt_pairs=((first, second, "said so"),), **changes), 1)
+    exempted = judge(
+        trace(inward, collision_margin_m=0.01, exempt_pairs=((first, second, "said so"),), **changes), 1
+    )
     assert exempted.collision < promised.collision
 
 
