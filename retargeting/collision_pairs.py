@@ -308,7 +308,9 @@ def _build(model: RobotModel) -> CollisionModel:
     candidates = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     carrying = np.array(common, dtype=np.int64)
 
-    lower, upper = np.maximum(model.lower, -np.pi), np.minimum(model.upper, np.pi)
+    # Joints without limits turn on for ever: once round is all of it. Others may end beyond half a turn.
+    endless = ~(np.isfinite(model.lower) & np.isfinite(model.upper))
+    lower, upper = np.where(endless, -np.pi, model.lower), np.where(endless, np.pi, model.upper)
     postures = np.random.default_rng(0).uniform(lower, upper, (SAMPLES, len(lower)))
     least, nearest = np.empty(len(candidates)), np.zeros(len(candidates), dtype=np.int64)
     closer = np.empty(len(candidates), dtype=np.int64)
