@@ -11,9 +11,11 @@ The proof, for a velocity v of this tick:
 
 - a pair is far if its distance exceeds the margin by more than both capsules can move until they
   stand (levers times joint motion);
-- for the others, the line is sampled. Between two samples a capsule's point strays from its chord by
-  at most ``C ds^2 / 8``, where ``C = sum_ij |v_i v_j| r_j`` bounds its second derivative; and along any
-  fixed direction two convex bodies are never farther apart than their distance, so the distance
+- for the others, its distance along the normal at the start changes as the ends of its segments do, whose
+  speeds are known, less ``C s^2 / 2``, where ``C = sum_ij |v_i v_j| r_j`` bounds a point's second
+  derivative: concave in s, so it is least at one of the line's ends;
+- where that does not do, the line is sampled. Between two samples a capsule's point strays from its chord by
+  at most ``C ds^2 / 8``; and along any fixed direction two convex bodies are never farther apart than their distance, so the distance
   in between is at least the smaller of the two ends' along one end's normal, less that;
 - a joint that must stop earlier, to keep its own limit, leaves the line: after the same share of the
   stop it has moved ``v (t - t^2 / 2 T_i)``, up to ``|v| h / 2`` for ticks of at most h, and ``s`` to
@@ -31,8 +33,14 @@ import numba
 import numpy as np
 
 from retargeting.box_qp import SOLVED
-from retargeting.capsule_distance import closest_points, distance_along, distance_gradient, place_capsules
-from retargeting.kinematics import forward
+from retargeting.capsule_distance import (
+    closest_points,
+    distance_along,
+    distance_gradient,
+    place_capsule,
+    place_capsules,
+)
+from retargeting.kinematics import forward, place_body
 from retargeting.row_qp import solve_row_qp
 
 # Stops use this share of the acceleration limits, so that rows can be met within them.
@@ -114,6 +122,41 @@ def _rate(share, shared_stop, own_stop):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
+def _ends_by(tree, positions, rotations, body, common, line, normal, start, end, half, largest):  # type: ignore[no-untyped-def]
+    """How far along `normal` a segment's ends are after `half` of the line at their present speeds.
+
+    The largest of both, or the smallest; speeds are those against the body `common`.
+    """
+    wx = wy = wz = vx = vy = vz = 0.0
+    while body != common:
+        c = tree.coordinates[body]
+        if c >= 0:
+            rate = tree.multipliers[body] * line[c]
+            if rate != 0.0:
+                x, y, z = tree.axes[body, 0], tree.axes[body, 1], tree.axes[body, 2]
+                ax = rotations[body, 0, 0] * x + rotations[body, 0, 1] * y + rotations[body, 0, 2] * z
+                ay = rotations[body, 1, 0] * x + rotations[body, 1, 1] * y + rotations[body, 1, 2] * z
+                az = rotations[body, 2, 0] * x + rotations[body, 2, 1] * y + rotations[body, 2, 2] * z
+                if tree.prismatic[body]:
+                    vx, vy, vz = vx + rate * ax, vy + rate * ay, vz + rate * az
+                else:
+                    px, py, pz = positions[body, 0], positions[body, 1], positions[body, 2]
+                    wx, wy, wz = wx + rate * ax, wy + rate * ay, wz + rate * az
+                    vx += rate * (az * py - ay * pz)
+                    vy += rate * (ax * pz - az * px)
+                    vz += rate * (ay * px - ax * py)
+        body = tree.parents[body]
+    # normal . (w x p) = (normal x w) . p
+    tx = normal[0] + half * (normal[1] * wz - normal[2] * wy)
+    ty = normal[1] + half * (normal[2] * wx - normal[0] * wz)
+    tz = normal[2] + half * (normal[0] * wy - normal[1] * wx)
+    shift = half * (normal[0] * vx + normal[1] * vy + normal[2] * vz)
+    first = tx * start[0] + ty * start[1] + tz * start[2] + shift
+    second = tx * end[0] + ty * end[1] + tz * end[2] + shift
+    return max(first, second) if largest else min(first, second)
+
+
+@numba.njit(cache=True)
 def prove_stop(  # type: ignore[no-untyped-def]
     tree, hull, limits, kept, q, v, dt, longest_tick, stop_times, bounds,
     rows, gaps, owners, steep_rows, steep_gaps, steep_leads, steep_owners, work,
@@ -128,7 +171,8 @@ def prove_stop(  # type: ignore[no-untyped-def]
     (bodies, starts, ends, radii, pairs, common, levers, turns, spheres) = hull
     (lower, upper, acceleration) = limits
     (positions, rotations, a0, a1, seen_start, seen, now, near, failed, normals_start, normals, gap_start,
-     gap_now, lowest, strays, reach, shares, sway, line, pace, at, gradient, unused) = work  # fmt: skip
+     gap_now, lowest, strays, reach, shares, sway, line, pace, at, needed_bodies, needed_capsules, gradient,
+     unused) = work  # fmt: skip
     n = q.shape[0]
     longest = 0.0
     for i in range(n):
@@ -230,6 +274,34 @@ def prove_stop(  # type: ignore[no-untyped-def]
         for m in range(nears):
             failures += gap_start[m] < kept[near[m]]
         return failures, count, steep, smallest, closest
+    if not limited:
+        left = 0
+        for m in range(nears):
+            p = near[m]
+            a, b, trunk = pairs[p, 0], pairs[p, 1], common[p]
+            if gap_start[m] >= kept[p]:
+                for r in range(3):
+                    value = 0.0
+                    for c in range(3):
+                        value += rotations[trunk, r, c] * normals_start[m, c]
+                    normal[r] = value
+                ahead = _ends_by(
+                    tree, positions, rotations, bodies[b], trunk, line, normal, a0[b], a1[b], half, False
+                )
+                behind = _ends_by(
+                    tree, positions, rotations, bodies[a], trunk, line, normal, a0[a], a1[a], half, True
+                )
+                bound = ahead - behind - radii[a] - radii[b] - 0.5 * strays[m] * half * half
+                if bound >= kept[p]:
+                    bounds[p] = min(gap_start[m], bound)
+                    continue
+            near[left], gap_start[left], strays[left] = p, gap_start[m], strays[m]
+            normals_start[left] = normals_start[m]
+            seen_start[left] = seen_start[m]
+            left += 1
+        nears = left
+        if nears == 0:
+            return failures, count, steep, smallest, closest
     # What slowing all joints that share the stop by as much shortens it, by joint: those near its pace.
     total = 0.0
     for i in range(n):
@@ -243,6 +315,15 @@ def prove_stop(  # type: ignore[no-untyped-def]
     # Ever smaller pieces for the pairs that need them.
     pieces = 1
     while nears > 0:
+        needed_bodies[:] = 0
+        needed_capsules[:] = 0
+        for m in range(nears):
+            for c in (pairs[near[m], 0], pairs[near[m], 1]):
+                needed_capsules[c] = 1
+                body = bodies[c]
+                while body >= 0 and needed_bodies[body] == 0:
+                    needed_bodies[body] = 1
+                    body = tree.parents[body]
         for m in range(nears):
             gap_now[m] = lowest[m] = gap_start[m]
             failed[m] = 1 if gap_start[m] < kept[near[m]] else 0
@@ -261,8 +342,12 @@ def prove_stop(  # type: ignore[no-untyped-def]
                     slowing = _rate(since, shared_stop, own) - _rate(until, shared_stop, own)
                     reach[i] = abs(line[i]) * (0.25 * slowing * half / pieces + 0.5 * longest_tick)
                 at[i] = min(max(q[i] + moved, lower[i]), upper[i])
-            forward(tree, at, positions, rotations)
-            place_capsules(positions, rotations, bodies, starts, ends, a0, a1)
+            for body in range(needed_bodies.shape[0]):
+                if needed_bodies[body]:
+                    place_body(tree, body, at, positions, rotations)
+            for c in range(needed_capsules.shape[0]):
+                if needed_capsules[c]:
+                    place_capsule(positions, rotations, bodies, starts, ends, a0, a1, c)
             for m in range(nears):
                 p = near[m]
                 a, b, trunk = pairs[p, 0], pairs[p, 1], common[p]

@@ -51,7 +51,9 @@ class SelfCollision:
             np.empty((pairs, 3)), np.empty((pairs, 3)),
             np.empty(pairs), np.empty(pairs), np.empty(pairs), np.empty(pairs),
             np.empty(n), np.empty(n, dtype=np.int64), np.empty(capsules),
-            np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(MOST_ROWS),
+            np.empty(n), np.empty(n), np.empty(n),
+            np.empty(bodies, dtype=np.int8), np.empty(capsules, dtype=np.int8),
+            np.empty(n), np.empty(MOST_ROWS),
         )  # fmt: skip
         self._qp_work = (
             np.empty(n), np.empty(n), np.empty(n),
