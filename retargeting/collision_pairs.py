@@ -17,7 +17,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +28,7 @@ from retargeting.capsule_distance import (
     place_capsules,
 )
 from retargeting.capsules import Capsule, link_capsules
+from retargeting.compiled import compiled
 from retargeting.frames import pose_apply
 from retargeting.kinematics import KinematicTree, build_tree, forward
 from retargeting.robot_model import RobotModel
@@ -129,7 +129,7 @@ class CollisionModel:
         return distances
 
 
-@numba.njit(cache=True)
+@compiled
 def _sample(  # type: ignore[no-untyped-def]
     tree,
     bodies, starts, ends, radii, pairs, postures, margin, least, nearest, closer,
@@ -155,7 +155,7 @@ def _sample(  # type: ignore[no-untyped-def]
                 closer[p] += 1
 
 
-@numba.njit(cache=True)
+@compiled
 def _descend(  # type: ignore[no-untyped-def]
     tree, bodies, starts, ends, radii, pairs, common, postures, lower, upper, enough, least, nearest
 ):  # fmt: skip

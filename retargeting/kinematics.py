@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from retargeting.compiled import compiled
 from retargeting.frames import (
     pose_compose,
     quaternion_from_rotation_vector,
@@ -67,14 +67,14 @@ class KinematicTree:
         return positions, rotations
 
 
-@numba.njit(cache=True)
+@compiled
 def forward(tree, q, positions, rotations):  # type: ignore[no-untyped-def]
     """Fill `positions` ``(n, 3)`` and `rotations` ``(n, 3, 3)`` (body in root) for q ``(m,)``."""
     for i in range(tree.parents.shape[0]):
         place_body(tree, i, q, positions, rotations)
 
 
-@numba.njit(cache=True)
+@compiled
 def place_body(tree, i, q, positions, rotations):  # type: ignore[no-untyped-def]
     """Row i of `forward`; its parent's must be there."""
     parent = tree.parents[i]

@@ -38,7 +38,8 @@ from benchmarks.retargeting.playback import Playback, play  # noqa: E402
 from retargeting.collision_pairs import collision_model  # noqa: E402
 from retargeting.errors import RetargetingError  # noqa: E402
 from retargeting.robot_model import RobotModel  # noqa: E402
-from retargeting.solver import POSE_SITES, SolverParameters, build_layout  # noqa: E402
+from retargeting.robot_tasks import POSE_SITES, robot_tasks  # noqa: E402
+from retargeting.solver import SolverParameters  # noqa: E402
 
 Array = NDArray[np.float64]
 
@@ -66,7 +67,7 @@ def readable_urdf(model: RobotModel, file: Path) -> None:
 def wrist_errors_m(playback: Playback) -> Array:
     """The worse wrist's distance (m) from its target, in the ticks of tracking."""
     model = playback.model
-    layout = build_layout(model, SolverParameters())
+    layout = robot_tasks(model, SolverParameters())
     sites = [k for k, site in enumerate(POSE_SITES) if site != "head" and site in model.description.sites]
     errors = [
         max(float(np.linalg.norm(layout.site_poses(q)[0][k] - targets.positions[k])) for k in sites)
