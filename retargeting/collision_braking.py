@@ -29,7 +29,10 @@ relaxed to what that stop does, which is inside the box: then the problem is fea
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from retargeting.box_qp import SOLVED
 from retargeting.capsule_distance import (
@@ -40,8 +43,12 @@ from retargeting.capsule_distance import (
     place_capsules,
 )
 from retargeting.compiled import compiled
-from retargeting.kinematics import forward, place_body
-from retargeting.row_qp import solve_row_qp
+from retargeting.joint_limits import JointLimits
+from retargeting.kinematics import TreeArrays, forward, place_body
+from retargeting.row_qp import INFEASIBLE, RowQpWork, solve_row_qp
+
+Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 # Stops use this share of the acceleration limits, so that rows can be met within them.
 STOP_SHARE = 0.6
@@ -52,7 +59,9 @@ MOST_ROWS = 32
 # Pairs this close above their margin get a row before their stop fails.
 ROW_GAP_M = 0.02
 # The same for the goal, whose steps are longer.
-GOAL_ROW_GAP_M = 0.06
+GOAL_ROW_GAP_M = 0.04
+# Segments whose directions agree by this (cosine squared) lie along each other.
+_ALONG = 0.5
 # Distances up to this are reported.
 REPORTED_M = 0.05
 # The line is cut into at most so many pieces, and no smaller where a piece strays by less than this.
@@ -61,6 +70,150 @@ _MOST_PIECES, _STRAY_M = 16, 1e-4
 _SPARE_M = 2e-5
 # Velocities that are tried: so many by rows, then so many shares of the way to the stop, the last 0.
 _PROOFS, _SHARES = 4, 5
+
+
+class Hull(NamedTuple):
+    """Capsules and pairs as in `CollisionModel`; spheres ``(c,)``: radii of the balls around them."""
+
+    bodies: IntArray
+    starts: Array
+    ends: Array
+    radii: Array
+    pairs: IntArray
+    common: IntArray
+    levers: Array
+    turns: Array
+    spheres: Array
+
+
+class LineSamples(NamedTuple):
+    """What is placed at the samples of the line, `k` of them, where a pair asked for it (`placed`).
+
+    positions ``(k, b, 3)``, rotations ``(k, b, 3, 3)``, starts, ends ``(k, c, 3)``. Of one pair: looked
+    ``(k,)``, apart ``(k,)``, normals, on_a, on_b ``(k, 3)``, seen ``(k, 4, 3)``; intervals ``(k, 2)``.
+    needed_bodies ``(b,)``, needed_capsules ``(c,)``: of the pairs that are sampled at all.
+    """
+
+    placed: NDArray[np.int8]
+    positions: Array
+    rotations: Array
+    starts: Array
+    ends: Array
+    looked: NDArray[np.int8]
+    apart: Array
+    normals: Array
+    on_a: Array
+    on_b: Array
+    seen: Array
+    intervals: IntArray
+    needed_bodies: NDArray[np.int8]
+    needed_capsules: NDArray[np.int8]
+
+    @staticmethod
+    def of_size(bodies: int, capsules: int) -> LineSamples:
+        k = _MOST_PIECES + 1
+        return LineSamples(
+            np.zeros(k, dtype=np.int8),
+            np.empty((k, bodies, 3)),
+            np.empty((k, bodies, 3, 3)),
+            np.empty((k, capsules, 3)),
+            np.empty((k, capsules, 3)),
+            np.zeros(k, dtype=np.int8),
+            np.empty(k),
+            np.empty((k, 3)),
+            np.empty((k, 3)),
+            np.empty((k, 3)),
+            np.empty((k, 4, 3)),
+            np.empty((k, 2), dtype=np.int64),
+            np.zeros(bodies, dtype=np.int8),
+            np.zeros(capsules, dtype=np.int8),
+        )
+
+
+class ProofWork(NamedTuple):
+    """Room for a proof: poses of bodies and capsules at its start, near pairs ``(p,)``, joints ``(n,)``."""
+
+    positions: Array
+    rotations: Array
+    starts: Array
+    ends: Array
+    sway: Array
+    near: IntArray
+    gaps: Array
+    strays: Array
+    normals: Array
+    seen: Array
+    reach: Array
+    shares: IntArray
+    line: Array
+    pace: Array
+    at: Array
+    gradient: Array
+    unused: Array
+    samples: LineSamples
+
+    @staticmethod
+    def of_size(n: int, bodies: int, capsules: int, pairs: int) -> ProofWork:
+        return ProofWork(
+            np.empty((bodies, 3)),
+            np.empty((bodies, 3, 3)),
+            np.empty((capsules, 3)),
+            np.empty((capsules, 3)),
+            np.empty(capsules),
+            np.empty(pairs, dtype=np.int64),
+            np.empty(pairs),
+            np.empty(pairs),
+            np.empty((pairs, 3)),
+            np.empty((pairs, 4, 3)),
+            np.empty(n),
+            np.empty(n, dtype=np.int64),
+            np.empty(n),
+            np.empty(n),
+            np.empty(n),
+            np.empty(n),
+            np.empty(MOST_ROWS),
+            LineSamples.of_size(bodies, capsules),
+        )
+
+
+class SteepRows(NamedTuple):
+    """Rows ``(r, n)`` that a failed proof asks for, their room (m), how long v leads there (s), their pairs."""
+
+    rows: Array
+    gaps: Array
+    leads: Array
+    owners: IntArray
+
+
+class VelocityWork(NamedTuple):
+    """Room for the search of a velocity: joints ``(n,)`` and rows."""
+
+    stop: Array
+    stop_times: Array
+    at: Array
+    steep: SteepRows
+    row_set: Array
+    row_values: Array
+    gradient: Array
+    qp: RowQpWork
+
+    @staticmethod
+    def of_size(n: int) -> VelocityWork:
+        return VelocityWork(
+            np.empty(n),
+            np.empty(n),
+            np.empty(n),
+            SteepRows(
+                np.empty((MOST_ROWS, n)),
+                np.empty(MOST_ROWS),
+                np.empty(MOST_ROWS),
+                np.empty(MOST_ROWS, dtype=np.int64),
+            ),
+            np.empty((4 * MOST_ROWS, n)),
+            np.empty(4 * MOST_ROWS),
+            np.empty(n),
+            RowQpWork.of_size(n, 4 * MOST_ROWS),
+        )
 
 
 @compiled
@@ -157,22 +310,105 @@ def _ends_by(tree, positions, rotations, body, common, line, normal, start, end,
 
 
 @compiled
+def _place_sample(tree, hull, limits, q, k, half, shared_stop, stop_times, work):  # type: ignore[no-untyped-def]
+    """Place the needed bodies and capsules where the k-th sample of the line is."""
+    samples = work.samples
+    s, until = half * k / _MOST_PIECES, 1.0 - np.sqrt(1.0 - k / _MOST_PIECES)
+    for i in range(q.shape[0]):
+        moved = s * work.line[i]
+        if work.shares[i] == 2:
+            own = stop_times[i]
+            time = min(until * shared_stop, own)
+            moved = work.line[i] * time * (1.0 - 0.5 * time / own)
+        work.at[i] = min(max(q[i] + moved, limits.lower[i]), limits.upper[i])
+    positions, rotations = samples.positions[k], samples.rotations[k]
+    for body in range(samples.needed_bodies.shape[0]):
+        if samples.needed_bodies[body]:
+            place_body(tree, body, work.at, positions, rotations)
+    starts, ends = samples.starts[k], samples.ends[k]
+    for c in range(samples.needed_capsules.shape[0]):
+        if samples.needed_capsules[c]:
+            place_capsule(positions, rotations, hull.bodies, hull.starts, hull.ends, starts, ends, c)
+    samples.placed[k] = 1
+
+
+@compiled
+def _look(hull, p, k, samples):  # type: ignore[no-untyped-def]
+    """Distance, normal and ends of pair p at the k-th sample, the last two seen from what carries both."""
+    a, b, trunk = hull.pairs[p, 0], hull.pairs[p, 1], hull.common[p]
+    starts, ends, on_a, on_b = samples.starts[k], samples.ends[k], samples.on_a[k], samples.on_b[k]
+    positions, rotations, seen = samples.positions[k], samples.rotations[k], samples.seen[k]
+    gap = closest_points(starts[a], ends[a], starts[b], ends[b], on_a, on_b)
+    samples.apart[k] = gap - hull.radii[a] - hull.radii[b]
+    normal = samples.normals[k]
+    for r in range(3):
+        value = 0.0
+        for c in range(3):
+            value += rotations[trunk, c, r] * (on_b[c] - on_a[c])
+        normal[r] = value / max(gap, 1e-12)
+    _seen_from(positions, rotations, trunk, starts[a], seen[0])
+    _seen_from(positions, rotations, trunk, ends[a], seen[1])
+    _seen_from(positions, rotations, trunk, starts[b], seen[2])
+    _seen_from(positions, rotations, trunk, ends[b], seen[3])
+    samples.looked[k] = 1
+
+
+@compiled
+def _strayed(tree, hull, p, first, last, half, shared_stop, stop_times, longest_tick, work):  # type: ignore[no-untyped-def]
+    """How far joints that stop earlier, to keep their own limits, lead pair p off its chord."""
+    since, until = 1.0 - np.sqrt(1.0 - first / _MOST_PIECES), 1.0 - np.sqrt(1.0 - last / _MOST_PIECES)
+    piece = half * (last - first) / _MOST_PIECES
+    for i in range(work.line.shape[0]):
+        work.reach[i] = 0.0
+        if work.shares[i] == 2:
+            own = stop_times[i]
+            slowing = _rate(since, shared_stop, own) - _rate(until, shared_stop, own)
+            work.reach[i] = abs(work.line[i]) * (0.25 * slowing * piece + 0.5 * longest_tick)
+    total = 0.0
+    for c in (hull.pairs[p, 0], hull.pairs[p, 1]):
+        total += _own_motion(
+            tree, hull.levers, hull.turns, c, hull.bodies[c], hull.common[p], work.line, work.reach
+        )[1]
+    return total
+
+
+@compiled
+def _prove_ends(tree, hull, p, m, half, work):  # type: ignore[no-untyped-def]
+    """A bound of pair p's distance until the stop, from its ends' speeds at the start of the line."""
+    a, b, trunk = hull.pairs[p, 0], hull.pairs[p, 1], hull.common[p]
+    normal = work.samples.seen[0, 0]
+    for r in range(3):
+        value = 0.0
+        for c in range(3):
+            value += work.rotations[trunk, r, c] * work.normals[m, c]
+        normal[r] = value
+    ahead = _ends_by(
+        tree, work.positions, work.rotations, hull.bodies[b], trunk, work.line, normal,
+        work.starts[b], work.ends[b], half, False,
+    )  # fmt: skip
+    behind = _ends_by(
+        tree, work.positions, work.rotations, hull.bodies[a], trunk, work.line, normal,
+        work.starts[a], work.ends[a], half, True,
+    )  # fmt: skip
+    bound = ahead - behind - hull.radii[a] - hull.radii[b] - 0.5 * work.strays[m] * half * half
+    return min(work.gaps[m], bound)
+
+
+@compiled
 def prove_stop(  # type: ignore[no-untyped-def]
-    tree, hull, limits, kept, q, v, dt, longest_tick, stop_times, bounds,
-    rows, gaps, owners, steep_rows, steep_gaps, steep_leads, steep_owners, work,
+    tree, hull, limits, kept, q, v, dt, longest_tick, stop_times, bounds, rows, gaps, owners, steep_rows, work
 ):  # fmt: skip
     """Whether the stop from q at v keeps every pair its distance `kept` ``(p,)``.
 
     Fills stop_times ``(n,)``; bounds ``(p,)``: each pair's distance is at least that until the stop;
-    rows, gaps, owners: gradients of near pairs at q, and their room; steep_*: the same at the worst
-    point of the line for the pairs that fail, and how long v leads there. Returns (failures, number of
-    rows, number of steep rows, smallest distance if it is under `REPORTED_M`, its pair or -1).
+    rows, gaps, owners: gradients of near pairs at q, and their room; steep_rows (`SteepRows`): the same at
+    the worst point of the line for the pairs that fail. Returns (failures, number of rows, number of steep
+    rows, smallest distance if it is under `REPORTED_M`, its pair or -1).
     """
-    (bodies, starts, ends, radii, pairs, common, levers, turns, spheres) = hull
     lower, upper, _, acceleration = limits
-    (positions, rotations, a0, a1, seen_start, seen, now, near, failed, normals_start, normals, gap_start,
-     gap_now, lowest, strays, reach, shares, sway, line, pace, at, needed_bodies, needed_capsules, gradient,
-     unused) = work  # fmt: skip
+    bodies, pairs, common, levers, turns = hull.bodies, hull.pairs, hull.common, hull.levers, hull.turns
+    a0, a1, near, reach, shares, line = work.starts, work.ends, work.near, work.reach, work.shares, work.line
+    samples, gradient = work.samples, work.gradient
     n = q.shape[0]
     longest = 0.0
     for i in range(n):
@@ -181,29 +417,29 @@ def prove_stop(  # type: ignore[no-untyped-def]
         shares[i] = 0
     for i in range(n):
         reach[i] = min(0.5 * abs(v[i]) * longest, _room(q[i], v[i], lower[i], upper[i]))
-    forward(tree, q, positions, rotations)
-    place_capsules(positions, rotations, bodies, starts, ends, a0, a1)
+    forward(tree, q, work.positions, work.rotations)
+    place_capsules(work.positions, work.rotations, bodies, hull.starts, hull.ends, a0, a1)
     for c in range(bodies.shape[0]):
         total = 0.0
         for i in range(n):
             total += levers[c, i] * reach[i]
-        sway[c] = total
-    on_a, on_b, normal, point = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
+        work.sway[c] = total
+    on_a, on_b, point = samples.on_a[0], samples.on_b[0], samples.seen[0, 0]
     count = steep = failures = nears = 0
     smallest, closest = REPORTED_M, -1
     shared_stop = 0.0
     for p in range(pairs.shape[0]):
         a, b = pairs[p, 0], pairs[p, 1]
         bounds[p] = np.inf
-        moved = sway[a] + sway[b]
-        limit = kept[p] + max(moved, REPORTED_M) + spheres[a] + spheres[b]
+        moved = work.sway[a] + work.sway[b]
+        limit = kept[p] + max(moved, REPORTED_M) + hull.spheres[a] + hull.spheres[b]
         total = 0.0
         for r in range(3):
             total += (0.5 * (a0[a, r] + a1[a, r] - a0[b, r] - a1[b, r])) ** 2
         if total > limit * limit:
             continue
         gap = closest_points(a0[a], a1[a], a0[b], a1[b], on_a, on_b)
-        distance = gap - radii[a] - radii[b]
+        distance = gap - hull.radii[a] - hull.radii[b]
         if distance < smallest:
             smallest, closest = distance, p
         room = distance - kept[p]
@@ -214,27 +450,27 @@ def prove_stop(  # type: ignore[no-untyped-def]
                 moved += _own_motion(tree, levers, turns, c, bodies[c], common[p], v, reach)[1]
         if room < max(ROW_GAP_M, 0.5 * moved):
             distance_gradient(
-                tree, positions, rotations,
-                bodies[a], bodies[b], common[p], on_a, on_b, gradient,
-            )  # fmt: skip
-            count = _keep_row(gradient, room, 0.0, p, rows, gaps, unused, owners, count)
+                tree, work.positions, work.rotations, bodies[a], bodies[b], common[p], on_a, on_b, gradient
+            )
+            count = _keep_row(gradient, room, 0.0, p, rows, gaps, work.unused, owners, count)
             if room < 0.0:
                 steep = _keep_row(
-                    gradient, room, dt, p, steep_rows, steep_gaps, steep_leads, steep_owners, steep
-                )
+                    gradient, room, dt, p,
+                    steep_rows.rows, steep_rows.gaps, steep_rows.leads, steep_rows.owners, steep,
+                )  # fmt: skip
         bounds[p] = distance - moved
         if room >= moved:
             continue
         bounds[p] = distance
         near[nears] = p
-        gap_start[nears] = distance
+        work.gaps[nears] = distance
         for r in range(3):
-            point[r] = positions[common[p], r] + (on_b[r] - on_a[r]) / max(gap, 1e-12)
-        _seen_from(positions, rotations, common[p], point, normals_start[nears])
-        _seen_from(positions, rotations, common[p], a0[a], seen_start[nears, 0])
-        _seen_from(positions, rotations, common[p], a1[a], seen_start[nears, 1])
-        _seen_from(positions, rotations, common[p], a0[b], seen_start[nears, 2])
-        _seen_from(positions, rotations, common[p], a1[b], seen_start[nears, 3])
+            point[r] = work.positions[common[p], r] + (on_b[r] - on_a[r]) / max(gap, 1e-12)
+        _seen_from(work.positions, work.rotations, common[p], point, work.normals[nears])
+        _seen_from(work.positions, work.rotations, common[p], a0[a], work.seen[nears, 0])
+        _seen_from(work.positions, work.rotations, common[p], a1[a], work.seen[nears, 1])
+        _seen_from(work.positions, work.rotations, common[p], a0[b], work.seen[nears, 2])
+        _seen_from(work.positions, work.rotations, common[p], a1[b], work.seen[nears, 3])
         nears += 1
         for end in range(2):
             body = bodies[a] if end == 0 else bodies[b]
@@ -265,165 +501,122 @@ def prove_stop(  # type: ignore[no-untyped-def]
             stop_times[i] = max(2.0 * room / abs(v[i]), abs(v[i]) / acceleration[i])
             shares[i], limited = 2, True
     half = 0.5 * shared_stop
-    for m in range(nears):
-        p = near[m]
-        strays[m] = 0.0
-        for c in (pairs[p, 0], pairs[p, 1]):
-            strays[m] += _own_motion(tree, levers, turns, c, bodies[c], common[p], line, reach)[0]
     if half == 0.0:
         for m in range(nears):
-            failures += gap_start[m] < kept[near[m]]
+            failures += work.gaps[m] < kept[near[m]]
         return failures, count, steep, smallest, closest
-    if not limited:
-        left = 0
-        for m in range(nears):
-            p = near[m]
-            a, b, trunk = pairs[p, 0], pairs[p, 1], common[p]
-            if gap_start[m] >= kept[p]:
-                for r in range(3):
-                    value = 0.0
-                    for c in range(3):
-                        value += rotations[trunk, r, c] * normals_start[m, c]
-                    normal[r] = value
-                ahead = _ends_by(
-                    tree, positions, rotations, bodies[b], trunk, line, normal, a0[b], a1[b], half, False
-                )
-                behind = _ends_by(
-                    tree, positions, rotations, bodies[a], trunk, line, normal, a0[a], a1[a], half, True
-                )
-                bound = ahead - behind - radii[a] - radii[b] - 0.5 * strays[m] * half * half
-                if bound >= kept[p]:
-                    bounds[p] = min(gap_start[m], bound)
-                    continue
-            near[left], gap_start[left], strays[left] = p, gap_start[m], strays[m]
-            normals_start[left] = normals_start[m]
-            seen_start[left] = seen_start[m]
-            left += 1
-        nears = left
-        if nears == 0:
-            return failures, count, steep, smallest, closest
+    left = 0
+    for m in range(nears):
+        p = near[m]
+        work.strays[m] = 0.0
+        for c in (pairs[p, 0], pairs[p, 1]):
+            work.strays[m] += _own_motion(tree, levers, turns, c, bodies[c], common[p], line, reach)[0]
+        if not limited and work.gaps[m] >= kept[p]:
+            bound = _prove_ends(tree, hull, p, m, half, work)
+            if bound >= kept[p]:
+                bounds[p] = bound
+                continue
+        near[left], work.gaps[left], work.strays[left] = p, work.gaps[m], work.strays[m]
+        work.normals[left] = work.normals[m]
+        work.seen[left] = work.seen[m]
+        left += 1
+    nears = left
+    if nears == 0:
+        return failures, count, steep, smallest, closest
     # What slowing all joints that share the stop by as much shortens it, by joint: those near its pace.
     total = 0.0
     for i in range(n):
-        pace[i] = 0.0
+        work.pace[i] = 0.0
         if shares[i] > 0:
-            pace[i] = (abs(v[i]) / (acceleration[i] * shared_stop)) ** 8
-            total += pace[i]
+            work.pace[i] = (abs(v[i]) / (acceleration[i] * shared_stop)) ** 8
+            total += work.pace[i]
     for i in range(n):
         sign = 1.0 if v[i] > 0.0 else -1.0
-        pace[i] *= sign / max(total * STOP_SHARE * acceleration[i] * shared_stop, 1e-12)
-    # Ever smaller pieces for the pairs that need them.
-    pieces = 1
-    while nears > 0:
-        needed_bodies[:] = 0
-        needed_capsules[:] = 0
-        for m in range(nears):
-            for c in (pairs[near[m], 0], pairs[near[m], 1]):
-                needed_capsules[c] = 1
-                body = bodies[c]
-                while body >= 0 and needed_bodies[body] == 0:
-                    needed_bodies[body] = 1
-                    body = tree.parents[body]
-        for m in range(nears):
-            gap_now[m] = lowest[m] = gap_start[m]
-            failed[m] = 1 if gap_start[m] < kept[near[m]] else 0
-            normals[m] = normals_start[m]
-            seen[m] = seen_start[m]
-        for k in range(1, pieces + 1):
-            s = half * k / pieces
-            # Shares of the shared stop's time that are over before and after this piece of the line.
-            since, until = 1.0 - np.sqrt(1.0 - (k - 1) / pieces), 1.0 - np.sqrt(1.0 - k / pieces)
+        work.pace[i] *= sign / max(total * STOP_SHARE * acceleration[i] * shared_stop, 1e-12)
+    samples.placed[:] = 0
+    samples.needed_bodies[:] = 0
+    samples.needed_capsules[:] = 0
+    for m in range(nears):
+        for c in (pairs[near[m], 0], pairs[near[m], 1]):
+            samples.needed_capsules[c] = 1
+            body = bodies[c]
+            while body >= 0 and samples.needed_bodies[body] == 0:
+                samples.needed_bodies[body] = 1
+                body = tree.parents[body]
+    for m in range(nears):
+        p = near[m]
+        thick = hull.radii[pairs[p, 0]] + hull.radii[pairs[p, 1]]
+        samples.looked[:] = 0
+        samples.looked[0], samples.apart[0] = 1, work.gaps[m]
+        samples.normals[0] = work.normals[m]
+        samples.seen[0] = work.seen[m]
+        lowest = work.gaps[m]
+        inside = failed = work.gaps[m] < kept[p]
+        # Ever smaller pieces where they are needed, from the start of the line to its end.
+        samples.intervals[0, 0], samples.intervals[0, 1] = 0, _MOST_PIECES
+        waiting = 1
+        while waiting > 0:
+            waiting -= 1
+            first, last = samples.intervals[waiting, 0], samples.intervals[waiting, 1]
+            if not samples.placed[last]:
+                _place_sample(tree, hull, limits, q, last, half, shared_stop, stop_times, work)
+            if not samples.looked[last]:
+                _look(hull, p, last, samples)
+            # Seen from the body that carries both: what it does itself bends no line.
+            old, now = samples.seen[first], samples.seen[last]
+            forth = distance_along(samples.normals[first], now[0], now[1], now[2], now[3]) - thick
+            back = distance_along(samples.normals[last], old[0], old[1], old[2], old[3]) - thick
+            stray = work.strays[m] * (half * (last - first) / _MOST_PIECES) ** 2 / 8.0
+            bound = max(min(samples.apart[first], forth), min(samples.apart[last], back)) - stray
+            if limited:
+                bound -= _strayed(
+                    tree, hull, p, first, last, half, shared_stop, stop_times, longest_tick, work
+                )
+            if bound >= kept[p]:
+                lowest = min(lowest, bound)
+                continue
+            finer = not inside and samples.apart[last] >= kept[p] and (stray > _STRAY_M or limited)
+            if finer and last - first > 1:
+                middle = (first + last) // 2
+                samples.intervals[waiting, 0], samples.intervals[waiting, 1] = middle, last
+                samples.intervals[waiting + 1, 0], samples.intervals[waiting + 1, 1] = first, middle
+                waiting += 2
+                continue
+            failed = True
+            if bound >= lowest:
+                continue
+            lowest = bound
+            distance_gradient(
+                tree, samples.positions[last], samples.rotations[last], bodies[pairs[p, 0]],
+                bodies[pairs[p, 1]], common[p], samples.on_a[last], samples.on_b[last], gradient,
+            )  # fmt: skip
+            closing = 0.0
             for i in range(n):
-                moved = s * line[i]
-                if shares[i] == 2:
-                    own = stop_times[i]
-                    time = min(until * shared_stop, own)
-                    moved = line[i] * time * (1.0 - 0.5 * time / own)
-                    slowing = _rate(since, shared_stop, own) - _rate(until, shared_stop, own)
-                    reach[i] = abs(line[i]) * (0.25 * slowing * half / pieces + 0.5 * longest_tick)
-                at[i] = min(max(q[i] + moved, lower[i]), upper[i])
-            for body in range(needed_bodies.shape[0]):
-                if needed_bodies[body]:
-                    place_body(tree, body, at, positions, rotations)
-            for c in range(needed_capsules.shape[0]):
-                if needed_capsules[c]:
-                    place_capsule(positions, rotations, bodies, starts, ends, a0, a1, c)
-            for m in range(nears):
-                p = near[m]
-                a, b, trunk = pairs[p, 0], pairs[p, 1], common[p]
-                gap = closest_points(a0[a], a1[a], a0[b], a1[b], on_a, on_b)
-                thick = radii[a] + radii[b]
-                distance = gap - thick
-                # Seen from the body that carries both: what it does itself bends no line.
-                for r in range(3):
-                    point[r] = positions[trunk, r] + (on_b[r] - on_a[r]) / max(gap, 1e-12)
-                _seen_from(positions, rotations, trunk, point, normal)
-                old = seen[m]
-                _seen_from(positions, rotations, trunk, a0[a], now[0])
-                _seen_from(positions, rotations, trunk, a1[a], now[1])
-                _seen_from(positions, rotations, trunk, a0[b], now[2])
-                _seen_from(positions, rotations, trunk, a1[b], now[3])
-                forth = min(gap_now[m], distance_along(normals[m], now[0], now[1], now[2], now[3]) - thick)
-                back = min(distance, distance_along(normal, old[0], old[1], old[2], old[3]) - thick)
-                stray = strays[m] * (half / pieces) ** 2 / 8.0
-                bound = max(forth, back) - stray
-                if limited:
-                    for c in (a, b):
-                        bound -= _own_motion(tree, levers, turns, c, bodies[c], trunk, line, reach)[1]
-                gap_now[m] = distance
-                normals[m] = normal
-                seen[m] = now
-                if bound >= lowest[m]:
-                    continue
-                lowest[m] = bound
-                if bound >= kept[p]:
-                    continue
-                if distance >= kept[p] and 2 * pieces <= _MOST_PIECES and (stray > _STRAY_M or limited):
-                    continue
-                failed[m] = 1
-                distance_gradient(
-                    tree, positions, rotations,
-                    bodies[a], bodies[b], trunk, on_a, on_b, gradient,
+                closing += gradient[i] * v[i]
+            s = half * last / _MOST_PIECES
+            for i in range(n):
+                gradient[i] += min(closing, 0.0) * s / (dt + s) * work.pace[i]
+            place = -1
+            for e in range(steep):
+                if steep_rows.owners[e] == p:
+                    place = e
+            if place >= 0:
+                steep_rows.rows[place] = gradient
+                steep_rows.gaps[place], steep_rows.leads[place] = bound - kept[p], dt + s
+            else:
+                steep = _keep_row(
+                    gradient, bound - kept[p], dt + s, p,
+                    steep_rows.rows, steep_rows.gaps, steep_rows.leads, steep_rows.owners, steep,
                 )  # fmt: skip
-                closing = 0.0
-                for i in range(n):
-                    closing += gradient[i] * v[i]
-                for i in range(n):
-                    gradient[i] += min(closing, 0.0) * s / (dt + s) * pace[i]
-                place = -1
-                for e in range(steep):
-                    if steep_owners[e] == p:
-                        place = e
-                if place >= 0:
-                    steep_rows[place] = gradient
-                    steep_gaps[place], steep_leads[place] = bound - kept[p], dt + s
-                else:
-                    steep = _keep_row(
-                        gradient, bound - kept[p], dt + s, p,
-                        steep_rows, steep_gaps, steep_leads, steep_owners, steep,
-                    )  # fmt: skip
-        left = 0
-        for m in range(nears):
-            p = near[m]
-            bounds[p] = lowest[m]
-            if lowest[m] >= kept[p]:
-                continue
-            if failed[m] or 2 * pieces > _MOST_PIECES:
-                failures += 1
-                continue
-            near[left], gap_start[left], strays[left] = p, gap_start[m], strays[m]
-            normals_start[left] = normals_start[m]
-            seen_start[left] = seen_start[m]
-            left += 1
-        nears = left
-        pieces *= 2
+        bounds[p] = lowest
+        failures += failed
     return failures, count, steep, smallest, closest
 
 
 @compiled
 def safe_velocity(  # type: ignore[no-untyped-def]
     tree, hull, limits, kept, q, v, wanted, low, high, hessian, weighed, dt, longest_tick,
-    stop_times, bounds, rows, gaps, owners, counts, chosen, work, qp_work,
+    stop_times, bounds, rows, gaps, owners, counts, chosen, work, search,
 ):  # fmt: skip
     """Fill `chosen` ``(n,)``: the velocity of this tick nearest to `wanted` that keeps all margins.
 
@@ -435,8 +628,7 @@ def safe_velocity(  # type: ignore[no-untyped-def]
     to the stop, 3: the stop carried along.
     """
     lower, upper, _, acceleration = limits
-    (stop, trial_stop_times, at, steep_rows, steep_gaps, steep_leads, steep_owners, row_set, row_values,
-     gradient, row_work) = qp_work  # fmt: skip
+    stop, trial_stop_times, at, steep_rows, row_set, row_values, gradient, row_work = search
     n = q.shape[0]
     for i in range(n):
         left = 0.0
@@ -481,7 +673,7 @@ def safe_velocity(  # type: ignore[no-untyped-def]
             at[i] = min(max(q[i] + chosen[i] * dt, lower[i]), upper[i])
         failures, count, steep, smallest, closest = prove_stop(
             tree, hull, limits, kept, at, chosen, dt, longest_tick, trial_stop_times, bounds,
-            rows, gaps, owners, steep_rows, steep_gaps, steep_leads, steep_owners, work,
+            rows, gaps, owners, steep_rows, work,
         )  # fmt: skip
         if failures == 0:
             counts[0] = count
@@ -493,10 +685,10 @@ def safe_velocity(  # type: ignore[no-untyped-def]
         for e in range(steep):
             reached = 0.0
             for i in range(n):
-                reached += steep_rows[e, i] * chosen[i]
+                reached += steep_rows.rows[e, i] * chosen[i]
             if held < row_set.shape[0]:
-                row_set[held] = steep_rows[e]
-                row_values[held] = reached + (_SPARE_M - steep_gaps[e]) / steep_leads[e]
+                row_set[held] = steep_rows.rows[e]
+                row_values[held] = reached + (_SPARE_M - steep_rows.gaps[e]) / steep_rows.leads[e]
                 held += 1
         at[:] = chosen
         status = solve_row_qp(hessian, gradient, low, high, row_set, row_values, held, chosen, row_work)
@@ -510,7 +702,7 @@ def safe_velocity(  # type: ignore[no-untyped-def]
             at[i] = min(max(q[i] + chosen[i] * dt, lower[i]), upper[i])
         failures, count, steep, smallest, closest = prove_stop(
             tree, hull, limits, kept, at, chosen, dt, longest_tick, trial_stop_times, bounds,
-            rows, gaps, owners, steep_rows, steep_gaps, steep_leads, steep_owners, work,
+            rows, gaps, owners, steep_rows, work,
         )  # fmt: skip
         if failures == 0:
             break
@@ -539,50 +731,164 @@ def raise_kept(kept, bounds, full):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def goal_rows(tree, hull, limits, q, margin, size, rows, gaps, owners, work):  # type: ignore[no-untyped-def]
+def _place_all(tree, hull, q, work):  # type: ignore[no-untyped-def]
+    forward(tree, q, work.positions, work.rotations)
+    place_capsules(
+        work.positions, work.rotations, hull.bodies, hull.starts, hull.ends, work.starts, work.ends
+    )
+
+
+@compiled
+def _surely_over(hull, p, limit, work):  # type: ignore[no-untyped-def]
+    """Whether the balls around both capsules of pair p are farther apart than `limit`."""
+    a, b = hull.pairs[p, 0], hull.pairs[p, 1]
+    limit += hull.spheres[a] + hull.spheres[b]
+    total = 0.0
+    for r in range(3):
+        twice = work.starts[a, r] + work.ends[a, r] - work.starts[b, r] - work.ends[b, r]
+        total += 0.25 * twice * twice
+    return total > limit * limit
+
+
+@compiled
+def goal_room(tree, hull, q, margin, work):  # type: ignore[no-untyped-def]
+    """The smallest room (m) of a pair at q ``(n,)``; 0 where all are farther apart than the margin."""
+    _place_all(tree, hull, q, work)
+    on_a, on_b = work.samples.on_a[0], work.samples.on_b[0]
+    least = 0.0
+    for p in range(hull.pairs.shape[0]):
+        if _surely_over(hull, p, margin, work):
+            continue
+        a, b = hull.pairs[p, 0], hull.pairs[p, 1]
+        gap = closest_points(work.starts[a], work.ends[a], work.starts[b], work.ends[b], on_a, on_b)
+        least = min(least, gap - hull.radii[a] - hull.radii[b] - margin)
+    return least
+
+
+@compiled
+def _lie_along(a0, a1, b0, b1):  # type: ignore[no-untyped-def]
+    aa = ab = bb = 0.0
+    for r in range(3):
+        u, w = a1[r] - a0[r], b1[r] - b0[r]
+        aa, ab, bb = aa + u * u, ab + u * w, bb + w * w
+    return ab * ab > _ALONG * aa * bb
+
+
+@compiled
+def goal_rows(tree, hull, q, margin, size, rows, gaps, owners, work):  # type: ignore[no-untyped-def]
     """Fill rows, gaps with the gradients of the pairs at q that have less than `GOAL_ROW_GAP_M` of room.
 
     Only the first `size` joints count. Returns how many there are.
     """
-    (bodies, starts, ends, radii, pairs, common, _, _, spheres) = hull
-    positions, rotations, a0, a1 = work[0], work[1], work[2], work[3]
-    gradient, unused = work[-2], work[-1]
-    forward(tree, q, positions, rotations)
-    place_capsules(positions, rotations, bodies, starts, ends, a0, a1)
-    on_a, on_b = np.empty(3), np.empty(3)
+    _place_all(tree, hull, q, work)
+    on_a, on_b, gradient = work.samples.on_a[0], work.samples.on_b[0], work.gradient
     count = 0
-    for p in range(pairs.shape[0]):
-        a, b = pairs[p, 0], pairs[p, 1]
-        limit = margin + GOAL_ROW_GAP_M + spheres[a] + spheres[b]
-        total = 0.0
-        for r in range(3):
-            total += (0.5 * (a0[a, r] + a1[a, r] - a0[b, r] - a1[b, r])) ** 2
-        if total > limit * limit:
+    for p in range(hull.pairs.shape[0]):
+        if _surely_over(hull, p, margin + GOAL_ROW_GAP_M, work):
             continue
-        gap = closest_points(a0[a], a1[a], a0[b], a1[b], on_a, on_b)
-        room = gap - radii[a] - radii[b] - margin
+        a, b = hull.pairs[p, 0], hull.pairs[p, 1]
+        a0, a1, b0, b1 = work.starts[a], work.ends[a], work.starts[b], work.ends[b]
+        gap = closest_points(a0, a1, b0, b1, on_a, on_b)
+        room = gap - hull.radii[a] - hull.radii[b] - margin
         if room >= GOAL_ROW_GAP_M:
             continue
         # Where segments lie along each other the closest point jumps from end to end: each end has a row.
-        for end in range(5 if room < ROW_GAP_M else 1):
+        for end in range(5 if room < ROW_GAP_M and _lie_along(a0, a1, b0, b1) else 1):
             if end == 1:
-                gap = closest_points(a0[a], a0[a], a0[b], a1[b], on_a, on_b)
+                gap = closest_points(a0, a0, b0, b1, on_a, on_b)
             elif end == 2:
-                gap = closest_points(a1[a], a1[a], a0[b], a1[b], on_a, on_b)
+                gap = closest_points(a1, a1, b0, b1, on_a, on_b)
             elif end == 3:
-                gap = closest_points(a0[a], a1[a], a0[b], a0[b], on_a, on_b)
+                gap = closest_points(a0, a1, b0, b0, on_a, on_b)
             elif end == 4:
-                gap = closest_points(a0[a], a1[a], a1[b], a1[b], on_a, on_b)
-            room = gap - radii[a] - radii[b] - margin
+                gap = closest_points(a0, a1, b1, b1, on_a, on_b)
+            room = gap - hull.radii[a] - hull.radii[b] - margin
             if room >= GOAL_ROW_GAP_M:
                 continue
             distance_gradient(
-                tree, positions, rotations,
-                bodies[a], bodies[b], common[p], on_a, on_b, gradient,
+                tree, work.positions, work.rotations, hull.bodies[a], hull.bodies[b], hull.common[p],
+                on_a, on_b, gradient,
             )  # fmt: skip
             useful = 0.0
             for i in range(size):
                 useful += abs(gradient[i])
             if useful > 0.0:
-                count = _keep_row(gradient[:size], room, 0.0, p, rows, gaps, unused, owners, count)
+                count = _keep_row(gradient[:size], room, 0.0, p, rows, gaps, work.unused, owners, count)
     return count
+
+
+class MarginState(NamedTuple):
+    """Margins of one robot from tick to tick. kept, bounds ``(p,)``; stop_times ``(n,)``; rows, gaps, owners,
+    counts[0]: of the published state, see `prove_stop`; missing[0]: pairs that do not have their margin yet.
+
+    longest_tick[0] (s); smallest[0] (m), found[:4]: what `safe_velocity` returned: smallest distance, and
+    how, its pair, QP failures so far.
+    """
+
+    kept: Array
+    bounds: Array
+    stop_times: Array
+    rows: Array
+    gaps: Array
+    owners: IntArray
+    counts: IntArray
+    missing: IntArray
+    longest_tick: Array
+    smallest: Array
+    found: IntArray
+
+    @staticmethod
+    def of_size(n: int, pairs: int) -> MarginState:
+        return MarginState(
+            np.empty(pairs),
+            np.empty(pairs),
+            np.zeros(n),
+            np.empty((MOST_ROWS, n)),
+            np.empty(MOST_ROWS),
+            np.empty(MOST_ROWS, dtype=np.int64),
+            np.zeros(1, dtype=np.int64),
+            np.zeros(1, dtype=np.int64),
+            np.zeros(1),
+            np.full(1, np.inf),
+            np.zeros(3, dtype=np.int64),
+        )
+
+
+class GoalRowsRoom(NamedTuple):
+    """Room for the rows of the goal's search ``(r, m)``, their gaps and pairs ``(r,)``."""
+
+    rows: Array
+    gaps: Array
+    owners: IntArray
+
+
+class Margins(NamedTuple):
+    """All that keeps one robot's capsules `full_m` apart, its goal `goal_m`."""
+
+    tree: TreeArrays
+    hull: Hull
+    limits: JointLimits
+    full_m: float
+    goal_m: float
+    state: MarginState
+    goal: GoalRowsRoom
+    proof: ProofWork
+    search: VelocityWork
+
+
+@compiled
+def keep_margins(margins, q, v, wanted, low, high, hessian, weighed, dt, chosen):  # type: ignore[no-untyped-def]
+    """`safe_velocity` from the published state of `margins`; what is chosen will be published."""
+    state = margins.state
+    state.longest_tick[0] = max(state.longest_tick[0], dt)
+    status, how, smallest, closest = safe_velocity(
+        margins.tree, margins.hull, margins.limits, state.kept, q, v, wanted, low, high, hessian, weighed, dt,
+        state.longest_tick[0], state.stop_times, state.bounds, state.rows, state.gaps, state.owners,
+        state.counts, chosen, margins.proof, margins.search,
+    )  # fmt: skip
+    if state.missing[0]:
+        state.missing[0] = raise_kept(state.kept, state.bounds, margins.full_m)
+    state.smallest[0] = smallest
+    state.found[0], state.found[1] = how, closest
+    # The stop was taken instead.
+    state.found[2] += status != SOLVED and status != INFEASIBLE
