@@ -10,10 +10,10 @@ limit ever gives way to another.
 The proof, for a velocity v of this tick:
 
 - a pair is far if its distance exceeds the margin by more than both capsules can move until they
-  stand (levers times joint motion);
-- for the others, its distance along the normal at the start changes as the ends of its segments do, whose
-  speeds are known, less ``C s^2 / 2``, where ``C = sum_ij |v_i v_j| r_j`` bounds a point's second
-  derivative: concave in s, so it is least at one of the line's ends;
+  stand (levers times joint motion), however the joints stop;
+- for the others, all joints that move one stop along the line. Their distance along the normal at its
+  start changes as the ends of their segments do, whose speeds are known, less ``C s^2 / 2``, where
+  ``C = sum_ij |v_i v_j| r_j`` bounds a point's second derivative: concave in s, so least at one of its ends;
 - where that does not do, the line is sampled. Between two samples a capsule's point strays from its chord by
   at most ``C ds^2 / 8``; and along any fixed direction two convex bodies are never farther apart than their distance, so the distance
   in between is at least the smaller of the two ends' along one end's normal, less that;
@@ -62,6 +62,8 @@ ROW_GAP_M = 0.02
 GOAL_ROW_GAP_M = 0.04
 # Segments whose directions agree by this (cosine squared) lie along each other.
 _ALONG = 0.5
+# Joints in one word of `Hull.movers`.
+_BITS = 62
 # Distances up to this are reported.
 REPORTED_M = 0.05
 # The line is cut into at most so many pieces, and no smaller where a piece strays by less than this.
@@ -73,7 +75,10 @@ _PROOFS, _SHARES = 4, 5
 
 
 class Hull(NamedTuple):
-    """Capsules and pairs as in `CollisionModel`; spheres ``(c,)``: radii of the balls around them."""
+    """Capsules and pairs as in `CollisionModel`; spheres ``(c,)``: radii of the balls around them.
+
+    movers ``(p, words)``: a bit for each joint that moves one of a pair against the other.
+    """
 
     bodies: IntArray
     starts: Array
@@ -84,6 +89,15 @@ class Hull(NamedTuple):
     levers: Array
     turns: Array
     spheres: Array
+    movers: IntArray
+
+
+def joint_bits(flags: NDArray[np.bool_]) -> IntArray:
+    """``(k, n)`` flags of joints as bits ``(k, words)``, see `Hull.movers`."""
+    words = np.zeros((len(flags), flags.shape[1] // _BITS + 1), dtype=np.int64)
+    for i in range(flags.shape[1]):
+        words[:, i // _BITS] |= flags[:, i].astype(np.int64) << (i % _BITS)
+    return words
 
 
 class LineSamples(NamedTuple):
@@ -131,12 +145,26 @@ class LineSamples(NamedTuple):
 
 
 class ProofWork(NamedTuple):
-    """Room for a proof: poses of bodies and capsules at its start, near pairs ``(p,)``, joints ``(n,)``."""
+    """Room for a proof: poses of bodies and capsules at its start, near pairs ``(p,)``, joints ``(n,)``.
+
+    spins, drifts ``(b, 3)``: angular velocity, and velocity at the root's origin; start_leads, end_leads
+    ``(c, 3)``: how far a capsule's ends get at these; bends ``(c,)``: and how much farther at most, by curving.
+    lined ``(p,)``: pairs that were proved on the line at once; shared, early ``(words,)``: joints on the line,
+    and those of them that stop before its end, as in `Hull.movers`.
+    """
 
     positions: Array
     rotations: Array
     starts: Array
     ends: Array
+    spins: Array
+    drifts: Array
+    start_leads: Array
+    end_leads: Array
+    bends: Array
+    lined: IntArray
+    shared: IntArray
+    early: IntArray
     sway: Array
     near: IntArray
     gaps: Array
@@ -153,12 +181,20 @@ class ProofWork(NamedTuple):
     samples: LineSamples
 
     @staticmethod
-    def of_size(n: int, bodies: int, capsules: int, pairs: int) -> ProofWork:
+    def of_size(n: int, bodies: int, capsules: int, pairs: int, words: int) -> ProofWork:
         return ProofWork(
             np.empty((bodies, 3)),
             np.empty((bodies, 3, 3)),
             np.empty((capsules, 3)),
             np.empty((capsules, 3)),
+            np.empty((bodies, 3)),
+            np.empty((bodies, 3)),
+            np.empty((capsules, 3)),
+            np.empty((capsules, 3)),
+            np.empty(capsules),
+            np.empty(pairs, dtype=np.int64),
+            np.empty(words, dtype=np.int64),
+            np.empty(words, dtype=np.int64),
             np.empty(capsules),
             np.empty(pairs, dtype=np.int64),
             np.empty(pairs),
@@ -177,7 +213,7 @@ class ProofWork(NamedTuple):
 
 
 class SteepRows(NamedTuple):
-    """Rows ``(r, n)`` that a failed proof asks for, their room (m), how long v leads there (s), their pairs."""
+    """Rows ``(r, n)`` that a failed proof asks for: room (m), how long v leads there (s), and pair of each."""
 
     rows: Array
     gaps: Array
@@ -232,6 +268,17 @@ def _keep_row(gradient, gap, lead, pair, rows, gaps, leads, owners, count):  # t
     rows[place] = gradient
     gaps[place], leads[place], owners[place] = gap, lead, pair
     return count
+
+
+@compiled
+def _has_place(gap, gaps, count):  # type: ignore[no-untyped-def]
+    """Whether `_keep_row` would keep a row of this gap; the gradient need not be known for that."""
+    if count < gaps.shape[0]:
+        return True
+    largest = gap
+    for k in range(count):
+        largest = max(largest, gaps[k])
+    return largest > gap
 
 
 @compiled
@@ -395,6 +442,91 @@ def _prove_ends(tree, hull, p, m, half, work):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _surely_over(hull, p, limit, work):  # type: ignore[no-untyped-def]
+    """Whether the balls around both capsules of pair p are farther apart than `limit`."""
+    a, b = hull.pairs[p, 0], hull.pairs[p, 1]
+    limit += hull.spheres[a] + hull.spheres[b]
+    total = 0.0
+    for r in range(3):
+        twice = work.starts[a, r] + work.ends[a, r] - work.starts[b, r] - work.ends[b, r]
+        total += 0.25 * twice * twice
+    return total > limit * limit
+
+
+@compiled
+def _lead(tree, hull, v, half, work):  # type: ignore[no-untyped-def]
+    """Fill spins, drifts, leads and bends of `work` for the line of length `half` at v ``(n,)``."""
+    for body in range(tree.parents.shape[0]):
+        parent, c = tree.parents[body], tree.coordinates[body]
+        for r in range(3):
+            work.spins[body, r] = 0.0 if parent < 0 else work.spins[parent, r]
+            work.drifts[body, r] = 0.0 if parent < 0 else work.drifts[parent, r]
+        rate = tree.multipliers[body] * v[c] if c >= 0 else 0.0
+        if rate == 0.0:
+            continue
+        rotation, axis = work.rotations[body], tree.axes[body]
+        x = rate * (rotation[0, 0] * axis[0] + rotation[0, 1] * axis[1] + rotation[0, 2] * axis[2])
+        y = rate * (rotation[1, 0] * axis[0] + rotation[1, 1] * axis[1] + rotation[1, 2] * axis[2])
+        z = rate * (rotation[2, 0] * axis[0] + rotation[2, 1] * axis[1] + rotation[2, 2] * axis[2])
+        if tree.prismatic[body]:
+            work.drifts[body, 0] += x
+            work.drifts[body, 1] += y
+            work.drifts[body, 2] += z
+            continue
+        px, py, pz = work.positions[body, 0], work.positions[body, 1], work.positions[body, 2]
+        work.spins[body, 0] += x
+        work.spins[body, 1] += y
+        work.spins[body, 2] += z
+        work.drifts[body, 0] += z * py - y * pz
+        work.drifts[body, 1] += x * pz - z * px
+        work.drifts[body, 2] += y * px - x * py
+    for k in range(hull.bodies.shape[0]):
+        w, u = work.spins[hull.bodies[k]], work.drifts[hull.bodies[k]]
+        _moved_by(half, w, u, work.starts[k], work.start_leads[k])
+        _moved_by(half, w, u, work.ends[k], work.end_leads[k])
+        turn = speed = 0.0
+        for i in range(v.shape[0]):
+            turn += hull.turns[k, i] * abs(v[i])
+            speed += hull.levers[k, i] * abs(v[i])
+        work.bends[k] = 0.5 * half * half * turn * speed
+
+
+@compiled
+def _moved_by(time, spin, drift, point, moved):  # type: ignore[no-untyped-def]
+    moved[0] = time * (drift[0] + spin[1] * point[2] - spin[2] * point[1])
+    moved[1] = time * (drift[1] + spin[2] * point[0] - spin[0] * point[2])
+    moved[2] = time * (drift[2] + spin[0] * point[1] - spin[1] * point[0])
+
+
+@compiled
+def _enter(hull, p, m, work):  # type: ignore[no-untyped-def]
+    """Make pair p the m-th that is looked at along the line: what is known of it at its start."""
+    a, b, trunk = hull.pairs[p, 0], hull.pairs[p, 1], hull.common[p]
+    a0, a1, b0, b1 = work.starts[a], work.ends[a], work.starts[b], work.ends[b]
+    on_a, on_b, normal = work.samples.on_a[0], work.samples.on_b[0], work.normals[m]
+    gap = closest_points(a0, a1, b0, b1, on_a, on_b)
+    work.near[m], work.gaps[m] = p, gap - hull.radii[a] - hull.radii[b]
+    for r in range(3):
+        value = 0.0
+        for c in range(3):
+            value += work.rotations[trunk, c, r] * (on_b[c] - on_a[c])
+        normal[r] = value / max(gap, 1e-12)
+    _seen_from(work.positions, work.rotations, trunk, a0, work.seen[m, 0])
+    _seen_from(work.positions, work.rotations, trunk, a1, work.seen[m, 1])
+    _seen_from(work.positions, work.rotations, trunk, b0, work.seen[m, 2])
+    _seen_from(work.positions, work.rotations, trunk, b1, work.seen[m, 3])
+
+
+@compiled
+def _stops_early(hull, p, work):  # type: ignore[no-untyped-def]
+    """Whether a joint that moves pair p leaves the line to keep its own limit."""
+    common = 0
+    for word in range(hull.movers.shape[1]):
+        common |= hull.movers[p, word] & work.early[word]
+    return common != 0
+
+
+@compiled
 def prove_stop(  # type: ignore[no-untyped-def]
     tree, hull, limits, kept, q, v, dt, longest_tick, stop_times, bounds, rows, gaps, owners, steep_rows, work
 ):  # fmt: skip
@@ -424,31 +556,39 @@ def prove_stop(  # type: ignore[no-untyped-def]
         for i in range(n):
             total += levers[c, i] * reach[i]
         work.sway[c] = total
-    on_a, on_b, point = samples.on_a[0], samples.on_b[0], samples.seen[0, 0]
-    count = steep = failures = nears = 0
+    on_a, on_b = samples.on_a[0], samples.on_b[0]
+    _lead(tree, hull, v, 0.5 * longest, work)
+    words = hull.movers.shape[1]
+    work.shared[:] = 0
+    count = steep = failures = nears = lines = 0
     smallest, closest = REPORTED_M, -1
-    shared_stop = 0.0
     for p in range(pairs.shape[0]):
         a, b = pairs[p, 0], pairs[p, 1]
         bounds[p] = np.inf
         moved = work.sway[a] + work.sway[b]
-        limit = kept[p] + max(moved, REPORTED_M) + hull.spheres[a] + hull.spheres[b]
-        total = 0.0
-        for r in range(3):
-            total += (0.5 * (a0[a, r] + a1[a, r] - a0[b, r] - a1[b, r])) ** 2
-        if total > limit * limit:
+        if _surely_over(hull, p, kept[p] + max(moved, REPORTED_M), work):
             continue
         gap = closest_points(a0[a], a1[a], a0[b], a1[b], on_a, on_b)
         distance = gap - hull.radii[a] - hull.radii[b]
         if distance < smallest:
             smallest, closest = distance, p
         room = distance - kept[p]
-        if room < moved:
-            # Only joints beyond the common body change the distance.
-            moved = 0.0
-            for c in (a, b):
-                moved += _own_motion(tree, levers, turns, c, bodies[c], common[p], v, reach)[1]
-        if room < max(ROW_GAP_M, 0.5 * moved):
+        # Along the normal, after the line at the present speeds.
+        ahead, behind = np.inf, -np.inf
+        start = end = 0.0
+        for r in range(3):
+            along = (on_b[r] - on_a[r]) / max(gap, 1e-12)
+            start += along * (a0[b, r] + work.start_leads[b, r])
+            end += along * (a1[b, r] + work.end_leads[b, r])
+        ahead = min(start, end)
+        start = end = 0.0
+        for r in range(3):
+            along = (on_b[r] - on_a[r]) / max(gap, 1e-12)
+            start += along * (a0[a, r] + work.start_leads[a, r])
+            end += along * (a1[a, r] + work.end_leads[a, r])
+        behind = max(start, end)
+        led = ahead - behind - hull.radii[a] - hull.radii[b]
+        if room < max(ROW_GAP_M, 2.0 * (distance - led)) and _has_place(room, gaps, count):
             distance_gradient(
                 tree, work.positions, work.rotations, bodies[a], bodies[b], common[p], on_a, on_b, gradient
             )
@@ -461,26 +601,23 @@ def prove_stop(  # type: ignore[no-untyped-def]
         bounds[p] = distance - moved
         if room >= moved:
             continue
-        bounds[p] = distance
-        near[nears] = p
-        work.gaps[nears] = distance
-        for r in range(3):
-            point[r] = work.positions[common[p], r] + (on_b[r] - on_a[r]) / max(gap, 1e-12)
-        _seen_from(work.positions, work.rotations, common[p], point, work.normals[nears])
-        _seen_from(work.positions, work.rotations, common[p], a0[a], work.seen[nears, 0])
-        _seen_from(work.positions, work.rotations, common[p], a1[a], work.seen[nears, 1])
-        _seen_from(work.positions, work.rotations, common[p], a0[b], work.seen[nears, 2])
-        _seen_from(work.positions, work.rotations, common[p], a1[b], work.seen[nears, 3])
+        for word in range(words):
+            work.shared[word] |= hull.movers[p, word]
+        bounds[p] = min(distance, led - work.bends[a] - work.bends[b])
+        if bounds[p] >= kept[p]:
+            work.lined[lines] = p
+            lines += 1
+            continue
+        _enter(hull, p, nears, work)
         nears += 1
-        for end in range(2):
-            body = bodies[a] if end == 0 else bodies[b]
-            while body != common[p]:
-                c = tree.coordinates[body]
-                if c >= 0:
-                    shares[c] = 1
-                    shared_stop = max(shared_stop, stop_times[c])
-                body = tree.parents[body]
-    if nears == 0:
+    shared_stop = 0.0
+    for i in range(n):
+        if (work.shared[i // _BITS] >> (i % _BITS)) & 1:
+            shares[i] = 1
+            shared_stop = max(shared_stop, stop_times[i])
+    if shared_stop == 0.0:
+        for m in range(nears):
+            failures += work.gaps[m] < kept[near[m]]
         return failures, count, steep, smallest, closest
     # As long as usual, unless a joint's own limit is nearer; as short as the accelerations allow.
     ends_by = shared_stop
@@ -489,6 +626,7 @@ def prove_stop(  # type: ignore[no-untyped-def]
             ends_by = min(ends_by, 2.0 * _room(q[i], v[i], lower[i], upper[i]) / abs(v[i]))
     shared_stop = max(STOP_SHARE * shared_stop, ends_by)
     limited = False
+    work.early[:] = 0
     for i in range(n):
         line[i], reach[i] = v[i], 0.0
         if shares[i] == 0 or v[i] == 0.0:
@@ -500,18 +638,22 @@ def prove_stop(  # type: ignore[no-untyped-def]
             # Stops earlier, to keep its limit.
             stop_times[i] = max(2.0 * room / abs(v[i]), abs(v[i]) / acceleration[i])
             shares[i], limited = 2, True
+            work.early[i // _BITS] |= np.int64(1) << (i % _BITS)
     half = 0.5 * shared_stop
-    if half == 0.0:
-        for m in range(nears):
-            failures += work.gaps[m] < kept[near[m]]
-        return failures, count, steep, smallest, closest
+    if limited:
+        # What was proved on the line has left it.
+        for k in range(lines):
+            p = work.lined[k]
+            if _stops_early(hull, p, work):
+                _enter(hull, p, nears, work)
+                nears += 1
     left = 0
     for m in range(nears):
         p = near[m]
         work.strays[m] = 0.0
         for c in (pairs[p, 0], pairs[p, 1]):
             work.strays[m] += _own_motion(tree, levers, turns, c, bodies[c], common[p], line, reach)[0]
-        if not limited and work.gaps[m] >= kept[p]:
+        if work.gaps[m] >= kept[p] and not (limited and _stops_early(hull, p, work)):
             bound = _prove_ends(tree, hull, p, m, half, work)
             if bound >= kept[p]:
                 bounds[p] = bound
@@ -552,6 +694,7 @@ def prove_stop(  # type: ignore[no-untyped-def]
         samples.seen[0] = work.seen[m]
         lowest = work.gaps[m]
         inside = failed = work.gaps[m] < kept[p]
+        bent = limited and _stops_early(hull, p, work)
         # Ever smaller pieces where they are needed, from the start of the line to its end.
         samples.intervals[0, 0], samples.intervals[0, 1] = 0, _MOST_PIECES
         waiting = 1
@@ -568,14 +711,14 @@ def prove_stop(  # type: ignore[no-untyped-def]
             back = distance_along(samples.normals[last], old[0], old[1], old[2], old[3]) - thick
             stray = work.strays[m] * (half * (last - first) / _MOST_PIECES) ** 2 / 8.0
             bound = max(min(samples.apart[first], forth), min(samples.apart[last], back)) - stray
-            if limited:
+            if bent:
                 bound -= _strayed(
                     tree, hull, p, first, last, half, shared_stop, stop_times, longest_tick, work
                 )
             if bound >= kept[p]:
                 lowest = min(lowest, bound)
                 continue
-            finer = not inside and samples.apart[last] >= kept[p] and (stray > _STRAY_M or limited)
+            finer = not inside and samples.apart[last] >= kept[p] and (stray > _STRAY_M or bent)
             if finer and last - first > 1:
                 middle = (first + last) // 2
                 samples.intervals[waiting, 0], samples.intervals[waiting, 1] = middle, last
@@ -739,18 +882,6 @@ def _place_all(tree, hull, q, work):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _surely_over(hull, p, limit, work):  # type: ignore[no-untyped-def]
-    """Whether the balls around both capsules of pair p are farther apart than `limit`."""
-    a, b = hull.pairs[p, 0], hull.pairs[p, 1]
-    limit += hull.spheres[a] + hull.spheres[b]
-    total = 0.0
-    for r in range(3):
-        twice = work.starts[a, r] + work.ends[a, r] - work.starts[b, r] - work.ends[b, r]
-        total += 0.25 * twice * twice
-    return total > limit * limit
-
-
-@compiled
 def goal_room(tree, hull, q, margin, work):  # type: ignore[no-untyped-def]
     """The smallest room (m) of a pair at q ``(n,)``; 0 where all are farther apart than the margin."""
     _place_all(tree, hull, q, work)
@@ -803,7 +934,7 @@ def goal_rows(tree, hull, q, margin, size, rows, gaps, owners, work):  # type: i
             elif end == 4:
                 gap = closest_points(a0, a1, b1, b1, on_a, on_b)
             room = gap - hull.radii[a] - hull.radii[b] - margin
-            if room >= GOAL_ROW_GAP_M:
+            if room >= GOAL_ROW_GAP_M or not _has_place(room, gaps, count):
                 continue
             distance_gradient(
                 tree, work.positions, work.rotations, hull.bodies[a], hull.bodies[b], hull.common[p],

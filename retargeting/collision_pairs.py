@@ -85,6 +85,19 @@ class CollisionModel:
         """``(c, n)``: at most so much a unit of joint motion turns a capsule (0: it does not)."""
         return self._chain_sums(turning=True)
 
+    @cached_property
+    def movers(self) -> NDArray[np.bool_]:
+        """``(p, n)``: the joints that move one capsule of a pair against the other."""
+        found = np.zeros((len(self.pairs), self.levers.shape[1]), dtype=np.bool_)
+        for p, pair in enumerate(self.pairs):
+            for k in pair:
+                body = int(self.bodies[k])
+                while body != self.common[p]:
+                    if self.tree.arrays.coordinates[body] >= 0:
+                        found[p, self.tree.arrays.coordinates[body]] = True
+                    body = int(self.tree.arrays.parents[body])
+        return found
+
     def _chain_sums(self, *, turning: bool) -> Array:
         tree = self.tree
         sums = np.zeros((len(self.bodies), int(tree.arrays.coordinates.max(initial=-1)) + 1))
@@ -110,7 +123,7 @@ class CollisionModel:
         return self.largest_positions[c] * abs(factor) + abs(bias)
 
     def exempt_links(self) -> tuple[tuple[str, str, str], ...]:
-        """(link, link, reason) of all pairs for which no margin is promised, or not for all their capsules."""
+        """(link, link, reason) where no margin is promised, or not for all capsules of the links."""
         whole = [(a, b, why) for (a, b), why in self.left_out.items() if why != _NEVER_MEET]
         partly = [(a, b, f"in part: {why}") for (a, b), why in self.partly_left_out.items()]
         return (*whole, *partly)
@@ -134,7 +147,7 @@ def _sample(  # type: ignore[no-untyped-def]
     tree,
     bodies, starts, ends, radii, pairs, postures, margin, least, nearest, closer,
 ):  # fmt: skip
-    """Over `postures` ``(k, n)``: each pair's least distance, in which, and how often it is under the margin."""
+    """Over `postures` ``(k, n)``: each pair's least distance, in which, how often it is under the margin."""
     positions, rotations = np.empty((tree.parents.shape[0], 3)), np.empty((tree.parents.shape[0], 3, 3))
     placed_starts, placed_ends = np.empty(starts.shape), np.empty(ends.shape)
     on_a, on_b = np.empty(3), np.empty(3)

@@ -15,6 +15,7 @@ from retargeting.collision_braking import (
     MarginState,
     ProofWork,
     VelocityWork,
+    joint_bits,
 )
 from retargeting.collision_pairs import collision_model
 from retargeting.joint_limits import JointLimits
@@ -46,11 +47,12 @@ class SelfCollision:
         c, tree = self.collision, self.collision.tree
         n, capsules, pairs = len(model.joint_names), len(c.capsules), len(c.pairs)
         spheres = 0.5 * np.linalg.norm(c.ends - c.starts, axis=1) + c.radii
+        movers = joint_bits(c.movers)
         full_m, bodies = c.margin_m + _GUARD_M, len(tree.names)
         self._links = c.link_pairs()
         self.margins = Margins(
             tree.arrays,
-            Hull(c.bodies, c.starts, c.ends, c.radii, c.pairs, c.common, c.levers, c.turns, spheres),
+            Hull(c.bodies, c.starts, c.ends, c.radii, c.pairs, c.common, c.levers, c.turns, spheres, movers),
             JointLimits(model.lower, model.upper, model.velocity, model.acceleration),
             full_m,
             full_m + _GOAL_SPARE_M,
@@ -60,7 +62,7 @@ class SelfCollision:
                 np.empty(MOST_ROWS),
                 np.empty(MOST_ROWS, dtype=np.int64),
             ),
-            ProofWork.of_size(n, bodies, capsules, pairs),
+            ProofWork.of_size(n, bodies, capsules, pairs, movers.shape[1]),
             VelocityWork.of_size(n),
         )
         self.start(model.neutral)

@@ -265,7 +265,7 @@ def main(arguments: list[str] | None = None) -> int:
                     self_collision=mode == "on",
                     collision_every=given.collision_every,
                 )
-            except Exception as error:  # noqa: BLE001 - one robot's failure is a result, the others go on
+            except Exception as error:  # one robot's failure is a result, the others go on
                 found = {"failures": [f"{type(error).__name__}: {error}"]}
             rows.append((name, mode, found))
             results["robots"].setdefault(name, {})[mode] = found
@@ -300,8 +300,8 @@ def show(rows: Sequence[tuple[str, str, dict[str, Any]]], not_installed: dict[st
             reasons[reason] += 1
             deepest[reason] = min(deepest.get(reason, (np.inf, "")), (distance, f"{first} - {second}"))
         notes += [
-            f"exempt ({reason}) but inside a margin: {count} pairs, nearest {1e3 * deepest[reason][0]:.2f} mm "
-            f"{deepest[reason][1]}"
+            f"exempt ({reason}) but inside a margin: {count} pairs, nearest "
+            f"{1e3 * deepest[reason][0]:.2f} mm {deepest[reason][1]}"
             for reason, count in reasons.items()
         ]
         notes += [note for note in total.get("notes", []) if "no collision margin" not in note]
