@@ -11,12 +11,15 @@ The proof, for a velocity v of this tick:
 
 - a pair is far if its distance exceeds the margin by more than both capsules can move until they
   stand (levers times joint motion), however the joints stop;
-- for the others, all joints that move one stop along the line. Their distance along the normal at its
-  start changes as the ends of their segments do, whose speeds are known, less ``C s^2 / 2``, where
-  ``C = sum_ij |v_i v_j| r_j`` bounds a point's second derivative: concave in s, so least at one of its ends;
-- where that does not do, the line is sampled. Between two samples a capsule's point strays from its chord by
-  at most ``C ds^2 / 8``; and along any fixed direction two convex bodies are never farther apart than their distance, so the distance
-  in between is at least the smaller of the two ends' along one end's normal, less that;
+- for the others, all joints that move one stop along the line. Along a fixed direction two convex bodies
+  are never farther apart than their distance, and along the normal at the line's start they are as far
+  apart as the ends of their segments, whose first and second derivatives are known there. The third is at
+  most ``sum_ijk |v_i v_j v_k| r_k``. Where curving apart is left out, the bound is concave in s, so it is
+  least at one end of the line. For pairs seen by themselves the same with their own joints only, and
+  ``C = sum_ij |v_i v_j| r_j`` for the second derivative;
+- where that does not do, the line is sampled. Between two samples a capsule's point strays from its chord
+  by at most ``C ds^2 / 8``, so the distance in between is at least the smaller of the two ends' along one
+  end's normal, less that;
 - a joint that must stop earlier, to keep its own limit, leaves the line: after the same share of the
   stop it has moved ``v (t - t^2 / 2 T_i)``, up to ``|v| h / 2`` for ticks of at most h, and ``s`` to
   that is concave, so it strays from its chord by at most a quarter of the change of slope times ds.
@@ -147,8 +150,9 @@ class LineSamples(NamedTuple):
 class ProofWork(NamedTuple):
     """Room for a proof: poses of bodies and capsules at its start, near pairs ``(p,)``, joints ``(n,)``.
 
-    spins, drifts ``(b, 3)``: angular velocity, and velocity at the root's origin; start_leads, end_leads
-    ``(c, 3)``: how far a capsule's ends get at these; bends ``(c,)``: and how much farther at most, by curving.
+    spins, drifts ``(b, 3)``: angular velocity, and velocity at the root's origin; spin_changes,
+    drift_changes: how they change along the line; start_leads, end_leads ``(c, 3)``: how far a capsule's
+    ends get at these velocities, start_curves, end_curves by their change; bends ``(c,)``: bound of the rest.
     lined ``(p,)``: pairs that were proved on the line at once; shared, early ``(words,)``: joints on the line,
     and those of them that stop before its end, as in `Hull.movers`.
     """
@@ -159,8 +163,12 @@ class ProofWork(NamedTuple):
     ends: Array
     spins: Array
     drifts: Array
+    spin_changes: Array
+    drift_changes: Array
     start_leads: Array
     end_leads: Array
+    start_curves: Array
+    end_curves: Array
     bends: Array
     lined: IntArray
     shared: IntArray
@@ -189,6 +197,10 @@ class ProofWork(NamedTuple):
             np.empty((capsules, 3)),
             np.empty((bodies, 3)),
             np.empty((bodies, 3)),
+            np.empty((bodies, 3)),
+            np.empty((bodies, 3)),
+            np.empty((capsules, 3)),
+            np.empty((capsules, 3)),
             np.empty((capsules, 3)),
             np.empty((capsules, 3)),
             np.empty(capsules),
@@ -454,13 +466,28 @@ def _surely_over(hull, p, limit, work):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _add_cross(a0, a1, a2, b0, b1, b2, factor, out):  # type: ignore[no-untyped-def]
+    out[0] += factor * (a1 * b2 - a2 * b1)
+    out[1] += factor * (a2 * b0 - a0 * b2)
+    out[2] += factor * (a0 * b1 - a1 * b0)
+
+
+@compiled
 def _lead(tree, hull, v, half, work):  # type: ignore[no-untyped-def]
-    """Fill spins, drifts, leads and bends of `work` for the line of length `half` at v ``(n,)``."""
+    """Fill spins, drifts, their changes, leads, curves and bends for the line of length `half` at v ``(n,)``.
+
+    A body's point x moves at drift + spin x x. Along the line a joint's axis is carried by its parent.
+    """
     for body in range(tree.parents.shape[0]):
         parent, c = tree.parents[body], tree.coordinates[body]
+        spin, drift = work.spins[body], work.drifts[body]
+        spin_change, drift_change = work.spin_changes[body], work.drift_changes[body]
         for r in range(3):
-            work.spins[body, r] = 0.0 if parent < 0 else work.spins[parent, r]
-            work.drifts[body, r] = 0.0 if parent < 0 else work.drifts[parent, r]
+            spin[r] = drift[r] = spin_change[r] = drift_change[r] = 0.0
+            if parent >= 0:
+                spin[r], drift[r] = work.spins[parent, r], work.drifts[parent, r]
+                spin_change[r] = work.spin_changes[parent, r]
+                drift_change[r] = work.drift_changes[parent, r]
         rate = tree.multipliers[body] * v[c] if c >= 0 else 0.0
         if rate == 0.0:
             continue
@@ -468,34 +495,81 @@ def _lead(tree, hull, v, half, work):  # type: ignore[no-untyped-def]
         x = rate * (rotation[0, 0] * axis[0] + rotation[0, 1] * axis[1] + rotation[0, 2] * axis[2])
         y = rate * (rotation[1, 0] * axis[0] + rotation[1, 1] * axis[1] + rotation[1, 2] * axis[2])
         z = rate * (rotation[2, 0] * axis[0] + rotation[2, 1] * axis[1] + rotation[2, 2] * axis[2])
+        w0, w1, w2 = spin[0], spin[1], spin[2]
+        # How the axis, times its rate, turns with the parent.
+        dx, dy, dz = w1 * z - w2 * y, w2 * x - w0 * z, w0 * y - w1 * x
         if tree.prismatic[body]:
-            work.drifts[body, 0] += x
-            work.drifts[body, 1] += y
-            work.drifts[body, 2] += z
+            drift[0] += x
+            drift[1] += y
+            drift[2] += z
+            # The joint carries what is beyond it along, and its direction turns.
+            drift_change[0] += dx
+            drift_change[1] += dy
+            drift_change[2] += dz
             continue
         px, py, pz = work.positions[body, 0], work.positions[body, 1], work.positions[body, 2]
-        work.spins[body, 0] += x
-        work.spins[body, 1] += y
-        work.spins[body, 2] += z
-        work.drifts[body, 0] += z * py - y * pz
-        work.drifts[body, 1] += x * pz - z * px
-        work.drifts[body, 2] += y * px - x * py
+        gx = drift[0] + w1 * pz - w2 * py
+        gy = drift[1] + w2 * px - w0 * pz
+        gz = drift[2] + w0 * py - w1 * px
+        spin[0] += x
+        spin[1] += y
+        spin[2] += z
+        spin_change[0] += dx
+        spin_change[1] += dy
+        spin_change[2] += dz
+        _add_cross(px, py, pz, x, y, z, 1.0, drift)
+        _add_cross(gx, gy, gz, x, y, z, 1.0, drift_change)
+        _add_cross(px, py, pz, dx, dy, dz, 1.0, drift_change)
     for k in range(hull.bodies.shape[0]):
-        w, u = work.spins[hull.bodies[k]], work.drifts[hull.bodies[k]]
-        _moved_by(half, w, u, work.starts[k], work.start_leads[k])
-        _moved_by(half, w, u, work.ends[k], work.end_leads[k])
+        body = hull.bodies[k]
+        for end in range(2):
+            point = work.starts[k] if end == 0 else work.ends[k]
+            lead = work.start_leads[k] if end == 0 else work.end_leads[k]
+            curve = work.start_curves[k] if end == 0 else work.end_curves[k]
+            spin, change = work.spins[body], work.spin_changes[body]
+            for r in range(3):
+                lead[r], curve[r] = work.drifts[body, r], work.drift_changes[body, r]
+            _add_cross(spin[0], spin[1], spin[2], point[0], point[1], point[2], 1.0, lead)
+            _add_cross(change[0], change[1], change[2], point[0], point[1], point[2], 1.0, curve)
+            _add_cross(spin[0], spin[1], spin[2], lead[0], lead[1], lead[2], 1.0, curve)
+            for r in range(3):
+                lead[r] *= half
+                curve[r] *= 0.5 * half * half
         turn = speed = 0.0
         for i in range(v.shape[0]):
             turn += hull.turns[k, i] * abs(v[i])
             speed += hull.levers[k, i] * abs(v[i])
-        work.bends[k] = 0.5 * half * half * turn * speed
+        work.bends[k] = half * half * half * turn * turn * speed / 6.0
 
 
 @compiled
-def _moved_by(time, spin, drift, point, moved):  # type: ignore[no-untyped-def]
-    moved[0] = time * (drift[0] + spin[1] * point[2] - spin[2] * point[1])
-    moved[1] = time * (drift[1] + spin[2] * point[0] - spin[0] * point[2])
-    moved[2] = time * (drift[2] + spin[0] * point[1] - spin[1] * point[0])
+def _led(hull, p, gap, on_a, on_b, work):  # type: ignore[no-untyped-def]
+    """How far apart pair p is along its normal after the line at present speeds: without and with curving.
+
+    With it a bound of the distance anywhere on the line: only curving nearer counts, which is concave in s.
+    """
+    a, b = hull.pairs[p, 0], hull.pairs[p, 1]
+    ahead = nearer = np.inf
+    behind = farther = -np.inf
+    for end in range(2):
+        point_a = work.starts[a] if end == 0 else work.ends[a]
+        lead_a = work.start_leads[a] if end == 0 else work.end_leads[a]
+        curve_a = work.start_curves[a] if end == 0 else work.end_curves[a]
+        point_b = work.starts[b] if end == 0 else work.ends[b]
+        lead_b = work.start_leads[b] if end == 0 else work.end_leads[b]
+        curve_b = work.start_curves[b] if end == 0 else work.end_curves[b]
+        along_a = along_b = curved_a = curved_b = 0.0
+        for r in range(3):
+            normal = (on_b[r] - on_a[r]) / max(gap, 1e-12)
+            along_a += normal * (point_a[r] + lead_a[r])
+            along_b += normal * (point_b[r] + lead_b[r])
+            curved_a += normal * curve_a[r]
+            curved_b += normal * curve_b[r]
+        ahead, behind = min(ahead, along_b), max(behind, along_a)
+        nearer = min(nearer, along_b + min(curved_b, 0.0))
+        farther = max(farther, along_a + max(curved_a, 0.0))
+    thick = hull.radii[a] + hull.radii[b]
+    return ahead - behind - thick, nearer - farther - thick - work.bends[a] - work.bends[b]
 
 
 @compiled
@@ -573,21 +647,7 @@ def prove_stop(  # type: ignore[no-untyped-def]
         if distance < smallest:
             smallest, closest = distance, p
         room = distance - kept[p]
-        # Along the normal, after the line at the present speeds.
-        ahead, behind = np.inf, -np.inf
-        start = end = 0.0
-        for r in range(3):
-            along = (on_b[r] - on_a[r]) / max(gap, 1e-12)
-            start += along * (a0[b, r] + work.start_leads[b, r])
-            end += along * (a1[b, r] + work.end_leads[b, r])
-        ahead = min(start, end)
-        start = end = 0.0
-        for r in range(3):
-            along = (on_b[r] - on_a[r]) / max(gap, 1e-12)
-            start += along * (a0[a, r] + work.start_leads[a, r])
-            end += along * (a1[a, r] + work.end_leads[a, r])
-        behind = max(start, end)
-        led = ahead - behind - hull.radii[a] - hull.radii[b]
+        led, least = _led(hull, p, gap, on_a, on_b, work)
         if room < max(ROW_GAP_M, 2.0 * (distance - led)) and _has_place(room, gaps, count):
             distance_gradient(
                 tree, work.positions, work.rotations, bodies[a], bodies[b], common[p], on_a, on_b, gradient
@@ -603,7 +663,7 @@ def prove_stop(  # type: ignore[no-untyped-def]
             continue
         for word in range(words):
             work.shared[word] |= hull.movers[p, word]
-        bounds[p] = min(distance, led - work.bends[a] - work.bends[b])
+        bounds[p] = min(distance, least)
         if bounds[p] >= kept[p]:
             work.lined[lines] = p
             lines += 1

@@ -6,9 +6,9 @@ Limits: positions and velocities from the URDF as `pin` reads it, velocities cap
 sliding), accelerations at 30 rad/s² (5 m/s²): the published defaults. A command's velocity is its
 step from the previous command over min(real, nominal) time; the acceleration likewise, from rest.
 Self-collision: distances between the collision geometries of links that commands move against each
-other. A pair nearer than the margin in the first posture may not come nearer than it was there. Not judged are
-neighbours (one joint between them), what overlaps in the first posture, and what the trace exempts: counted by
-reason, and listed where it came inside the margin.
+other. A pair nearer than the margin in the first posture may not come nearer than it was there. Not
+judged are neighbours (one joint between them), what overlaps in the first posture, and what the trace
+exempts: counted by reason, and listed where it came inside the margin.
 
 Exit status: 0 without a violation, 1 with one, 2 for a trace that cannot be judged.
 """
@@ -44,7 +44,7 @@ _BALLS_WILL_DO_M = 0.05
 
 @dataclass(frozen=True)
 class NearPair:
-    """Two links that came nearer (m) than `promised_m`, in so many judged commands (0: exempt, not counted)."""
+    """Two links that came nearer (m) than `promised_m`, in so many commands (0: exempt, not counted)."""
 
     first: str
     second: str

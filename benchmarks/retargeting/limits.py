@@ -182,7 +182,10 @@ def table(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> str:
                 *(str(total[kind]) for kind in KINDS),
                 str(total["forced_exceptions"]),
                 f"{_scaled(total['nearest_m'], 1e3, 2)} / {_scaled(found['margin_m'], 1e3, 0)} mm",
-                f"{total['judged_pairs']} / {sum(total['exempt_pairs'].values())} / {total['adjacent_pairs']}",
+                " / ".join(
+                    str(total[key] if isinstance(total[key], int) else sum(total[key].values()))
+                    for key in ("judged_pairs", "exempt_pairs", "adjacent_pairs")
+                ),
                 str(len(total["exempt_near"])),
                 *(f"{_scaled(total['wrist_m'][p], 1e3, 1)} mm" for p in ("50", "95")),
                 *(f"{_scaled(total['tick_us'][p], 1.0, 0)} µs" for p in ("50", "99")),
@@ -270,9 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
             rows.append((name, mode, found))
             results["robots"].setdefault(name, {})[mode] = found
             spent_s = time.perf_counter() - begin
-            say(
-                f"{number}/{len(names)} {name}, self-collision {mode}: {broken(found)} broken in {spent_s:.0f} s"
-            )
+            say(f"{number}/{len(names)} {name} ({mode}): {broken(found)} broken, {spent_s:.0f} s")
             if given.json:
                 given.json.write_text(json.dumps(results, indent=1) + "\n")
     show(rows, results["not_installed"])

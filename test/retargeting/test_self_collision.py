@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from retargeting.capsule_distance import closest_points, distance_gradient, place_capsules
 from retargeting.capsules import link_capsules
+from retargeting.collision_braking import _lead
 from retargeting.collision_pairs import CollisionModel, collision_model
 from retargeting.frames import pose_apply, rotation_matrix_from_quaternion
 from retargeting.mesh_file import UnreadableMesh, mesh_triangles
 from retargeting.robot_model import RobotModel
+from retargeting.self_collision import SelfCollision
 from retargeting.solver import Solver, SolverParameters, SolverTargets
 
 TICK_S = 0.005
@@ -130,6 +132,37 @@ def test_gradients_are_those_of_the_distances(model: RobotModel):
             np.testing.assert_allclose(gradient, numeric[p], atol=1e-5)
             checked += 1
     assert checked > 100
+
+
+def test_a_capsules_ends_are_led_as_their_first_two_derivatives_say(model: RobotModel):
+    apart = SelfCollision(model)
+    margins, tree = apart.margins, apart.collision.tree
+    hull, work = margins.hull, margins.proof
+    rng = np.random.default_rng(8)
+    q = rng.uniform(np.maximum(model.lower, -2.0), np.minimum(model.upper, 2.0))
+    v = rng.uniform(-2.0, 2.0, len(q)) * np.where(model.upper - model.lower < 0.2, 0.05, 1.0)
+
+    def ends_at(s: float) -> np.ndarray:
+        positions, rotations = tree.body_poses(q + s * v)
+        placed = np.empty_like(hull.starts), np.empty_like(hull.ends)
+        place_capsules(positions, rotations, hull.bodies, hull.starts, hull.ends, *placed)
+        return np.stack(placed)
+
+    work.positions[:], work.rotations[:] = tree.body_poses(q)
+    work.starts[:], work.ends[:] = ends_at(0.0)
+    step = 1e-4
+    before, here, after = (ends_at(s) for s in (-step, 0.0, step))
+    first, second = (after - before) / (2 * step), (after - 2 * here + before) / step**2
+    for half in (0.1, 0.02):
+        _lead(tree.arrays, hull, v, half, work)
+        leads, curves = (
+            np.stack(rows)
+            for rows in ((work.start_leads, work.end_leads), (work.start_curves, work.end_curves))
+        )
+        np.testing.assert_allclose(leads, half * first, atol=1e-6)
+        np.testing.assert_allclose(curves, 0.5 * half**2 * second, atol=1e-5)
+        rest = np.linalg.norm(ends_at(half) - here - leads - curves, axis=2).max(axis=0)
+        assert (rest <= work.bends + 1e-9).all()
 
 
 class Oracle:
