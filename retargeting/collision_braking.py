@@ -153,7 +153,7 @@ class ProofWork(NamedTuple):
     spins, drifts ``(b, 3)``: angular velocity, and velocity at the root's origin; spin_changes,
     drift_changes: how they change along the line; start_leads, end_leads ``(c, 3)``: how far a capsule's
     ends get at these velocities, start_curves, end_curves by their change; bends ``(c,)``: bound of the rest.
-    lined ``(p,)``: pairs that were proved on the line at once; shared, early ``(words,)``: joints on the line,
+    lined ``(p,)``: pairs proved on the line at once; shared, early ``(words,)``: joints on the line,
     and those of them that stop before its end, as in `Hull.movers`.
     """
 
@@ -225,7 +225,7 @@ class ProofWork(NamedTuple):
 
 
 class SteepRows(NamedTuple):
-    """Rows ``(r, n)`` that a failed proof asks for: room (m), how long v leads there (s), and pair of each."""
+    """Rows ``(r, n)`` that a failed proof asks for: room (m), how long v leads there (s), pair of each."""
 
     rows: Array
     gaps: Array

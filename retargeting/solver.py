@@ -211,6 +211,8 @@ class Solver:
         )
         apart = self._self_collision
         self._packed = pack(arrays if apart is None else ApartArrays(arrays, apart.margins))
+        # Links that were nearer than their margin at the start: they come no nearer, and keep what they gain.
+        self.starts_inside: tuple[tuple[str, str], ...] = ()
         self.start_from(model.neutral)
 
     @property
@@ -237,7 +239,7 @@ class Solver:
         self.q[:], self.v[:] = inside, 0.0
         self.reset_goal(inside)
         if self._self_collision is not None:
-            self._self_collision.start(inside)
+            self.starts_inside = self._self_collision.start(inside)
         return int(np.count_nonzero(inside != positions))
 
     def reset_goal(self, positions: Array) -> None:
