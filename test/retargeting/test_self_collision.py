@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import coal
 import numpy as np
 import pinocchio
@@ -163,6 +165,43 @@ def test_a_capsules_ends_are_led_as_their_first_two_derivatives_say(model: Robot
         np.testing.assert_allclose(curves, 0.5 * half**2 * second, atol=1e-5)
         rest = np.linalg.norm(ends_at(half) - here - leads - curves, axis=2).max(axis=0)
         assert (rest <= work.bends + 1e-9).all()
+
+
+def test_other_postures_do_not_bring_together_what_is_said_never_to_meet(model: RobotModel):
+    collision = collision_model(model)
+    never = {frozenset(pair) for pair, why in collision.left_out.items() if why == "never meet"}
+    links = [capsule.link for capsule in collision.capsules]
+    pairs = np.array(
+        [(i, j) for i in range(len(links)) for j in range(i) if frozenset((links[i], links[j])) in never]
+    )
+    others = replace(collision, pairs=pairs)
+    rng = np.random.default_rng(77)
+    lower, upper = np.maximum(model.lower, -np.pi), np.minimum(model.upper, np.pi)
+    least = min(others.distances(rng.uniform(lower, upper)).min() for _ in range(4000))
+    assert least > collision.margin_m
+
+
+def test_joints_that_move_a_pair_are_those_its_distance_depends_on(model: RobotModel):
+    collision = collision_model(model)
+    rng = np.random.default_rng(6)
+    q = rng.uniform(np.maximum(model.lower, -2.0), np.minimum(model.upper, 2.0))
+    here = collision.distances(q)
+    for i in range(len(q)):
+        moved = q.copy()
+        moved[i] += 0.1
+        changed = np.abs(collision.distances(moved) - here) > 1e-9
+        assert not (changed & ~collision.movers[:, i]).any()
+        assert changed.any() == collision.movers[:, i].any()
+
+
+def test_a_start_inside_a_margin_names_its_links(kestrel: RobotModel):
+    solver = Solver(kestrel, SolverParameters(self_collision=True))
+    assert solver.starts_inside == ()
+    start = kestrel.neutral.copy()
+    start[kestrel.joint_names.index("left_elbow_pitch")] = -2.3
+    start[kestrel.joint_names.index("left_shoulder_yaw")] = -1.2
+    solver.start_from(start)
+    assert any("torso" in pair for pair in solver.starts_inside)
 
 
 class Oracle:
