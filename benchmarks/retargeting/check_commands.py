@@ -251,7 +251,8 @@ class _Pairs:
         self._bound, self._seen_travelled = np.empty(count), np.zeros(count)
         self._seen_turn, self._seen_centre = np.empty((count, 3, 3)), np.empty((count, 3))
         self._look(np.arange(count), np.full(count, LOOK_M))
-        return self._bound.copy()
+        distances: Array = self._bound.copy()
+        return distances
 
     def nearer(self, positions: Array, least: Array) -> tuple[NDArray[np.int64], Array]:
         """The pairs nearer than `least` ``(p,)`` (m) at the next posture, and their distances."""
@@ -338,7 +339,8 @@ def judge_collisions(trace: CommandTrace, pairs: _Pairs, judgement: Judgement, e
     for row in rows:
         # Only what is nearer than ever, or than it may be, is of interest.
         nearest = min(LOOK_M, float(lowest[~exempt].min(initial=LOOK_M)))
-        least = np.where(exempt, np.minimum(lowest, margin), np.maximum(promised, nearest))
+        asked = np.maximum(promised, max(nearest, DISTANCE_TOLERANCE_M))
+        least = np.where(exempt, np.minimum(lowest, margin), asked)
         least[overlapping] = -np.inf
         near, distances = pairs.nearer(trace.positions[row], least)
         lowest[near] = np.minimum(lowest[near], distances)
@@ -350,8 +352,9 @@ def judge_collisions(trace: CommandTrace, pairs: _Pairs, judgement: Judgement, e
         k = int(np.argmin(np.where(exempt, np.inf, lowest)))
         if np.isfinite(lowest[k]):
             judgement.nearest_m, judgement.nearest_pair = float(lowest[k]), pairs.name(k)
-    for k in np.flatnonzero((lowest < promised - DISTANCE_TOLERANCE_M) & ~overlapping):
-        entry = NearPair(*pairs.link_pair(int(k)), reasons[k], float(lowest[k]), float(promised[k]), below[k])
+    for pair in np.flatnonzero((lowest < promised - DISTANCE_TOLERANCE_M) & ~overlapping):
+        k = int(pair)
+        entry = NearPair(*pairs.link_pair(k), reasons[k], float(lowest[k]), float(promised[k]), below[k])
         (judgement.exempt_near if exempt[k] else judgement.too_near).append(entry)
         judgement.collision += below[k]
     if margin == 0.0:

@@ -95,7 +95,8 @@ def run_robot(
 ) -> dict[str, Any]:
     """All motions on one robot: what was broken, by motion and in sum. A motion that fails is a failure."""
     parameters = SolverParameters(self_collision=self_collision)
-    margin_m, exempt = 0.0, ()
+    margin_m = 0.0
+    exempt: tuple[tuple[str, str, str], ...] = ()
     if self_collision:
         collision = collision_model(model)
         margin_m, exempt = collision.margin_m, collision.exempt_links()
