@@ -345,7 +345,9 @@ def _build(model: RobotModel) -> CollisionModel:
         elif least[p] > -_GRAZE_M and _joints_between(tree, int(bodies[a]), int(bodies[b])) <= _GRAZE_JOINTS:
             reason = "graze"
         if reason and frozenset(links_pair) not in asked:
-            left_out[links_pair] = reason
+            # Of several capsules of two links that one counts which may come near.
+            if left_out.get(links_pair, _NEVER_MEET) == _NEVER_MEET:
+                left_out[links_pair] = reason
         else:
             kept.append(p)
     checked = {frozenset((carriers[a], carriers[b])) for a, b in candidates[kept]}
