@@ -2,6 +2,7 @@
 # make test   all tests (at most 15 minutes on 2 cores); make soak: what takes longer
 # make lint   ruff and mypy
 # make benchmark  the retargeting against other solvers (ROBOTS="kestrel g1"); see docs/retargeting.md
+# make benchmark-limits  every motion on every robot: is a limit or a margin broken?
 # make lock   pin the requirements again (needs Python 3.10 and 3.11)
 #
 # Each target sets itself up in .venv first; the second run finds everything done.
@@ -18,7 +19,7 @@ export PYTHONNOUSERSITE = 1
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 unexport PYTHONHOME
 
-.PHONY: help demo test soak benchmark lint lock prepare-demo prepare-test prepare-benchmark clean
+.PHONY: help demo test soak benchmark benchmark-limits lint lock prepare-demo prepare-test prepare-benchmark clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -46,6 +47,10 @@ benchmark: prepare-benchmark
 	@mkdir -p build
 	@$(VENV)/bin/python -m benchmarks.retargeting --robots $(ROBOTS) --json build/retargeting.json \
 		--figure build/retargeting.png $(BENCHMARK_ARGUMENTS)
+
+benchmark-limits: prepare-benchmark
+	@mkdir -p build
+	@$(VENV)/bin/python -m benchmarks.retargeting.limits --json build/limits.json $(BENCHMARK_ARGUMENTS)
 
 lint: prepare-test
 	@$(VENV)/bin/ruff check .

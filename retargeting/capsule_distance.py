@@ -19,15 +19,20 @@ SMALLEST_GAP_M = 1e-9
 def place_capsules(positions, rotations, bodies, starts, ends, placed_starts, placed_ends):  # type: ignore[no-untyped-def]
     """Fill the segments' ends ``(c, 3)`` in the root from those in the bodies."""
     for k in range(bodies.shape[0]):
-        b = bodies[k]
-        for r in range(3):
-            p = positions[b, r]
-            start, end = p, p
-            for c in range(3):
-                start += rotations[b, r, c] * starts[k, c]
-                end += rotations[b, r, c] * ends[k, c]
-            placed_starts[k, r] = start
-            placed_ends[k, r] = end
+        place_capsule(positions, rotations, bodies, starts, ends, placed_starts, placed_ends, k)
+
+
+@compiled
+def place_capsule(positions, rotations, bodies, starts, ends, placed_starts, placed_ends, k):  # type: ignore[no-untyped-def]
+    """Row k of `place_capsules`."""
+    b = bodies[k]
+    for r in range(3):
+        start = end = positions[b, r]
+        for c in range(3):
+            start += rotations[b, r, c] * starts[k, c]
+            end += rotations[b, r, c] * ends[k, c]
+        placed_starts[k, r] = start
+        placed_ends[k, r] = end
 
 
 @compiled

@@ -5,8 +5,9 @@ All pairs of capsules on different bodies, except
 - neighbours: bodies joined by one joint, and everything from a wrist on outwards (fingers must close);
 - pairs that rest closer than the margin in the neutral posture, or are so in nearly all sampled ones:
   their capsules overlap by construction;
-- pairs that stay far apart in all sampled postures, and pairs of which one carries the other and that
-  hardly overlap in any (wrists and elbows of several joints, whose limits keep them apart).
+- pairs that stay far apart in all sampled postures and down a descent from the nearest, and pairs of
+  which one carries the other over a few joints and that hardly overlap in any (wrists and elbows of
+  several joints, whose limits keep them apart).
 
 `robot.yaml: collision` overrides each. Joints that are not commanded stay at their neutral positions.
 """
@@ -20,7 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.body_points import SIDES
-from retargeting.capsule_distance import closest_points, pair_distances, place_capsules
+from retargeting.capsule_distance import (
+    closest_points,
+    distance_gradient,
+    pair_distances,
+    place_capsules,
+)
 from retargeting.capsules import Capsule, link_capsules
 from retargeting.compiled import compiled
 from retargeting.frames import pose_apply
@@ -33,13 +39,16 @@ IntArray = NDArray[np.int64]
 SAMPLES = 2000
 # Pairs that rest closer than the margin and this belong together: no robot should rest in contact.
 _REST_M = 0.005
-# A link and one that it carries which overlap by less than this in all sampled postures: the capsules
-# are thicker than the links, and the joints' limits keep these apart.
-_GRAZE_M = 0.01
+# A link and one that it carries over so few joints which overlap by less than this in all postures: the
+# capsules are thicker than the links, and the joints' limits keep these apart.
+_GRAZE_M, _GRAZE_JOINTS = 0.01, 3
 # Closer than the margin in this share of the sampled postures: always.
 _ALWAYS = 0.95
-# Farther than the margin by this in all sampled postures: never. Samples do not find the very minimum.
-_NEVER_M = 0.08
+# Farther than the margin by this in all sampled postures and after a descent from the nearest: never.
+_NEVER_M = 0.02
+# The descent from a sampled posture: first and smallest step (rad or m), and how often it looks.
+_FIRST_STEP, _SMALLEST_STEP, _LOOKS = 0.3, 0.005, 40
+_NEVER_MEET = "never meet"
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,8 @@ class CollisionModel:
 
     capsules in their links; bodies ``(c,)``, starts, ends ``(c, 3)``: the same in the tree's bodies;
     pairs ``(p, 2)`` of capsules, common ``(p,)`` the last body that carries both; largest_positions:
-    how far each joint can be from 0; left_out: why the links of the other pairs may touch.
+    how far each joint can be from 0; left_out: why the links of the other pairs may touch;
+    partly_left_out: the same of links of which other capsules are kept apart.
     """
 
     tree: KinematicTree
@@ -62,6 +72,7 @@ class CollisionModel:
     margin_m: float
     largest_positions: tuple[float, ...]
     left_out: dict[tuple[str, str], str]
+    partly_left_out: dict[tuple[str, str], str]
     warnings: tuple[str, ...]
 
     @cached_property
@@ -73,6 +84,19 @@ class CollisionModel:
     def turns(self) -> Array:
         """``(c, n)``: at most so much a unit of joint motion turns a capsule (0: it does not)."""
         return self._chain_sums(turning=True)
+
+    @cached_property
+    def movers(self) -> NDArray[np.bool_]:
+        """``(p, n)``: the joints that move one capsule of a pair against the other."""
+        found = np.zeros((len(self.pairs), self.levers.shape[1]), dtype=np.bool_)
+        for p, pair in enumerate(self.pairs):
+            for k in pair:
+                body = int(self.bodies[k])
+                while body != self.common[p]:
+                    if self.tree.arrays.coordinates[body] >= 0:
+                        found[p, self.tree.arrays.coordinates[body]] = True
+                    body = int(self.tree.arrays.parents[body])
+        return found
 
     def _chain_sums(self, *, turning: bool) -> Array:
         tree = self.tree
@@ -98,6 +122,12 @@ class CollisionModel:
         factor, bias = float(self.tree.arrays.multipliers[body]), float(self.tree.arrays.biases[body])
         return self.largest_positions[c] * abs(factor) + abs(bias)
 
+    def exempt_links(self) -> tuple[tuple[str, str, str], ...]:
+        """(link, link, reason) where no margin is promised, or not for all capsules of the links."""
+        whole = [(a, b, why) for (a, b), why in self.left_out.items() if why != _NEVER_MEET]
+        partly = [(a, b, f"in part: {why}") for (a, b), why in self.partly_left_out.items()]
+        return (*whole, *partly)
+
     def link_pairs(self) -> list[tuple[str, str]]:
         """The links of every pair, in the pairs' order."""
         return [(self.capsules[a].link, self.capsules[b].link) for a, b in self.pairs]
@@ -115,9 +145,9 @@ class CollisionModel:
 @compiled
 def _sample(  # type: ignore[no-untyped-def]
     tree,
-    bodies, starts, ends, radii, pairs, postures, margin, least, closer,
+    bodies, starts, ends, radii, pairs, postures, margin, least, nearest, closer,
 ):  # fmt: skip
-    """Over `postures` ``(k, n)``: the least distance of each pair and how often it is under the margin."""
+    """Over `postures` ``(k, n)``: each pair's least distance, in which, how often it is under the margin."""
     positions, rotations = np.empty((tree.parents.shape[0], 3)), np.empty((tree.parents.shape[0], 3, 3))
     placed_starts, placed_ends = np.empty(starts.shape), np.empty(ends.shape)
     on_a, on_b = np.empty(3), np.empty(3)
@@ -132,9 +162,61 @@ def _sample(  # type: ignore[no-untyped-def]
                 placed_starts[a], placed_ends[a], placed_starts[b], placed_ends[b], on_a, on_b
             )
             distance = gap - radii[a] - radii[b]
-            least[p] = min(least[p], distance)
+            if distance < least[p]:
+                least[p], nearest[p] = distance, k
             if distance < margin:
                 closer[p] += 1
+
+
+@compiled
+def _descend(  # type: ignore[no-untyped-def]
+    tree, bodies, starts, ends, radii, pairs, common, postures, lower, upper, enough, least, nearest
+):  # fmt: skip
+    """Lower `least` ``(p,)`` by steepest descent from each pair's nearest posture, until it is `enough`."""
+    positions, rotations = np.empty((tree.parents.shape[0], 3)), np.empty((tree.parents.shape[0], 3, 3))
+    placed_starts, placed_ends = np.empty(starts.shape), np.empty(ends.shape)
+    on_a, on_b = np.empty(3), np.empty(3)
+    n = lower.shape[0]
+    gradient, q = np.empty(n), np.empty(n)
+    for p in range(pairs.shape[0]):
+        a, b = pairs[p, 0], pairs[p, 1]
+        here = postures[nearest[p]].copy()
+        step = 0.0
+        for look in range(_LOOKS):
+            if least[p] <= enough:
+                break
+            if look > 0:
+                if step < _SMALLEST_STEP:
+                    break
+                for i in range(n):
+                    q[i] = min(max(here[i] - step * gradient[i], lower[i]), upper[i])
+            else:
+                q[:] = here
+            forward(tree, q, positions, rotations)
+            place_capsules(positions, rotations, bodies, starts, ends, placed_starts, placed_ends)
+            gap = closest_points(
+                placed_starts[a], placed_ends[a], placed_starts[b], placed_ends[b], on_a, on_b
+            )
+            distance = gap - radii[a] - radii[b]
+            if look > 0 and distance >= least[p] - 1e-6:
+                step *= 0.4
+                continue
+            here[:] = q
+            least[p] = distance
+            step = _FIRST_STEP if look == 0 else 1.5 * step
+            distance_gradient(
+                tree, positions, rotations, bodies[a], bodies[b], common[p], on_a, on_b, gradient
+            )
+            # Joints at a limit take no part; the one that helps most moves by `step`.
+            largest = 0.0
+            for i in range(n):
+                if (gradient[i] > 0.0 and q[i] <= lower[i]) or (gradient[i] < 0.0 and q[i] >= upper[i]):
+                    gradient[i] = 0.0
+                largest = max(largest, abs(gradient[i]))
+            if largest == 0.0:
+                break
+            for i in range(n):
+                gradient[i] /= largest
 
 
 def _ancestors(tree: KinematicTree, body: int) -> list[int]:
@@ -142,6 +224,14 @@ def _ancestors(tree: KinematicTree, body: int) -> list[int]:
     while tree.arrays.parents[chain[-1]] >= 0:
         chain.append(int(tree.arrays.parents[chain[-1]]))
     return chain
+
+
+def _joints_between(tree: KinematicTree, a: int, b: int) -> float:
+    """How many joints move the body that one carries against the other; infinite where none carries one."""
+    chains = _ancestors(tree, a), _ancestors(tree, b)
+    if b in chains[0]:
+        return chains[0].index(b)
+    return chains[1].index(a) if a in chains[1] else np.inf
 
 
 def _hands(model: RobotModel, tree: KinematicTree, body_of: dict[str, tuple[str, Array]]) -> IntArray:
@@ -231,14 +321,17 @@ def _build(model: RobotModel) -> CollisionModel:
     candidates = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     carrying = np.array(common, dtype=np.int64)
 
-    postures = np.random.default_rng(0).uniform(
-        np.maximum(model.lower, -np.pi), np.minimum(model.upper, np.pi), (SAMPLES, len(model.lower))
-    )
-    least, closer = np.empty(len(candidates)), np.empty(len(candidates), dtype=np.int64)
+    # Joints without limits turn on for ever: once round is all of it. Others may end beyond half a turn.
+    endless = ~(np.isfinite(model.lower) & np.isfinite(model.upper))
+    lower, upper = np.where(endless, -np.pi, model.lower), np.where(endless, np.pi, model.upper)
+    postures = np.random.default_rng(0).uniform(lower, upper, (SAMPLES, len(lower)))
+    least, nearest = np.empty(len(candidates)), np.zeros(len(candidates), dtype=np.int64)
+    closer = np.empty(len(candidates), dtype=np.int64)
     arrays = (tree.arrays, bodies, starts, ends, radii, candidates)
-    _sample(*arrays, model.neutral[None, :], settings.margin_m + _REST_M, least, closer)
+    _sample(*arrays, model.neutral[None, :], settings.margin_m + _REST_M, least, nearest, closer)
     resting = closer > 0
-    _sample(*arrays, postures, settings.margin_m, least, closer)
+    _sample(*arrays, postures, settings.margin_m, least, nearest, closer)
+    _descend(*arrays, carrying, postures, lower, upper, -_GRAZE_M, least, nearest)
     kept = []
     for p, (a, b) in enumerate(candidates):
         links_pair = (carriers[a], carriers[b])
@@ -248,14 +341,19 @@ def _build(model: RobotModel) -> CollisionModel:
         elif closer[p] > _ALWAYS * SAMPLES:
             reason = "always in contact"
         elif least[p] > settings.margin_m + _NEVER_M:
-            reason = "never meet"
-        elif least[p] > -_GRAZE_M and {int(bodies[a]), int(bodies[b])} & {int(carrying[p])}:
+            reason = _NEVER_MEET
+        elif least[p] > -_GRAZE_M and _joints_between(tree, int(bodies[a]), int(bodies[b])) <= _GRAZE_JOINTS:
             reason = "graze"
         if reason and frozenset(links_pair) not in asked:
-            left_out[links_pair] = reason
+            # Of several capsules of two links that one counts which may come near.
+            if left_out.get(links_pair, _NEVER_MEET) == _NEVER_MEET:
+                left_out[links_pair] = reason
         else:
             kept.append(p)
     checked = {frozenset((carriers[a], carriers[b])) for a, b in candidates[kept]}
+    partly = {
+        pair: why for pair, why in left_out.items() if frozenset(pair) in checked and why != _NEVER_MEET
+    }
     left_out = {pair: why for pair, why in left_out.items() if frozenset(pair) not in checked}
     return CollisionModel(
         tree=tree,
@@ -268,6 +366,7 @@ def _build(model: RobotModel) -> CollisionModel:
         common=carrying[kept],
         margin_m=settings.margin_m,
         left_out=left_out,
+        partly_left_out=partly,
         warnings=tuple(warnings),
         largest_positions=tuple(
             float(max(abs(low), abs(high))) for low, high in zip(model.lower, model.upper, strict=True)

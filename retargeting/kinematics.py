@@ -68,52 +68,53 @@ class KinematicTree:
 
 
 @compiled
-def forward(  # type: ignore[no-untyped-def]
-    tree,
-    q,
-    positions,
-    rotations,
-):
+def forward(tree, q, positions, rotations):  # type: ignore[no-untyped-def]
     """Fill `positions` ``(n, 3)`` and `rotations` ``(n, 3, 3)`` (body in root) for q ``(m,)``."""
     for i in range(tree.parents.shape[0]):
-        parent = tree.parents[i]
-        if parent < 0:
-            for r in range(3):
-                positions[i, r] = tree.offset_positions[i, r]
-                for c in range(3):
-                    rotations[i, r, c] = tree.offset_rotations[i, r, c]
-        else:
-            for r in range(3):
-                value = positions[parent, r]
-                for k in range(3):
-                    value += rotations[parent, r, k] * tree.offset_positions[i, k]
-                positions[i, r] = value
-                for c in range(3):
-                    value = 0.0
-                    for k in range(3):
-                        value += rotations[parent, r, k] * tree.offset_rotations[i, k, c]
-                    rotations[i, r, c] = value
-        coordinate = tree.coordinates[i]
-        if coordinate < 0:
-            continue
-        x, y, z = tree.axes[i, 0], tree.axes[i, 1], tree.axes[i, 2]
-        value = tree.multipliers[i] * q[coordinate] + tree.biases[i]
-        if tree.prismatic[i]:
-            for r in range(3):
-                positions[i, r] += value * (
-                    rotations[i, r, 0] * x + rotations[i, r, 1] * y + rotations[i, r, 2] * z
-                )
-            continue
-        s, c1 = np.sin(value), np.cos(value)
-        t = 1.0 - c1
-        m00, m01, m02 = t * x * x + c1, t * x * y - s * z, t * x * z + s * y
-        m10, m11, m12 = t * x * y + s * z, t * y * y + c1, t * y * z - s * x
-        m20, m21, m22 = t * x * z - s * y, t * y * z + s * x, t * z * z + c1
+        place_body(tree, i, q, positions, rotations)
+
+
+@compiled
+def place_body(tree, i, q, positions, rotations):  # type: ignore[no-untyped-def]
+    """Row i of `forward`; its parent's must be there."""
+    parent = tree.parents[i]
+    if parent < 0:
         for r in range(3):
-            a, b, c = rotations[i, r, 0], rotations[i, r, 1], rotations[i, r, 2]
-            rotations[i, r, 0] = a * m00 + b * m10 + c * m20
-            rotations[i, r, 1] = a * m01 + b * m11 + c * m21
-            rotations[i, r, 2] = a * m02 + b * m12 + c * m22
+            positions[i, r] = tree.offset_positions[i, r]
+            for c in range(3):
+                rotations[i, r, c] = tree.offset_rotations[i, r, c]
+    else:
+        for r in range(3):
+            value = positions[parent, r]
+            for k in range(3):
+                value += rotations[parent, r, k] * tree.offset_positions[i, k]
+            positions[i, r] = value
+            for c in range(3):
+                value = 0.0
+                for k in range(3):
+                    value += rotations[parent, r, k] * tree.offset_rotations[i, k, c]
+                rotations[i, r, c] = value
+    coordinate = tree.coordinates[i]
+    if coordinate < 0:
+        return
+    x, y, z = tree.axes[i, 0], tree.axes[i, 1], tree.axes[i, 2]
+    value = tree.multipliers[i] * q[coordinate] + tree.biases[i]
+    if tree.prismatic[i]:
+        for r in range(3):
+            positions[i, r] += value * (
+                rotations[i, r, 0] * x + rotations[i, r, 1] * y + rotations[i, r, 2] * z
+            )
+        return
+    s, c1 = np.sin(value), np.cos(value)
+    t = 1.0 - c1
+    m00, m01, m02 = t * x * x + c1, t * x * y - s * z, t * x * z + s * y
+    m10, m11, m12 = t * x * y + s * z, t * y * y + c1, t * y * z - s * x
+    m20, m21, m22 = t * x * z - s * y, t * y * z + s * x, t * z * z + c1
+    for r in range(3):
+        a, b, c = rotations[i, r, 0], rotations[i, r, 1], rotations[i, r, 2]
+        rotations[i, r, 0] = a * m00 + b * m10 + c * m20
+        rotations[i, r, 1] = a * m01 + b * m11 + c * m21
+        rotations[i, r, 2] = a * m02 + b * m12 + c * m22
 
 
 def _mimic_chain(urdf: Urdf, joint: Joint) -> tuple[str, float, float]:

@@ -229,14 +229,20 @@ class Retargeter:
         targets, measured = self.trainer.targets, self._watch.measured
         if reason is not None or targets is None or measured is None:
             raise RetargetingError(f"cannot engage: {reason}")
-        body = self._targets
+        body, why = self._targets, ""
         if self.state not in MOVING_STATES or body is None:
+            first = self.state is State.IDLE
             body = self._targets = self._start(measured, targets, now_s)
+            if first and self.solver.starts_inside:
+                pairs = ", ".join(
+                    f"{one} - {other}" for one, other in dict.fromkeys(self.solver.starts_inside)
+                )
+                why = f"the robot starts inside its collision margin ({pairs}), these come no nearer; "
         joining = [side for side in self._engageable(sides) if self.arms[side].state is ArmState.RELEASED]
         for side in joining:
             body.approach(side, targets, now_s, absolute=self.engage_mode is EngageMode.ABSOLUTE)
         if joining:
-            self._say_approaching(body, now_s)
+            self._say_approaching(body, now_s, why)
 
     def _start(self, measured: Array, targets: Targets, now_s: float) -> BodyTargets:
         """Let the commands begin, or go on, with every arm holding where it is measured."""

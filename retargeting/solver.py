@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.box_qp import SOLVED
-from retargeting.collision_braking import MOST_ROWS
+from retargeting.collision_braking import MOST_ROWS, Margins, goal_room, goal_rows, keep_margins
 from retargeting.command_step import (
     Approach,
     CommandWork,
@@ -118,6 +118,72 @@ def _follow(packed, targets, grippers, dt):  # type: ignore[no-untyped-def]
     return status, forced, until
 
 
+class ApartArrays(NamedTuple):
+    """The same with self-collision."""
+
+    solver: SolverArrays
+    margins: Margins
+
+
+@compiled
+def _follow_apart(packed, targets, grippers, dt):  # type: ignore[no-untyped-def]
+    """One tick with self-collision, on packed `ApartArrays`; returns as `_follow`."""
+    arrays, margins = packed.content.solver, packed.content.margins
+    motion, tree, tasks, limits, work = arrays.motion, arrays.tree, arrays.tasks, arrays.limits, arrays.work
+    m = arrays.reach.shape[0]
+    work.before[:] = motion.goal
+    for i in range(m):
+        arrays.reach[i] = limits.velocity[i] * dt
+    used = goal_rows(
+        margins.tree, margins.hull, motion.goal, margins.goal_m, m,
+        margins.goal.rows, margins.goal.gaps, margins.goal.owners, margins.proof,
+    )  # fmt: skip
+    nearest = np.inf
+    for k in range(used):
+        nearest = min(nearest, margins.goal.gaps[k])
+    damping = _CONTACT_DAMPING if nearest < _CONTACT_M else arrays.damping
+    goal, origin = motion.goal[:m], work.before[:m]
+    status, _ = search_goal(
+        goal, origin, arrays.reach, arrays.goal_steps, damping, tree, tasks, targets, limits,
+        GoalRows(margins.goal.rows, margins.goal.gaps, used), arrays.goal_work,
+    )  # fmt: skip
+    if status != SOLVED:
+        return status, 0, 0
+    # Rows are straight, arms turn: a step that led too near after all is shortened.
+    for _ in range(_SHORTENINGS):
+        room = goal_room(margins.tree, margins.hull, motion.goal, margins.goal_m, margins.proof)
+        if room >= min(0.0, nearest) - _GOAL_STRAY_M:
+            break
+        for i in range(m):
+            goal[i] += 0.5 * (origin[i] - goal[i])
+    want_velocity(motion, grippers, limits, arrays.approach, dt, m, work)
+    quadratic_model(motion.q[:m], tree, tasks, targets, arrays.goal_work.model)
+    return _advance_apart(arrays, margins, dt, True)
+
+
+@compiled
+def _advance_apart(arrays, margins, dt, weighed):  # type: ignore[no-untyped-def]
+    """The allowed velocity nearest to the wanted one that keeps all margins; returns as `_follow`."""
+    motion, limits, work = arrays.motion, arrays.limits, arrays.work
+    forced, until = bound_velocity(motion, limits, dt, arrays.outside, work)
+    fill_metric(arrays.goal_work.model.hessian, work)
+    limited = False
+    for i in range(arrays.reach.shape[0]):
+        limited = limited or arrays.outside[i]
+    keep_margins(
+        margins, motion.q, motion.v, work.wanted, work.low, work.high, work.hessian, weighed and limited, dt,
+        work.velocity,
+    )  # fmt: skip
+    return move_command(motion, limits, dt, work), forced, until
+
+
+@compiled
+def _brake_apart(packed, dt):  # type: ignore[no-untyped-def]
+    arrays = packed.content.solver
+    arrays.goal_work.model.hessian[:] = 0.0
+    return _advance_apart(arrays, packed.content.margins, dt, False)
+
+
 class Solver:
     """Holds the goal and the previously published command of one robot."""
 
@@ -139,22 +205,24 @@ class Solver:
         self._outside = np.zeros(n, dtype=np.bool_)
         self._nothing_near = GoalRows.none(m)
         self._motion = Motion(model.neutral.copy(), np.zeros(n), model.neutral.copy(), np.zeros(n))
-        self._packed = pack(
-            SolverArrays(
-                self._motion,
-                self.layout.tree.arrays,
-                self.layout.arrays,
-                self._limits,
-                self._nothing_near,
-                int(said.goal_steps),
-                float(said.damping),
-                self._approach,
-                self._reach,
-                self._outside,
-                self._goal_work,
-                self._work,
-            )
+        arrays = SolverArrays(
+            self._motion,
+            self.layout.tree.arrays,
+            self.layout.arrays,
+            self._limits,
+            self._nothing_near,
+            int(said.goal_steps),
+            float(said.damping),
+            self._approach,
+            self._reach,
+            self._outside,
+            self._goal_work,
+            self._work,
         )
+        apart = self._self_collision
+        self._packed = pack(arrays if apart is None else ApartArrays(arrays, apart.margins))
+        # Links that were nearer than their margin at the start: they come no nearer, and keep what they gain.
+        self.starts_inside: tuple[tuple[str, str], ...] = ()
         self.start_from(model.neutral)
 
     @property
@@ -182,7 +250,7 @@ class Solver:
         self.q[:], self.v[:] = inside, 0.0
         self.reset_goal(inside)
         if self._self_collision is not None:
-            self._self_collision.start(inside)
+            self.starts_inside = self._self_collision.start(inside)
         return int(np.count_nonzero(np.abs(inside - positions) > _SENSED))
 
     def reset_goal(self, positions: Array) -> None:
@@ -205,19 +273,12 @@ class Solver:
 
         By any amount, and whatever is in the way: for setting up and tests.
         """
-        goal = self.goal[: self.model.body_count]
-        return self._search(goal, goal.copy(), self._no_reach, steps, targets, self._nothing_near)
-
-    def _search(
-        self, goal: Array, origin: Array, reach: Array, steps: int, targets: SolverTargets, near: GoalRows
-    ) -> float:
-        damping = self.parameters.damping
-        if near.used > 0 and float(near.gaps[: near.used].min()) < _CONTACT_M:
-            damping = _CONTACT_DAMPING
-        tree, tasks = self.layout.tree.arrays, self.layout.arrays
+        goal, limits, near = self.goal[: self.model.body_count], self._limits, self._nothing_near
+        tree, tasks, damping = self.layout.tree.arrays, self.layout.arrays, self.parameters.damping
         status, cost = search_goal(
-            goal, origin, reach, steps, damping, tree, tasks, targets, self._limits, near, self._goal_work
-        )
+            goal, goal.copy(), self._no_reach, steps, damping, tree, tasks, targets, limits, near,
+            self._goal_work,
+        )  # fmt: skip
         self._check(status)
         return float(cost)
 
@@ -232,59 +293,28 @@ class Solver:
         command stays as it was.
         """
         self.layout.arrays.posture[: len(targets.waist)] = targets.waist
-        if self._self_collision is not None:
-            return self._follow_apart(self._self_collision, targets, gripper_positions, dt)
-        status, forced, until = _follow(self._packed, targets, gripper_positions, dt)
+        following = _follow if self._self_collision is None else _follow_apart
+        status, forced, until = following(self._packed, targets, gripper_positions, dt)
         self._check(status)
         return self._step(forced, until)
-
-    def _follow_apart(
-        self, apart: SelfCollision, targets: SolverTargets, gripper_positions: Array, dt: float
-    ) -> Step:
-        m, work = self.model.body_count, self._work
-        work.before[:] = self.goal
-        goal, origin = self.goal[:m], work.before[:m]
-        near = apart.goal_rows(self.goal)
-        self._search(goal, origin, self.model.velocity[:m] * dt, self.parameters.goal_steps, targets, near)
-        if near.used:
-            # Rows are straight, arms turn: a step that led too near after all is shortened.
-            nearest = min(0.0, float(near.gaps[: near.used].min()))
-            for _ in range(_SHORTENINGS):
-                near = apart.goal_rows(self.goal)
-                if not near.used or near.gaps[: near.used].min() >= nearest - _GOAL_STRAY_M:
-                    break
-                goal += 0.5 * (origin - goal)
-        want_velocity(self._motion, gripper_positions, self._limits, self._approach, dt, m, work)
-        self.cost(self.q[:m], targets)
-        return self._advance_apart(apart, dt, weighed=True)
 
     def brake(self, dt: float) -> Step:
         """One tick towards standing still, as fast as the limits allow."""
         self._work.wanted[:] = 0.0
         self.reset_goal(self.q)
         if self._self_collision is not None:
-            self._goal_work.model.hessian[:] = 0.0
-            return self._advance_apart(self._self_collision, dt, weighed=False)
+            status, forced, until = _brake_apart(self._packed, dt)
+            self._check(status)
+            return self._step(forced, until)
         forced, until = bound_velocity(self._motion, self._limits, dt, self._outside, self._work)
         self._check(move_command(self._motion, self._limits, dt, self._work))
         return self._step(forced, until)
 
-    def _advance_apart(self, apart: SelfCollision, dt: float, *, weighed: bool) -> Step:
-        """The allowed velocity nearest to the wanted one that keeps all margins."""
-        work, m = self._work, self.model.body_count
-        forced, until = bound_velocity(self._motion, self._limits, dt, self._outside, work)
-        fill_metric(self._goal_work.model.hessian, work)
-        weighed = weighed and bool(self._outside[:m].any())
-        apart.velocity(
-            self.q, self.v, work.wanted, work.low, work.high, work.hessian, weighed, dt, work.velocity
-        )
-        self._check(move_command(self._motion, self._limits, dt, work))
-        return self._step(forced, until, apart.clearance, apart.how > 0)
-
-    def _step(
-        self, forced: int, until: int, clearance: Clearance | None = None, collision_limited: bool = False
-    ) -> Step:
+    def _step(self, forced: int, until: int) -> Step:
         """`until`: no joint from this row on was clipped."""
         names = zip(self.model.joint_names[:until], self._outside[:until].tolist(), strict=True)
         clipped = tuple(name for name, outside in names if outside)
-        return Step(self.q.copy(), self.v.copy(), clipped, forced, clearance, collision_limited)
+        apart = self._self_collision
+        if apart is None:
+            return Step(self.q.copy(), self.v.copy(), clipped, forced)
+        return Step(self.q.copy(), self.v.copy(), clipped, forced, apart.clearance, apart.how > 0)

@@ -6,7 +6,9 @@ Limits: positions and velocities from the URDF as `pin` reads it, velocities cap
 sliding), accelerations at 30 rad/s² (5 m/s²): the published defaults. A command's velocity is its
 step from the previous command over min(real, nominal) time; the acceleration likewise, from rest.
 Self-collision: distances between the collision geometries of links that commands move against each
-other. A pair nearer than the margin in the first posture may not come nearer than it was there.
+other. A pair nearer than the margin in the first posture may not come nearer than it was there. Not
+judged are neighbours (one joint between them), what overlaps in the first posture, and what the trace
+exempts: counted by reason, and listed where it came inside the margin.
 
 Exit status: 0 without a violation, 1 with one, 2 for a trace that cannot be judged.
 """
@@ -17,6 +19,7 @@ import argparse
 import json
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -34,6 +37,21 @@ VELOCITY_M_S, ACCELERATION_M_S2 = 0.5, 5.0
 # Rounding: positions of about 1 rad carry 2e-16, twice divided by 5 ms.
 RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 1e-6, 1e-9
 DISTANCE_TOLERANCE_M = 1e-6
+# Distances are worked out and reported up to this; bounding balls so much farther apart will do.
+LOOK_M = 0.06
+_BALLS_WILL_DO_M = 0.05
+
+
+@dataclass(frozen=True)
+class NearPair:
+    """Two links that came nearer (m) than `promised_m`, in so many commands (0: exempt, not counted)."""
+
+    first: str
+    second: str
+    reason: str
+    nearest_m: float
+    promised_m: float
+    commands: int
 
 
 @dataclass
@@ -41,7 +59,10 @@ class Judgement:
     """Violations (one per tick and joint, or tick and pair) and the worst of each kind.
 
     worst_*: largest excess over a position limit (rad or m), and the largest velocity and acceleration as
-    shares of their limits. nearest_m: the least distance of a pair that may not touch, NaN where unknown.
+    shares of their limits. nearest_m: the least distance of a pair that may not touch, NaN where unknown or
+    over `LOOK_M`. Pairs of geometries: `collision_pairs` are judged, `exempt_pairs` are not, by reason,
+    `adjacent_pairs` have one joint between them; `starts_inside`: judged, but inside the margin in the
+    first posture, (link, link, m). too_near, exempt_near: the judged and the exempt that came inside.
     """
 
     label: str
@@ -56,7 +77,13 @@ class Judgement:
     nearest_m: float = float("nan")
     nearest_pair: str = ""
     collision_pairs: int = 0
+    adjacent_pairs: int = 0
+    exempt_pairs: dict[str, int] = field(default_factory=dict)
+    starts_inside: list[tuple[str, str, float]] = field(default_factory=list)
+    too_near: list[NearPair] = field(default_factory=list)
+    exempt_near: list[NearPair] = field(default_factory=list)
     penetrating_ticks: int = 0
+    judged_commands: int = 0
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -157,36 +184,53 @@ def judge_limits(trace: CommandTrace, robot: Robot, judgement: Judgement) -> Non
 
 
 class _Pairs:
-    """Pairs of collision geometries that commands move against each other."""
+    """Pairs of collision geometries that commands move against each other, and how near they are.
+
+    A pair's distance is worked out only where it may have come below what is asked: between two postures
+    no point of a geometry goes farther than its ball's centre does, and the ball's turn times its radius.
+    """
 
     def __init__(self, trace: CommandTrace, robot: Robot) -> None:
-        folders = [str(path) for path in trace.package_paths]
         self._robot = robot
         self._geometry = pin.buildGeomFromUrdf(
-            robot.model, str(trace.urdf), pin.GeometryType.COLLISION, package_dirs=folders
+            robot.model,
+            str(trace.urdf),
+            pin.GeometryType.COLLISION,
+            package_dirs=[str(path) for path in trace.package_paths],
         )
         self._data = self._geometry.createData()
-        objects = self._geometry.geometryObjects
-        for item in objects:
+        self._objects = list(self._geometry.geometryObjects)
+        for item in self._objects:
             item.geometry.computeLocalAABB()
-        self._centres = np.array([item.geometry.aabb_center for item in objects]).reshape(-1, 3)
-        self._radii = np.array([item.geometry.aabb_radius for item in objects])
+        self._centres = np.array([item.geometry.aabb_center for item in self._objects]).reshape(-1, 3)
+        self._radii = np.array([item.geometry.aabb_radius for item in self._objects])
+        self.links = [robot.model.frames[item.parentFrame].name for item in self._objects]
         arms = [name for name in trace.joint_names if name not in trace.finger_joints]
         commanded = {robot.model.getJointId(name) for name in arms}
-        exempt = {frozenset(pair) for pair in trace.exempt_pairs}
-        links = [robot.model.frames[item.parentFrame].name for item in objects]
-        pairs = []
-        for i, first in enumerate(objects):
-            for j in range(i + 1, len(objects)):
-                second = objects[j]
-                between = self._moving_between(first.parentJoint, second.parentJoint)
-                # Neighbours in the tree touch by construction.
-                if len(between) < 2 or not between & commanded:
+        exempt = {frozenset((first, second)): reason for first, second, reason in trace.exempt_pairs}
+        pairs, reasons = [], []
+        self.adjacent = 0
+        for i, first in enumerate(self._objects):
+            for j in range(i + 1, len(self._objects)):
+                between = self._moving_between(first.parentJoint, self._objects[j].parentJoint)
+                if not between & commanded:
                     continue
-                if frozenset((links[i], links[j])) not in exempt:
-                    pairs.append((i, j))
+                # Neighbours in the tree touch by construction.
+                if len(between) < 2:
+                    self.adjacent += 1
+                    continue
+                pairs.append((i, j))
+                reasons.append(exempt.get(frozenset((self.links[i], self.links[j])), ""))
         self.pairs = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-        self.names = [item.name for item in objects]
+        self.reasons = reasons
+
+    def name(self, pair: int) -> str:
+        first, second = self.pairs[pair]
+        return f"{self._objects[first].name} - {self._objects[second].name}"
+
+    def link_pair(self, pair: int) -> tuple[str, str]:
+        first, second = self.pairs[pair]
+        return self.links[first], self.links[second]
 
     def _moving_between(self, first: int, second: int) -> set[int]:
         def chain(joint: int) -> list[int]:
@@ -198,70 +242,125 @@ class _Pairs:
 
         return set(chain(first)) ^ set(chain(second))
 
-    def distances(self, positions: Array, nearer_than_m: float) -> Array:
-        """Distance (m) per pair, 0 or less when overlapping; infinite where surely over `nearer_than_m`."""
+    def start(self, positions: Array) -> Array:
+        """Distance (m) per pair at the first posture: 0 or less when overlapping, exact below `LOOK_M`."""
+        self._place(positions)
+        count = len(self.pairs)
+        self._travelled = np.zeros(len(self._objects))
+        # Where a pair was last looked at: a bound of its distance, its placement, how far each had gone.
+        self._bound, self._seen_travelled = np.empty(count), np.zeros(count)
+        self._seen_turn, self._seen_centre = np.empty((count, 3, 3)), np.empty((count, 3))
+        self._look(np.arange(count), np.full(count, LOOK_M))
+        distances: Array = self._bound.copy()
+        return distances
+
+    def nearer(self, positions: Array, least: Array) -> tuple[NDArray[np.int64], Array]:
+        """The pairs nearer than `least` ``(p,)`` (m) at the next posture, and their distances."""
+        rotations, centres = self._rotations, self._places
+        self._place(positions)
+        turned = np.linalg.norm(self._rotations - rotations, axis=(1, 2)) / np.sqrt(2.0)
+        self._travelled += np.linalg.norm(self._places - centres, axis=1) + self._radii * turned
+        first, second = self.pairs[:, 0], self.pairs[:, 1]
+        gone = self._travelled[first] + self._travelled[second] - self._seen_travelled
+        near = np.flatnonzero(self._bound - gone < least)
+        turn, centre = self._relative(near)
+        moved = np.linalg.norm(centre - self._seen_centre[near], axis=1)
+        turned = np.linalg.norm(turn - self._seen_turn[near], axis=(1, 2)) / np.sqrt(2.0)
+        bound = self._bound[near] - moved - self._radii[second[near]] * turned
+        near = near[bound < least[near]]
+        self._look(near, least)
+        near = near[self._bound[near] < least[near]]
+        return near, self._bound[near]
+
+    def _place(self, positions: Array) -> None:
         robot = self._robot
         q = robot.configuration(positions)
         pin.updateGeometryPlacements(robot.model, robot.data, self._geometry, self._data, q)
-        places = self._data.oMg
-        centres = np.array([place.act(centre) for place, centre in zip(places, self._centres, strict=True)])
-        first, second = self.pairs[:, 0], self.pairs[:, 1]
-        gap = np.linalg.norm(centres[first] - centres[second], axis=1)
+        matrices = np.array([place.homogeneous for place in self._data.oMg]).reshape(-1, 4, 4)
+        self._rotations = matrices[:, :3, :3]
+        self._places = np.einsum("gij,gj->gi", self._rotations, self._centres) + matrices[:, :3, 3]
+
+    def _relative(self, pairs: NDArray[np.int64]) -> tuple[Array, Array]:
+        """How the second geometry of each pair is turned, and its ball's centre, seen from the first."""
+        first, second = self.pairs[pairs].T
+        back = np.swapaxes(self._rotations[first], 1, 2)
+        centre = np.einsum("pij,pj->pi", back, self._places[second] - self._places[first])
+        return back @ self._rotations[second], centre
+
+    def _look(self, pairs: NDArray[np.int64], least: Array) -> None:
+        """Distances of `pairs`, of those whose balls are farther apart than asked only that of the balls."""
+        first, second = self.pairs[pairs].T
+        self._seen_turn[pairs], self._seen_centre[pairs] = self._relative(pairs)
+        self._seen_travelled[pairs] = self._travelled[first] + self._travelled[second]
+        gap = np.linalg.norm(self._places[first] - self._places[second], axis=1)
         gap -= self._radii[first] + self._radii[second]
-        result = np.full(len(self.pairs), np.inf)
-        objects = self._geometry.geometryObjects
+        self._bound[pairs] = gap
         # How deep two overlap costs a lot for meshes, and no verdict needs it.
         request = coal.DistanceRequest(False, False)
-        for k in np.flatnonzero(gap < nearer_than_m):
-            i, j = int(first[k]), int(second[k])
-            answer = coal.DistanceResult()
-            result[k] = coal.distance(
-                objects[i].geometry, _placed(places[i]), objects[j].geometry, _placed(places[j]),
-                request, answer,
+        for k in pairs[gap < least[pairs] + _BALLS_WILL_DO_M]:
+            i, j = (int(index) for index in self.pairs[k])
+            self._bound[k] = coal.distance(
+                self._objects[i].geometry, _placed(self._data.oMg[i]),
+                self._objects[j].geometry, _placed(self._data.oMg[j]),
+                request, coal.DistanceResult(),
             )  # fmt: skip
-        return result
 
 
 def _placed(place: pin.SE3) -> coal.Transform3s:
     return coal.Transform3s(place.rotation, place.translation)
 
 
-def judge_collisions(trace: CommandTrace, robot: Robot, judgement: Judgement, every: int) -> None:
-    """Every `every`-th command and the last."""
-    try:
-        pairs = _Pairs(trace, robot)
-    except (ValueError, RuntimeError) as error:
-        judgement.notes.append(f"no collision geometry to judge by: {error}".splitlines()[0])
-        return
-    judgement.collision_pairs = len(pairs.pairs)
+def judge_collisions(trace: CommandTrace, pairs: _Pairs, judgement: Judgement, every: int) -> None:
+    """Every `every`-th command and the last.
+
+    Promised pairs count as violations below the margin (or, if nearer, below where they started); those
+    that are exempt are listed where they came below it all the same.
+    """
+    judgement.adjacent_pairs = pairs.adjacent
     if not len(pairs.pairs):
         judgement.notes.append("no pair of collision geometries moves against each other")
         return
     margin = trace.collision_margin_m
-    look_m = margin + 0.05
-    start = pairs.distances(np.asarray(trace.start), look_m)
-    # Pairs that touch at rest are how the robot is built (or coarse geometry), not a collision.
+    start = pairs.start(np.asarray(trace.start))
+    # Geometries that overlap at the start are how the robot is built (or coarse), not a collision.
+    overlapping = start <= 0.0
+    reasons = ["overlap at the start" if over else why
+               for over, why in zip(overlapping, pairs.reasons, strict=True)]  # fmt: skip
+    exempt = np.array([bool(reason) for reason in reasons])
+    judgement.collision_pairs = int((~exempt).sum())
+    judgement.exempt_pairs = dict(Counter(reason for reason in reasons if reason))
+    judgement.starts_inside = [
+        (*pairs.link_pair(int(k)), float(start[k])) for k in np.flatnonzero(~exempt & (start < margin))
+    ]
     promised = np.minimum(start, margin)
-    judged = start > 0.0
-    nearest, nearest_pair = np.inf, -1
+    lowest = np.where(start < LOOK_M, start, np.inf)
+    below: Counter[int] = Counter()
     rows = sorted({*range(0, len(trace.positions), every), len(trace.positions) - 1})
     for row in rows:
-        distances = pairs.distances(trace.positions[row], look_m)
-        distances[~judged] = np.inf
-        judgement.collision += int((distances < promised - DISTANCE_TOLERANCE_M)[judged].sum())
-        judgement.penetrating_ticks += bool((distances <= 0.0).any())
-        k = int(np.argmin(distances))
-        if distances[k] < nearest:
-            nearest, nearest_pair = float(distances[k]), k
-    if nearest_pair >= 0:
-        judgement.nearest_m = nearest
-        i, j = pairs.pairs[nearest_pair]
-        judgement.nearest_pair = f"{pairs.names[i]} - {pairs.names[j]}"
+        # Only what is nearer than ever, or than it may be, is of interest.
+        nearest = min(LOOK_M, float(lowest[~exempt].min(initial=LOOK_M)))
+        asked = np.maximum(promised, max(nearest, DISTANCE_TOLERANCE_M))
+        least = np.where(exempt, np.minimum(lowest, margin), asked)
+        least[overlapping] = -np.inf
+        near, distances = pairs.nearer(trace.positions[row], least)
+        lowest[near] = np.minimum(lowest[near], distances)
+        broken = near[(distances < promised[near] - DISTANCE_TOLERANCE_M) & ~exempt[near]]
+        below.update(broken.tolist())
+        judgement.penetrating_ticks += bool(((distances <= 0.0) & ~exempt[near]).any())
+    judgement.judged_commands = len(rows)
+    if (~exempt).any():
+        k = int(np.argmin(np.where(exempt, np.inf, lowest)))
+        if np.isfinite(lowest[k]):
+            judgement.nearest_m, judgement.nearest_pair = float(lowest[k]), pairs.name(k)
+    for pair in np.flatnonzero((lowest < promised - DISTANCE_TOLERANCE_M) & ~overlapping):
+        k = int(pair)
+        entry = NearPair(*pairs.link_pair(k), reasons[k], float(lowest[k]), float(promised[k]), below[k])
+        (judgement.exempt_near if exempt[k] else judgement.too_near).append(entry)
+        judgement.collision += below[k]
     if margin == 0.0:
         # No margin was promised: touching is reported, not counted.
         judgement.collision = 0
         judgement.notes.append("no collision margin is promised")
-    judgement.notes.append(f"collisions judged on {len(rows)} of {len(trace.positions)} commands")
 
 
 def judge(trace: CommandTrace, collision_every: int = 4) -> Judgement:
@@ -272,7 +371,12 @@ def judge(trace: CommandTrace, collision_every: int = 4) -> Judgement:
     judgement = Judgement(trace.label, len(trace.positions))
     judge_limits(trace, robot, judgement)
     if collision_every:
-        judge_collisions(trace, robot, judgement, collision_every)
+        try:
+            pairs = _Pairs(trace, robot)
+        except (ValueError, RuntimeError) as error:
+            judgement.notes.append(f"no collision geometry to judge by: {error}".splitlines()[0])
+        else:
+            judge_collisions(trace, pairs, judgement, collision_every)
     return judgement
 
 

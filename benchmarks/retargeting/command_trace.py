@@ -17,8 +17,8 @@ class CommandTrace:
     """Commands `positions` ``(t, n)`` (rad, m) at `stamps_ns` ``(t,)``; `start` ``(n,)`` was measured before.
 
     `held`: positions of joints that are not commanded, by name. `collision_margin_m`: the distance the
-    robot's own links are to keep, 0 where none is promised; `exempt_pairs`: links it is not promised for.
-    `finger_joints`: commanded, but only open and close hands, whose own fingers may touch.
+    robot's own links are to keep, 0 where none is promised; `exempt_pairs`: (link, link, reason) it is not
+    promised for. `finger_joints`: commanded, but only open and close hands, whose own fingers may touch.
     """
 
     urdf: Path
@@ -30,7 +30,7 @@ class CommandTrace:
     nominal_s: float
     held: dict[str, float] = field(default_factory=dict)
     collision_margin_m: float = 0.0
-    exempt_pairs: tuple[tuple[str, str], ...] = ()
+    exempt_pairs: tuple[tuple[str, str, str], ...] = ()
     finger_joints: tuple[str, ...] = ()
     label: str = ""
 
@@ -58,7 +58,7 @@ class CommandTrace:
             header["package_paths"] = tuple(Path(path) for path in header["package_paths"])
             for key in ("joint_names", "finger_joints"):
                 header[key] = tuple(header[key])
-            header["exempt_pairs"] = tuple((first, second) for first, second in header["exempt_pairs"])
+            header["exempt_pairs"] = tuple((a, b, reason) for a, b, reason in header["exempt_pairs"])
             return cls(
                 **header,
                 stamps_ns=content["stamps_ns"],

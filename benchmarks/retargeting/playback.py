@@ -50,7 +50,9 @@ class Playback:
         real_s = np.diff(self.stamps_ns) * 1e-9
         return np.concatenate([[self.nominal_s], np.minimum(real_s, self.nominal_s)])
 
-    def trace(self, collision_margin_m: float, label: str) -> CommandTrace:
+    def trace(
+        self, collision_margin_m: float, label: str, exempt_pairs: tuple[tuple[str, str, str], ...] = ()
+    ) -> CommandTrace:
         description = self.model.description
         return CommandTrace(
             urdf=description.urdf_file,
@@ -62,6 +64,7 @@ class Playback:
             nominal_s=self.nominal_s,
             held=self.model.locked_positions,
             collision_margin_m=collision_margin_m,
+            exempt_pairs=exempt_pairs,
             finger_joints=self.model.joint_names[self.model.body_count :],
             label=label,
         )

@@ -106,12 +106,39 @@ def test_the_arm_in_the_body_is_a_collision_where_a_margin_is_promised():
     promised = judge(trace(inward, collision_margin_m=0.01, **changes), 1)
     assert promised.collision >= touching.penetrating_ticks
     first, second = (name.rsplit("_", 1)[0] for name in promised.nearest_pair.split(" - "))
-    exempted = judge(trace(inward, collision_margin_m=0.01, exempt_pairs=((first, second),), **changes), 1)
+    exempted = judge(
+        trace(inward, collision_margin_m=0.01, exempt_pairs=((first, second, "said so"),), **changes), 1
+    )
     assert exempted.collision < promised.collision
 
 
+def test_what_is_not_judged_is_counted_by_its_reason():
+    positions = np.tile(REST, (3, 1))
+    judgement = judge(trace(positions, collision_margin_m=0.01), 1)
+    assert judgement.adjacent_pairs > 0 and judgement.judged_commands == 3
+    (pair,) = (("torso", "left_forearm"),)
+    told = judge(trace(positions, collision_margin_m=0.01, exempt_pairs=((*pair, "said so"),)), 1)
+    assert told.exempt_pairs["said so"] > 0
+    assert told.collision_pairs + told.exempt_pairs["said so"] == judgement.collision_pairs
+
+
+def test_a_pair_that_starts_inside_its_margin_may_not_come_nearer():
+    joints = ("right_shoulder_yaw", "right_elbow_pitch")
+    inward = np.stack([np.linspace(0.0, 1.5, 200), np.full(200, -1.7)], axis=1)
+    changes = {"joint_names": joints, "held": {"left_elbow_pitch": -1.7, "right_shoulder_roll": 0.1}}
+    wide = judge(trace(inward, start=inward[0], collision_margin_m=0.05, **changes), 1)
+    nearest = [
+        row
+        for row in range(200)
+        if judge(trace(inward[: row + 1], start=inward[0], **changes), row + 1).nearest_m < 0.04
+    ]
+    start = inward[nearest[0]]
+    still = judge(trace(np.tile(start, (5, 1)), start=start, collision_margin_m=0.05, **changes), 1)
+    assert wide.collision > 0 and still.collision == 0 and still.starts_inside
+
+
 def test_a_file_goes_through_unchanged(tmp_path: Path):
-    made = trace(eased(3.0), held={"waist_yaw": 0.1}, exempt_pairs=(("a", "b"),), label="a run")
+    made = trace(eased(3.0), held={"waist_yaw": 0.1}, exempt_pairs=(("a", "b", "neighbours"),), label="a run")
     made.save(tmp_path / "trace.npz")
     read = CommandTrace.load(tmp_path / "trace.npz")
     for name in ("urdf", "package_paths", "joint_names", "held", "exempt_pairs", "label", "nominal_s"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import coal
 import numpy as np
 import pinocchio
@@ -11,10 +13,12 @@ from hypothesis import strategies as st
 
 from retargeting.capsule_distance import closest_points, distance_gradient, place_capsules
 from retargeting.capsules import link_capsules
+from retargeting.collision_braking import _lead
 from retargeting.collision_pairs import CollisionModel, collision_model
 from retargeting.frames import pose_apply, rotation_matrix_from_quaternion
 from retargeting.mesh_file import UnreadableMesh, mesh_triangles
 from retargeting.robot_model import RobotModel
+from retargeting.self_collision import SelfCollision
 from retargeting.solver import Solver, SolverParameters, SolverTargets
 
 TICK_S = 0.005
@@ -130,6 +134,74 @@ def test_gradients_are_those_of_the_distances(model: RobotModel):
             np.testing.assert_allclose(gradient, numeric[p], atol=1e-5)
             checked += 1
     assert checked > 100
+
+
+def test_a_capsules_ends_are_led_as_their_first_two_derivatives_say(model: RobotModel):
+    apart = SelfCollision(model)
+    margins, tree = apart.margins, apart.collision.tree
+    hull, work = margins.hull, margins.proof
+    rng = np.random.default_rng(8)
+    q = rng.uniform(np.maximum(model.lower, -2.0), np.minimum(model.upper, 2.0))
+    v = rng.uniform(-2.0, 2.0, len(q)) * np.where(model.upper - model.lower < 0.2, 0.05, 1.0)
+
+    def ends_at(s: float) -> np.ndarray:
+        positions, rotations = tree.body_poses(q + s * v)
+        placed = np.empty_like(hull.starts), np.empty_like(hull.ends)
+        place_capsules(positions, rotations, hull.bodies, hull.starts, hull.ends, *placed)
+        return np.stack(placed)
+
+    work.positions[:], work.rotations[:] = tree.body_poses(q)
+    work.starts[:], work.ends[:] = ends_at(0.0)
+    step = 1e-4
+    before, here, after = (ends_at(s) for s in (-step, 0.0, step))
+    first, second = (after - before) / (2 * step), (after - 2 * here + before) / step**2
+    for half in (0.1, 0.02):
+        _lead(tree.arrays, hull, v, half, work)
+        leads, curves = (
+            np.stack(rows)
+            for rows in ((work.start_leads, work.end_leads), (work.start_curves, work.end_curves))
+        )
+        np.testing.assert_allclose(leads, half * first, atol=1e-6)
+        np.testing.assert_allclose(curves, 0.5 * half**2 * second, atol=1e-5)
+        rest = np.linalg.norm(ends_at(half) - here - leads - curves, axis=2).max(axis=0)
+        assert (rest <= work.bends + 1e-9).all()
+
+
+def test_other_postures_do_not_bring_together_what_is_said_never_to_meet(model: RobotModel):
+    collision = collision_model(model)
+    never = {frozenset(pair) for pair, why in collision.left_out.items() if why == "never meet"}
+    links = [capsule.link for capsule in collision.capsules]
+    pairs = np.array(
+        [(i, j) for i in range(len(links)) for j in range(i) if frozenset((links[i], links[j])) in never]
+    )
+    others = replace(collision, pairs=pairs)
+    rng = np.random.default_rng(77)
+    lower, upper = np.maximum(model.lower, -np.pi), np.minimum(model.upper, np.pi)
+    least = min(others.distances(rng.uniform(lower, upper)).min() for _ in range(4000))
+    assert least > collision.margin_m
+
+
+def test_joints_that_move_a_pair_are_those_its_distance_depends_on(model: RobotModel):
+    collision = collision_model(model)
+    rng = np.random.default_rng(6)
+    q = rng.uniform(np.maximum(model.lower, -2.0), np.minimum(model.upper, 2.0))
+    here = collision.distances(q)
+    for i in range(len(q)):
+        moved = q.copy()
+        moved[i] += 0.1
+        changed = np.abs(collision.distances(moved) - here) > 1e-9
+        assert not (changed & ~collision.movers[:, i]).any()
+        assert changed.any() == collision.movers[:, i].any()
+
+
+def test_a_start_inside_a_margin_names_its_links(kestrel: RobotModel):
+    solver = Solver(kestrel, SolverParameters(self_collision=True))
+    assert solver.starts_inside == ()
+    start = kestrel.neutral.copy()
+    start[kestrel.joint_names.index("left_elbow_pitch")] = -2.3
+    start[kestrel.joint_names.index("left_shoulder_yaw")] = -1.2
+    solver.start_from(start)
+    assert any("torso" in pair for pair in solver.starts_inside)
 
 
 class Oracle:
