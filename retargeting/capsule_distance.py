@@ -80,18 +80,18 @@ def distance_along(normal, a0, a1, b0, b1):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def _add_chain(  # type: ignore[no-untyped-def]
-    parents, axes, prismatic, coordinates, multipliers, positions, rotations,
+    tree, positions, rotations,
     body, common, point, normal, sign, gradient,
 ):  # fmt: skip
     """gradient += sign * d(normal . point)/dq over the joints from `common` (excluded) to `body`."""
     while body != common:
-        c = coordinates[body]
+        c = tree.coordinates[body]
         if c >= 0:
-            x, y, z = axes[body, 0], axes[body, 1], axes[body, 2]
+            x, y, z = tree.axes[body, 0], tree.axes[body, 1], tree.axes[body, 2]
             ax = rotations[body, 0, 0] * x + rotations[body, 0, 1] * y + rotations[body, 0, 2] * z
             ay = rotations[body, 1, 0] * x + rotations[body, 1, 1] * y + rotations[body, 1, 2] * z
             az = rotations[body, 2, 0] * x + rotations[body, 2, 1] * y + rotations[body, 2, 2] * z
-            if prismatic[body]:
+            if tree.prismatic[body]:
                 value = normal[0] * ax + normal[1] * ay + normal[2] * az
             else:
                 dx = point[0] - positions[body, 0]
@@ -102,13 +102,13 @@ def _add_chain(  # type: ignore[no-untyped-def]
                     + normal[1] * (az * dx - ax * dz)
                     + normal[2] * (ax * dy - ay * dx)
                 )
-            gradient[c] += sign * multipliers[body] * value
-        body = parents[body]
+            gradient[c] += sign * tree.multipliers[body] * value
+        body = tree.parents[body]
 
 
 @numba.njit(cache=True)
 def distance_gradient(  # type: ignore[no-untyped-def]
-    parents, axes, prismatic, coordinates, multipliers, positions, rotations,
+    tree, positions, rotations,
     body_a, body_b, common, on_a, on_b, gradient,
 ):  # fmt: skip
     """Fill `gradient` ``(n,)`` with the change of the distance between `on_a` and `on_b` by each joint.
@@ -126,14 +126,8 @@ def distance_gradient(  # type: ignore[no-untyped-def]
         return
     for i in range(3):
         normal[i] /= length
-    _add_chain(
-        parents, axes, prismatic, coordinates, multipliers, positions, rotations,
-        body_a, common, on_a, normal, -1.0, gradient,
-    )  # fmt: skip
-    _add_chain(
-        parents, axes, prismatic, coordinates, multipliers, positions, rotations,
-        body_b, common, on_b, normal, 1.0, gradient,
-    )  # fmt: skip
+    _add_chain(tree, positions, rotations, body_a, common, on_a, normal, -1.0, gradient)
+    _add_chain(tree, positions, rotations, body_b, common, on_b, normal, 1.0, gradient)
 
 
 @numba.njit(cache=True)

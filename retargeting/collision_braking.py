@@ -75,7 +75,7 @@ def _keep_row(gradient, gap, lead, pair, rows, gaps, leads, owners, count):  # t
 
 @numba.njit(cache=True)
 def _own_motion(  # type: ignore[no-untyped-def]
-    parents, coordinates, levers, turns, capsule, body, common, line, reach
+    tree, levers, turns, capsule, body, common, line, reach
 ):
     """How a capsule moves against the body `common`: (bound of the second derivative along `line`, sway).
 
@@ -83,12 +83,12 @@ def _own_motion(  # type: ignore[no-untyped-def]
     """
     turn = speed = sway = 0.0
     while body != common:
-        c = coordinates[body]
+        c = tree.coordinates[body]
         if c >= 0:
             turn += turns[capsule, c] * abs(line[c])
             speed += levers[capsule, c] * abs(line[c])
             sway += levers[capsule, c] * reach[c]
-        body = parents[body]
+        body = tree.parents[body]
     return turn * speed, sway
 
 
@@ -125,7 +125,6 @@ def prove_stop(  # type: ignore[no-untyped-def]
     point of the line for the pairs that fail, and how long v leads there. Returns (failures, number of
     rows, number of steep rows, smallest distance if it is under `REPORTED_M`, its pair or -1).
     """
-    (parents, offset_positions, offset_rotations, axes, prismatic, coordinates, multipliers, biases) = tree
     (bodies, starts, ends, radii, pairs, common, levers, turns, spheres) = hull
     (lower, upper, acceleration) = limits
     (positions, rotations, a0, a1, seen_start, seen, now, near, failed, normals_start, normals, gap_start,
@@ -138,10 +137,7 @@ def prove_stop(  # type: ignore[no-untyped-def]
         shares[i] = 0
     for i in range(n):
         reach[i] = min(0.5 * abs(v[i]) * longest, _room(q[i], v[i], lower[i], upper[i]))
-    forward(
-        parents, offset_positions, offset_rotations, axes, prismatic, coordinates, multipliers, biases, q,
-        positions, rotations,
-    )  # fmt: skip
+    forward(tree, q, positions, rotations)
     place_capsules(positions, rotations, bodies, starts, ends, a0, a1)
     for c in range(bodies.shape[0]):
         total = 0.0
@@ -171,12 +167,10 @@ def prove_stop(  # type: ignore[no-untyped-def]
             # Only joints beyond the common body change the distance.
             moved = 0.0
             for c in (a, b):
-                moved += _own_motion(parents, coordinates, levers, turns, c, bodies[c], common[p], v, reach)[
-                    1
-                ]
+                moved += _own_motion(tree, levers, turns, c, bodies[c], common[p], v, reach)[1]
         if room < max(ROW_GAP_M, 0.5 * moved):
             distance_gradient(
-                parents, axes, prismatic, coordinates, multipliers, positions, rotations,
+                tree, positions, rotations,
                 bodies[a], bodies[b], common[p], on_a, on_b, gradient,
             )  # fmt: skip
             count = _keep_row(gradient, room, 0.0, p, rows, gaps, unused, owners, count)
@@ -201,11 +195,11 @@ def prove_stop(  # type: ignore[no-untyped-def]
         for end in range(2):
             body = bodies[a] if end == 0 else bodies[b]
             while body != common[p]:
-                c = coordinates[body]
+                c = tree.coordinates[body]
                 if c >= 0:
                     shares[c] = 1
                     shared_stop = max(shared_stop, stop_times[c])
-                body = parents[body]
+                body = tree.parents[body]
     if nears == 0:
         return failures, count, steep, smallest, closest
     # As long as usual, unless a joint's own limit is nearer; as short as the accelerations allow.
@@ -231,9 +225,7 @@ def prove_stop(  # type: ignore[no-untyped-def]
         p = near[m]
         strays[m] = 0.0
         for c in (pairs[p, 0], pairs[p, 1]):
-            strays[m] += _own_motion(
-                parents, coordinates, levers, turns, c, bodies[c], common[p], line, reach
-            )[0]
+            strays[m] += _own_motion(tree, levers, turns, c, bodies[c], common[p], line, reach)[0]
     if half == 0.0:
         for m in range(nears):
             failures += gap_start[m] < kept[near[m]]
@@ -269,10 +261,7 @@ def prove_stop(  # type: ignore[no-untyped-def]
                     slowing = _rate(since, shared_stop, own) - _rate(until, shared_stop, own)
                     reach[i] = abs(line[i]) * (0.25 * slowing * half / pieces + 0.5 * longest_tick)
                 at[i] = min(max(q[i] + moved, lower[i]), upper[i])
-            forward(
-                parents, offset_positions, offset_rotations, axes, prismatic, coordinates, multipliers,
-                biases, at, positions, rotations,
-            )  # fmt: skip
+            forward(tree, at, positions, rotations)
             place_capsules(positions, rotations, bodies, starts, ends, a0, a1)
             for m in range(nears):
                 p = near[m]
@@ -295,9 +284,7 @@ def prove_stop(  # type: ignore[no-untyped-def]
                 bound = max(forth, back) - stray
                 if limited:
                     for c in (a, b):
-                        bound -= _own_motion(
-                            parents, coordinates, levers, turns, c, bodies[c], trunk, line, reach
-                        )[1]
+                        bound -= _own_motion(tree, levers, turns, c, bodies[c], trunk, line, reach)[1]
                 gap_now[m] = distance
                 normals[m] = normal
                 seen[m] = now
@@ -310,7 +297,7 @@ def prove_stop(  # type: ignore[no-untyped-def]
                     continue
                 failed[m] = 1
                 distance_gradient(
-                    parents, axes, prismatic, coordinates, multipliers, positions, rotations,
+                    tree, positions, rotations,
                     bodies[a], bodies[b], trunk, on_a, on_b, gradient,
                 )  # fmt: skip
                 closing = 0.0
@@ -478,14 +465,10 @@ def goal_rows(tree, hull, limits, q, margin, size, rows, gaps, owners, work):  #
 
     Only the first `size` joints count. Returns how many there are.
     """
-    (parents, offset_positions, offset_rotations, axes, prismatic, coordinates, multipliers, biases) = tree
     (bodies, starts, ends, radii, pairs, common, _, _, spheres) = hull
     positions, rotations, a0, a1 = work[0], work[1], work[2], work[3]
     gradient, unused = work[-2], work[-1]
-    forward(
-        parents, offset_positions, offset_rotations, axes, prismatic, coordinates, multipliers, biases, q,
-        positions, rotations,
-    )  # fmt: skip
+    forward(tree, q, positions, rotations)
     place_capsules(positions, rotations, bodies, starts, ends, a0, a1)
     on_a, on_b = np.empty(3), np.empty(3)
     count = 0
@@ -515,7 +498,7 @@ def goal_rows(tree, hull, limits, q, margin, size, rows, gaps, owners, work):  #
             if room >= GOAL_ROW_GAP_M:
                 continue
             distance_gradient(
-                parents, axes, prismatic, coordinates, multipliers, positions, rotations,
+                tree, positions, rotations,
                 bodies[a], bodies[b], common[p], on_a, on_b, gradient,
             )  # fmt: skip
             useful = 0.0

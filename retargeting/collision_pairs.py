@@ -76,26 +76,26 @@ class CollisionModel:
 
     def _chain_sums(self, *, turning: bool) -> Array:
         tree = self.tree
-        sums = np.zeros((len(self.bodies), int(tree.coordinates.max(initial=-1)) + 1))
+        sums = np.zeros((len(self.bodies), int(tree.arrays.coordinates.max(initial=-1)) + 1))
         for k, body in enumerate(self.bodies):
             reach = max(float(np.linalg.norm(self.starts[k])), float(np.linalg.norm(self.ends[k])))
             b = int(body)
             while b >= 0:
-                c = int(tree.coordinates[b])
+                c = int(tree.arrays.coordinates[b])
                 if c >= 0:
-                    slides = bool(tree.prismatic[b])
+                    slides = bool(tree.arrays.prismatic[b])
                     share = float(slides != turning) if turning or slides else reach
-                    sums[k, c] += abs(float(tree.multipliers[b])) * share
-                reach += float(np.linalg.norm(tree.offset_positions[b])) + self._slide_m(b)
-                b = int(tree.parents[b])
+                    sums[k, c] += abs(float(tree.arrays.multipliers[b])) * share
+                reach += float(np.linalg.norm(tree.arrays.offset_positions[b])) + self._slide_m(b)
+                b = int(tree.arrays.parents[b])
         return sums
 
     def _slide_m(self, body: int) -> float:
         """How far a sliding joint's body can be from its offset."""
-        c = int(self.tree.coordinates[body])
-        if c < 0 or not self.tree.prismatic[body]:
+        c = int(self.tree.arrays.coordinates[body])
+        if c < 0 or not self.tree.arrays.prismatic[body]:
             return 0.0
-        factor, bias = float(self.tree.multipliers[body]), float(self.tree.biases[body])
+        factor, bias = float(self.tree.arrays.multipliers[body]), float(self.tree.arrays.biases[body])
         return self.largest_positions[c] * abs(factor) + abs(bias)
 
     def link_pairs(self) -> list[tuple[str, str]]:
@@ -114,20 +114,17 @@ class CollisionModel:
 
 @numba.njit(cache=True)
 def _sample(  # type: ignore[no-untyped-def]
-    parents, offset_positions, offset_rotations, axes, prismatic, coordinates, multipliers, biases,
+    tree,
     bodies, starts, ends, radii, pairs, postures, margin, least, closer,
 ):  # fmt: skip
     """Over `postures` ``(k, n)``: the least distance of each pair and how often it is under the margin."""
-    positions, rotations = np.empty((parents.shape[0], 3)), np.empty((parents.shape[0], 3, 3))
+    positions, rotations = np.empty((tree.parents.shape[0], 3)), np.empty((tree.parents.shape[0], 3, 3))
     placed_starts, placed_ends = np.empty(starts.shape), np.empty(ends.shape)
     on_a, on_b = np.empty(3), np.empty(3)
     least[:] = np.inf
     closer[:] = 0
     for k in range(postures.shape[0]):
-        forward(
-            parents, offset_positions, offset_rotations, axes, prismatic, coordinates, multipliers, biases,
-            postures[k], positions, rotations,
-        )  # fmt: skip
+        forward(tree, postures[k], positions, rotations)
         place_capsules(positions, rotations, bodies, starts, ends, placed_starts, placed_ends)
         for p in range(pairs.shape[0]):
             a, b = pairs[p, 0], pairs[p, 1]
@@ -142,8 +139,8 @@ def _sample(  # type: ignore[no-untyped-def]
 
 def _ancestors(tree: KinematicTree, body: int) -> list[int]:
     chain = [body]
-    while tree.parents[chain[-1]] >= 0:
-        chain.append(int(tree.parents[chain[-1]]))
+    while tree.arrays.parents[chain[-1]] >= 0:
+        chain.append(int(tree.arrays.parents[chain[-1]]))
     return chain
 
 
@@ -221,7 +218,7 @@ def _build(model: RobotModel) -> CollisionModel:
                 reason = ""
                 if links in ignored:
                     reason = "ignored in robot.yaml"
-                elif tree.parents[a] == b or tree.parents[b] == a:
+                elif tree.arrays.parents[a] == b or tree.arrays.parents[b] == a:
                     reason = "neighbours"
                 elif hands[a] and hands[a] == hands[b]:
                     reason = "one hand"
@@ -238,10 +235,7 @@ def _build(model: RobotModel) -> CollisionModel:
         np.maximum(model.lower, -np.pi), np.minimum(model.upper, np.pi), (SAMPLES, len(model.lower))
     )
     least, closer = np.empty(len(candidates)), np.empty(len(candidates), dtype=np.int64)
-    arrays = (
-        tree.parents, tree.offset_positions, tree.offset_rotations, tree.axes, tree.prismatic,
-        tree.coordinates, tree.multipliers, tree.biases, bodies, starts, ends, radii, candidates,
-    )  # fmt: skip
+    arrays = (tree.arrays, bodies, starts, ends, radii, candidates)
     _sample(*arrays, model.neutral[None, :], settings.margin_m + _REST_M, least, closer)
     resting = closer > 0
     _sample(*arrays, postures, settings.margin_m, least, closer)

@@ -182,14 +182,7 @@ def _fill_goals(  # type: ignore[no-untyped-def]
 @numba.njit(cache=True)
 def _goal_model(  # type: ignore[no-untyped-def]
     q,
-    parents,
-    offset_positions,
-    offset_rotations,
-    axes,
-    prismatic,
-    coordinates,
-    multipliers,
-    biases,
+    tree,
     kinds,
     goal_bodies,
     goal_positions,
@@ -212,10 +205,7 @@ def _goal_model(  # type: ignore[no-untyped-def]
     The cost is half the sum of squares. positions to support are work space.
     """
     n = q.shape[0]
-    forward(
-        parents, offset_positions, offset_rotations, axes, prismatic, coordinates, multipliers, biases, q,
-        positions, rotations,
-    )  # fmt: skip
+    forward(tree, q, positions, rotations)
     squared = posture_weight * posture_weight
     cost = 0.0
     for i in range(n):
@@ -265,7 +255,7 @@ def _goal_model(  # type: ignore[no-untyped-def]
         linear[:] = 0.0
         for e in range(2):
             point_jacobian(
-                parents, axes, prismatic, coordinates, multipliers, positions, rotations,
+                tree, positions, rotations,
                 goal_bodies[g, e], points[e], 2.0 * e - 1.0, linear, angular, support,
             )  # fmt: skip
         count = 0
@@ -301,14 +291,7 @@ def _descend(  # type: ignore[no-untyped-def]
     largest_step,
     damping,
     largest_damping,
-    parents,
-    offset_positions,
-    offset_rotations,
-    axes,
-    prismatic,
-    coordinates,
-    multipliers,
-    biases,
+    tree,
     kinds,
     goal_bodies,
     goal_positions,
@@ -325,7 +308,7 @@ def _descend(  # type: ignore[no-untyped-def]
     of the last quadratic problem and the damping, which it brings from the frame before.
     """
     n = q.shape[0]
-    bodies = parents.shape[0]
+    bodies = tree.parents.shape[0]
     positions, rotations = np.empty((bodies, 3)), np.empty((bodies, 3, 3))
     linear, angular = np.empty((3, n)), np.zeros((3, n))
     points, residual = np.empty((2, 3)), np.empty(3)
@@ -339,7 +322,7 @@ def _descend(  # type: ignore[no-untyped-def]
     for i in range(n):
         lowest[i], highest[i] = max(lower[i], q[i] - reach[i]), min(upper[i], q[i] + reach[i])
     cost = _goal_model(
-        q, parents, offset_positions, offset_rotations, axes, prismatic, coordinates, multipliers, biases,
+        q, tree,
         kinds, goal_bodies, goal_positions, weights, targets, posture_weight, posture,
         positions, rotations, linear, angular, points, residual, support, hessian, gradient,
     )  # fmt: skip
@@ -370,8 +353,7 @@ def _descend(  # type: ignore[no-untyped-def]
         if largest < 1e-6 or predicted <= 0.0:
             break
         new_cost = _goal_model(
-            trial, parents, offset_positions, offset_rotations, axes, prismatic, coordinates, multipliers,
-            biases, kinds, goal_bodies, goal_positions, weights, targets, posture_weight, posture,
+            trial, tree, kinds, goal_bodies, goal_positions, weights, targets, posture_weight, posture,
             positions, rotations, linear, angular, points, residual, support, new_hessian, new_gradient,
         )  # fmt: skip
         gain = (cost - new_cost) / predicted
@@ -499,14 +481,7 @@ class HandSolver:
             self.parameters.largest_step_rad,
             self.parameters.damping,
             self.parameters.largest_damping,
-            tree.parents,
-            tree.offset_positions,
-            tree.offset_rotations,
-            tree.axes,
-            tree.prismatic,
-            tree.coordinates,
-            tree.multipliers,
-            tree.biases,
+            tree.arrays,
             self._kinds,
             self._bodies,
             self._positions,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -25,16 +26,14 @@ Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class KinematicTree:
-    """`n` bodies over `m` coordinates.
+class TreeArrays(NamedTuple):
+    """What compiled code reads of a tree of `n` bodies over `m` coordinates.
 
-    names: body (link) names; parents ``(n,)``, -1 for the root; offset_positions ``(n, 3)`` and
-    offset_rotations ``(n, 3, 3)``: body in parent at zero; axes ``(n, 3)`` in the body;
-    prismatic ``(n,)``; coordinates ``(n,)`` index into q or -1; multipliers, biases ``(n,)``.
+    parents ``(n,)``, -1 for the root; offset_positions ``(n, 3)`` and offset_rotations ``(n, 3, 3)``:
+    body in parent at zero; axes ``(n, 3)`` in the body; prismatic ``(n,)``; coordinates ``(n,)`` index
+    into q or -1; multipliers, biases ``(n,)``.
     """
 
-    names: tuple[str, ...]
     parents: IntArray
     offset_positions: Array
     offset_rotations: Array
@@ -44,6 +43,14 @@ class KinematicTree:
     multipliers: Array
     biases: Array
 
+
+@dataclass(frozen=True)
+class KinematicTree:
+    """Names of the bodies (links) ``(n,)`` and their arrays."""
+
+    names: tuple[str, ...]
+    arrays: TreeArrays
+
     def index(self, name: str) -> int:
         return self.names.index(name)
 
@@ -52,14 +59,7 @@ class KinematicTree:
         positions = np.empty((len(self.names), 3))
         rotations = np.empty((len(self.names), 3, 3))
         forward(
-            self.parents,
-            self.offset_positions,
-            self.offset_rotations,
-            self.axes,
-            self.prismatic,
-            self.coordinates,
-            self.multipliers,
-            self.biases,
+            self.arrays,
             q,
             positions,
             rotations,
@@ -69,43 +69,36 @@ class KinematicTree:
 
 @numba.njit(cache=True)
 def forward(  # type: ignore[no-untyped-def]
-    parents,
-    offset_positions,
-    offset_rotations,
-    axes,
-    prismatic,
-    coordinates,
-    multipliers,
-    biases,
+    tree,
     q,
     positions,
     rotations,
 ):
     """Fill `positions` ``(n, 3)`` and `rotations` ``(n, 3, 3)`` (body in root) for q ``(m,)``."""
-    for i in range(parents.shape[0]):
-        parent = parents[i]
+    for i in range(tree.parents.shape[0]):
+        parent = tree.parents[i]
         if parent < 0:
             for r in range(3):
-                positions[i, r] = offset_positions[i, r]
+                positions[i, r] = tree.offset_positions[i, r]
                 for c in range(3):
-                    rotations[i, r, c] = offset_rotations[i, r, c]
+                    rotations[i, r, c] = tree.offset_rotations[i, r, c]
         else:
             for r in range(3):
                 value = positions[parent, r]
                 for k in range(3):
-                    value += rotations[parent, r, k] * offset_positions[i, k]
+                    value += rotations[parent, r, k] * tree.offset_positions[i, k]
                 positions[i, r] = value
                 for c in range(3):
                     value = 0.0
                     for k in range(3):
-                        value += rotations[parent, r, k] * offset_rotations[i, k, c]
+                        value += rotations[parent, r, k] * tree.offset_rotations[i, k, c]
                     rotations[i, r, c] = value
-        coordinate = coordinates[i]
+        coordinate = tree.coordinates[i]
         if coordinate < 0:
             continue
-        x, y, z = axes[i, 0], axes[i, 1], axes[i, 2]
-        value = multipliers[i] * q[coordinate] + biases[i]
-        if prismatic[i]:
+        x, y, z = tree.axes[i, 0], tree.axes[i, 1], tree.axes[i, 2]
+        value = tree.multipliers[i] * q[coordinate] + tree.biases[i]
+        if tree.prismatic[i]:
             for r in range(3):
                 positions[i, r] += value * (
                     rotations[i, r, 0] * x + rotations[i, r, 1] * y + rotations[i, r, 2] * z
@@ -201,8 +194,7 @@ def build_tree(
             rows.append((joint.child, body, offset, joint.axis, False, -1, 1.0, 0.0))
             body_of[joint.child] = (len(rows) - 1, identity)
     offsets = np.array([row[2] for row in rows])
-    tree = KinematicTree(
-        names=tuple(row[0] for row in rows),
+    arrays = TreeArrays(
         parents=np.array([row[1] for row in rows], dtype=np.int64),
         offset_positions=np.ascontiguousarray(offsets[:, :3]),
         offset_rotations=np.ascontiguousarray(rotation_matrix_from_quaternion(offsets[:, 3:])),
@@ -212,4 +204,5 @@ def build_tree(
         multipliers=np.array([row[6] for row in rows], dtype=np.float64),
         biases=np.array([row[7] for row in rows], dtype=np.float64),
     )
+    tree = KinematicTree(tuple(row[0] for row in rows), arrays)
     return tree, {link: (rows[body][0], pose) for link, (body, pose) in body_of.items()}

@@ -28,18 +28,15 @@ class RobotBody:
 
 @numba.njit(cache=True)
 def _longest_reach(  # type: ignore[no-untyped-def]
-    parents, offset_positions, offset_rotations, axes, prismatic, coordinates, multipliers, biases,
+    tree,
     postures, row, offset, shoulder,
 ):  # fmt: skip
     """The farthest `offset` ``(3,)`` of body `row` gets from `shoulder` ``(3,)``, over the postures."""
-    n = parents.shape[0]
+    n = tree.parents.shape[0]
     positions, rotations = np.empty((n, 3)), np.empty((n, 3, 3))
     longest = 0.0
     for k in range(postures.shape[0]):
-        forward(
-            parents, offset_positions, offset_rotations, axes, prismatic, coordinates, multipliers, biases,
-            postures[k], positions, rotations,
-        )  # fmt: skip
+        forward(tree, postures[k], positions, rotations)
         squared = 0.0
         for i in range(3):
             away = positions[row, i] - shoulder[i]
@@ -71,14 +68,7 @@ def measure_robot(model: RobotModel, samples: int = 4000) -> RobotBody:
         ranges = np.array([_one_turn(model.urdf.joints[name]) for name in chain])
         reach[side] = float(
             _longest_reach(
-                tree.parents,
-                tree.offset_positions,
-                tree.offset_rotations,
-                tree.axes,
-                tree.prismatic,
-                tree.coordinates,
-                tree.multipliers,
-                tree.biases,
+                tree.arrays,
                 rng.uniform(ranges[:, 0], ranges[:, 1], (samples, len(chain))),
                 tree.index(body),
                 pose_compose(pose, wrist.pose)[:3].copy(),

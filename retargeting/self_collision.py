@@ -38,14 +38,9 @@ class SelfCollision:
         self.collision = collision_model(model)
         c, tree = self.collision, self.collision.tree
         n, capsules, pairs = len(model.joint_names), len(c.capsules), len(c.pairs)
-        self._tree = (
-            tree.parents, tree.offset_positions, tree.offset_rotations, tree.axes, tree.prismatic,
-            tree.coordinates, tree.multipliers, tree.biases,
-        )  # fmt: skip
+        self._tree = tree.arrays
         spheres = 0.5 * np.linalg.norm(c.ends - c.starts, axis=1) + c.radii
-        self._hull = (
-            c.bodies, c.starts, c.ends, c.radii, c.pairs, c.common, c.levers, c.turns, spheres,
-        )  # fmt: skip
+        self._hull = (c.bodies, c.starts, c.ends, c.radii, c.pairs, c.common, c.levers, c.turns, spheres)
         self._limits = (model.lower, model.upper, model.acceleration)
         bodies = len(tree.names)
         self._work = (

@@ -251,14 +251,7 @@ class Solver:
         known = np.any(targets.elbow_directions != 0.0, axis=1) & (layout.to_bodies > 0)
         cost: float = quadratic_model(
             q,
-            tree.parents,
-            tree.offset_positions,
-            tree.offset_rotations,
-            tree.axes,
-            tree.prismatic,
-            tree.coordinates,
-            tree.multipliers,
-            tree.biases,
+            tree.arrays,
             layout.site_bodies,
             layout.site_positions,
             layout.site_rotations,

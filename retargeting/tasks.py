@@ -105,11 +105,7 @@ def add_rows(jacobian, residual, weight, count, hessian, gradient, support, supp
 
 @numba.njit(cache=True)
 def point_jacobian(  # type: ignore[no-untyped-def]
-    parents,
-    axes,
-    prismatic,
-    coordinates,
-    multipliers,
+    tree,
     positions,
     rotations,
     body,
@@ -125,14 +121,14 @@ def point_jacobian(  # type: ignore[no-untyped-def]
     """
     count = 0
     while body >= 0:
-        c = coordinates[body]
+        c = tree.coordinates[body]
         if c >= 0:
-            x, y, z = axes[body, 0], axes[body, 1], axes[body, 2]
-            factor = sign * multipliers[body]
+            x, y, z = tree.axes[body, 0], tree.axes[body, 1], tree.axes[body, 2]
+            factor = sign * tree.multipliers[body]
             ax = factor * (rotations[body, 0, 0] * x + rotations[body, 0, 1] * y + rotations[body, 0, 2] * z)
             ay = factor * (rotations[body, 1, 0] * x + rotations[body, 1, 1] * y + rotations[body, 1, 2] * z)
             az = factor * (rotations[body, 2, 0] * x + rotations[body, 2, 1] * y + rotations[body, 2, 2] * z)
-            if prismatic[body]:
+            if tree.prismatic[body]:
                 linear[0, c] += ax
                 linear[1, c] += ay
                 linear[2, c] += az
@@ -148,21 +144,14 @@ def point_jacobian(  # type: ignore[no-untyped-def]
                 angular[2, c] += az
             support[count] = c
             count += 1
-        body = parents[body]
+        body = tree.parents[body]
     return count
 
 
 @numba.njit(cache=True)
 def quadratic_model(  # type: ignore[no-untyped-def]
     q,
-    parents,
-    offset_positions,
-    offset_rotations,
-    axes,
-    prismatic,
-    coordinates,
-    multipliers,
-    biases,
+    tree,
     site_bodies,
     site_positions,
     site_rotations,
@@ -188,10 +177,7 @@ def quadratic_model(  # type: ignore[no-untyped-def]
     positions, rotations are work space for the bodies. Weights of 0 switch a task off.
     """
     n = q.shape[0]
-    forward(
-        parents, offset_positions, offset_rotations, axes, prismatic, coordinates, multipliers, biases, q,
-        positions, rotations,
-    )  # fmt: skip
+    forward(tree, q, positions, rotations)
     cost = 0.0
     for i in range(n):
         for j in range(n):
@@ -224,10 +210,7 @@ def quadratic_model(  # type: ignore[no-untyped-def]
                 current[r, c] = value
         linear[:] = 0.0
         angular[:] = 0.0
-        supported = point_jacobian(
-            parents, axes, prismatic, coordinates, multipliers, positions, rotations,
-            body, point, 1.0, linear, angular, support,
-        )  # fmt: skip
+        supported = point_jacobian(tree, positions, rotations, body, point, 1.0, linear, angular, support)
         weight = position_weights[k]
         if weight > 0.0:
             add_rows(linear, residual, weight, 3, hessian, gradient, support, supported)
@@ -257,12 +240,9 @@ def quadratic_model(  # type: ignore[no-untyped-def]
             continue
         linear[:] = 0.0
         angular[:] = 0.0
-        point_jacobian(
-            parents, axes, prismatic, coordinates, multipliers, positions, rotations,
-            from_bodies[d], other, -1.0, linear, angular, support,
-        )  # fmt: skip
+        point_jacobian(tree, positions, rotations, from_bodies[d], other, -1.0, linear, angular, support)
         supported = point_jacobian(
-            parents, axes, prismatic, coordinates, multipliers, positions, rotations,
+            tree, positions, rotations,
             to_bodies[d], point, 1.0, linear, angular, support,
         )  # fmt: skip
         ux, uy, uz = (

@@ -100,11 +100,11 @@ class TfStream:
         tree, urdf, description = model.full_tree, model.urdf, model.description
         self.root_frame = prefix + urdf.root
         joint_above = {joint.child: joint for joint in urdf.joints.values()}
-        rows = np.flatnonzero(tree.coordinates >= 0)
+        rows = np.flatnonzero(tree.arrays.coordinates >= 0)
         movable = [joint_above[tree.names[row]] for row in rows]
-        self._of_joint = tree.coordinates[rows]
-        self._multipliers, self._offsets = tree.multipliers[rows], tree.biases[rows]
-        self._axes, self._slides = tree.axes[rows], tree.prismatic[rows][:, None]
+        self._of_joint = tree.arrays.coordinates[rows]
+        self._multipliers, self._offsets = tree.arrays.multipliers[rows], tree.arrays.biases[rows]
+        self._axes, self._slides = tree.arrays.axes[rows], tree.arrays.prismatic[rows][:, None]
         self._at_zero = np.array([joint.pose for joint in movable]).reshape(-1, 7)
         self._coordinates = {name: i for i, name in enumerate(model.movable_joint_names)}
         self._positions = np.array(list(model.neutral_positions().values()))

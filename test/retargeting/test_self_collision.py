@@ -123,7 +123,7 @@ def test_gradients_are_those_of_the_distances(model: RobotModel):
             if gap < 1e-3 or second[p].max() > 1e-3:
                 continue
             distance_gradient(
-                tree.parents, tree.axes, tree.prismatic, tree.coordinates, tree.multipliers, positions,
+                tree.arrays, positions,
                 rotations, collision.bodies[a], collision.bodies[b], collision.common[p],
                 on_a, on_b, gradient,
             )  # fmt: skip

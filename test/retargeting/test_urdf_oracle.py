@@ -205,7 +205,7 @@ def test_a_damaged_file_is_read_or_refused(tmp_path_factory, robot, cut, put):
         assert all(problem.file == file and "line " in problem.key for problem in error.problems)
         return
     tree, _ = build_tree(urdf, [joint.name for joint in free_joints(urdf)], {})
-    assert np.isfinite(tree.offset_positions).all() and np.isfinite(tree.axes).all()
+    assert np.isfinite(tree.arrays.offset_positions).all() and np.isfinite(tree.arrays.axes).all()
 
 
 # --- real robots

@@ -122,8 +122,7 @@ def _model(solver, q):
     tree, n, bodies = solver.hand.tree, len(q), len(solver.hand.tree.names)
     hessian, gradient = np.empty((n, n)), np.empty(n)
     cost = hand_solver._goal_model(
-        q, tree.parents, tree.offset_positions, tree.offset_rotations, tree.axes, tree.prismatic,
-        tree.coordinates, tree.multipliers, tree.biases, solver._kinds, solver._bodies, solver._positions,
+        q, tree.arrays, solver._kinds, solver._bodies, solver._positions,
         solver._weights, solver._targets, solver.parameters.posture_weight_m_rad, solver.hand.open,
         np.empty((bodies, 3)), np.empty((bodies, 3, 3)), np.empty((3, n)), np.zeros((3, n)), np.empty((2, 3)),
         np.empty(3), np.empty(n + bodies, dtype=np.int64), hessian, gradient,
