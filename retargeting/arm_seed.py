@@ -13,8 +13,9 @@ axes that meet in the wrist W. As a product of turns about the axes at zero (roo
 - what is left of the orientation is split into the wrist's axes, in two ways for three axes, and as near
   as they come for two.
 
-So up to eight candidates. An arm whose axes only nearly meet (most shoulders and wrists of real robots are offset by
-centimetres) is taken as if they met: its candidates are off by about the offset, and a few Gauss-Newton steps finish.
+So up to eight candidates. An arm whose axes only nearly meet (most shoulders and wrists of real robots are
+offset by centimetres) is taken as if they met: its candidates are off by about the offset, and a few
+Gauss-Newton steps finish.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from retargeting.body_points import SIDES
 from retargeting.frames import quaternion_from_rotation_matrix
 from retargeting.kinematics import KinematicTree
+from retargeting.robot_model import RobotModel
+from retargeting.tasks import TaskLayout
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -34,10 +38,14 @@ IntArray = NDArray[np.int64]
 MOST_CANDIDATES = 8
 
 # Axes meet where they pass within this share of the arm's length (shoulder to elbow to wrist) of their point.
-# A candidate is then off by at most about 0.2 rad, from where Gauss-Newton converges in a few steps; beyond
-# it (the third joint of an SO-100, the forearm of a UR3) the axes are no shoulder or wrist at all.
-MEETING_SHARE = 0.2
+# A candidate is then off by some 0.3 rad at most, from where a few Gauss-Newton steps arrive: at 0.25, the
+# most of any registered robot (talos), three of them reach 96 % of random poses.
+MEETING_SHARE = 0.3
 _PARALLEL_SINE = 0.1
+# Elbows are tried this far beside where they are wanted too; seeds nearer than this are one.
+_SWIVEL_RAD, _ALIKE_RAD = 0.7, 0.5
+# What a joint that is cut off at its limit costs, about (m/rad).
+_UPPER_LEVER_M, _WRIST_LEVER_M = 0.3, 0.15
 
 
 class ArmGeometry(NamedTuple):
@@ -45,8 +53,9 @@ class ArmGeometry(NamedTuple):
 
     coordinates ``(n,)``: its joints in q, shoulder first; axes ``(n, 3)`` unit vectors; shoulder, elbow,
     wrist ``(3,)``: S, a point of the elbow's axis, W; elbow_offset ``(3,)``: from S to what the wanted
-    elbow direction points at; hand_offset ``(3,)``: from the wrist site to W, in the site; hand_rotation ``(4,)``
-    of the site (xyzw); carrier: row of the carrying body in the tree; offset_m: how far axes miss S or W.
+    elbow direction points at; hand_offset ``(3,)``: from the wrist site to W, in the site; hand_rotation
+    ``(4,)`` of the site (xyzw); carrier: row of the carrying body in the tree; offset_m: how far axes miss S
+    or W.
     """
 
     coordinates: IntArray
@@ -97,25 +106,26 @@ def arm_geometry(
     wrist: body row, position ``(3,)`` and rotation ``(3, 3)`` in it; elbow: body row and position of what
     the elbow direction points at (None: the elbow's axis).
     """
+    arrays = tree.arrays
     n = len(coordinates)
     if n not in (6, 7):
         return None, f"{n} joints; 6 or 7 are expected"
     rows = []
     for coordinate in coordinates:
-        found = np.flatnonzero(tree.coordinates == coordinate)
-        if len(found) != 1 or tree.multipliers[found[0]] != 1.0 or tree.biases[found[0]] != 0.0:
+        found = np.flatnonzero(arrays.coordinates == coordinate)
+        if len(found) != 1 or arrays.multipliers[found[0]] != 1.0 or arrays.biases[found[0]] != 0.0:
             return None, "a joint of the arm is mimicked"
         rows.append(int(found[0]))
-    if tree.prismatic[rows].any():
+    if arrays.prismatic[rows].any():
         return None, "a joint of the arm slides"
-    if wrist[0] != rows[-1] or any(tree.parents[rows[k + 1]] != rows[k] for k in range(n - 1)):
+    if wrist[0] != rows[-1] or any(arrays.parents[rows[k + 1]] != rows[k] for k in range(n - 1)):
         return None, "the joints of the arm do not follow one another to the wrist"
-    carrier = int(tree.parents[rows[0]])
-    positions, rotations = tree.body_poses(np.zeros(int(tree.coordinates.max()) + 1))
+    carrier = int(arrays.parents[rows[0]])
+    positions, rotations = tree.body_poses(np.zeros(int(arrays.coordinates.max()) + 1))
     base = rotations[carrier].T
     points = (positions[rows] - positions[carrier]) @ base.T
     turns = np.einsum("ij,kjl->kil", base, rotations[rows])
-    axes = np.einsum("kij,kj->ki", turns, tree.axes[rows])
+    axes = np.einsum("kij,kj->ki", turns, arrays.axes[rows])
 
     best: tuple[float, int, Array, Array, float] | None = None
     for count in (3,) if n == 7 else (2, 3):
@@ -129,8 +139,8 @@ def arm_geometry(
             away = point - points[count]
             length += float(np.linalg.norm(away - (away @ along) * along))
         missed = max(shoulder[1], end[1])
-        if best is None or missed / length < best[0]:
-            best = (missed / max(length, 1e-6), count, shoulder[0], end[0], missed)
+        if length > 0.02 and (best is None or missed / length < best[0]):
+            best = (missed / length, count, shoulder[0], end[0], missed)
     if best is None:
         return None, "axes of the shoulder or the wrist are parallel"
     share, count, shoulder_point, wrist_point, missed = best
@@ -167,6 +177,20 @@ def arm_geometry(
         ),
         "",
     )
+
+
+def robot_arms(model: RobotModel, layout: TaskLayout) -> dict[str, tuple[ArmGeometry | None, str]]:
+    """Per side with an arm and a wrist: its geometry in `layout.tree`, or None and why it has none."""
+    arms = {}
+    for k, side in enumerate(SIDES):
+        chain = model.description.chains[f"{side}_arm"]
+        if not chain or f"{side}_wrist" not in model.description.sites:
+            continue
+        coordinates = np.array([model.joint_names.index(name) for name in chain], dtype=np.int64)
+        wrist = (int(layout.site_bodies[k]), layout.site_positions[k], layout.site_rotations[k])
+        elbow = (int(layout.to_bodies[k]), layout.to_positions[k]) if layout.to_bodies[k] > 0 else None
+        arms[side] = arm_geometry(layout.tree, coordinates, wrist, elbow)
+    return arms
 
 
 # ---- turns as tuples (x, y, z, w): numba keeps them in registers
@@ -292,14 +316,15 @@ def _within(angle, near, lower, upper):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def arm_candidates(  # type: ignore[no-untyped-def]
-    arm, position, rotation, direction, swivel, near, lower, upper, candidates, excess
+    arm, position, rotation, direction, swivel, near, lower, upper, candidates, excess, missed
 ):
-    """Fill `candidates` ``(8, n)`` (rad) and `excess` ``(8, n)``: how far each joint was moved to its limit.
+    """Fill `candidates` ``(8, n)`` (rad), `excess` ``(8, n)``: how far each joint was moved to its limit,
+    and `missed` ``(8,)``: how far W is from where it is wanted, were it not for limits (m).
 
     position ``(3,)``, rotation ``(4,)``: the wanted wrist site in the arm's carrier; direction ``(3,)``:
     where the elbow should be, from the shoulder (any length; only its part beside the arm counts); swivel
-    (rad): turned on from there; near, lower, upper ``(n,)``: the arm's joints now (whole turns are chosen next to
-    them), and their limits. Returns how many there are.
+    (rad): turned on from there; near, lower, upper ``(n,)``: the arm's joints now (whole turns are chosen
+    next to them), and their limits. Returns how many there are.
     """
     n = arm.axes.shape[0]
     s = arm.shoulder_axes
@@ -347,6 +372,8 @@ def arm_candidates(  # type: ignore[no-untyped-def]
             if s == 3:
                 q2 = _twist(_times(_back(upper_arm), raised), third)
                 upper_arm = _times(upper_arm, _about(third, q2))
+            gap = _minus(_turned(upper_arm, reached), goal)
+            gap_m = np.sqrt(_dot(gap, gap))
             rest = _times(_back(_times(upper_arm, bent)), turn)
             three = n - s - 1 == 3
             middle4, half4 = 0.0, 0.0
@@ -370,5 +397,93 @@ def arm_candidates(  # type: ignore[no-untyped-def]
                     row[s + 2] = _twist(_times(_back(_about(b0, q4)), rest), b1)
                 for i in range(n):
                     row[i], excess[count, i] = _within(row[i], near[i], lower[i], upper[i])
+                missed[count] = gap_m
                 count += 1
     return count
+
+
+@numba.njit(cache=True)
+def _from_columns(x, y, z):  # type: ignore[no-untyped-def]
+    """The turn (x, y, z, w) whose matrix has these columns."""
+    trace = x[0] + y[1] + z[2]
+    if trace > 0.0:
+        a, b, c, d = y[2] - z[1], z[0] - x[2], x[1] - y[0], 1.0 + trace
+    elif x[0] >= y[1] and x[0] >= z[2]:
+        a, b, c, d = 1.0 + x[0] - y[1] - z[2], y[0] + x[1], z[0] + x[2], y[2] - z[1]
+    elif y[1] >= z[2]:
+        a, b, c, d = y[0] + x[1], 1.0 - x[0] + y[1] - z[2], z[1] + y[2], z[0] - x[2]
+    else:
+        a, b, c, d = z[0] + x[2], z[1] + y[2], 1.0 - x[0] - y[1] + z[2], x[1] - y[0]
+    length = np.sqrt(a * a + b * b + c * c + d * d)
+    return a / length, b / length, c / length, d / length
+
+
+@numba.njit(cache=True)
+def arm_seeds(  # type: ignore[no-untyped-def]
+    arm, position, rotation, direction, base_position, base_rotation, q, lower, upper, posture, weights,
+    elbow_weight, seeds, scores, candidates, excess, missed,
+):  # fmt: skip
+    """Fill `seeds` ``(k, n)`` with the best candidates that differ from one another, the best first.
+
+    position ``(3,)``, rotation ``(3, 3)``, direction ``(3,)``: wanted wrist site and elbow in the root; base:
+    the carrier's pose there; q, lower, upper, posture, weights ``(m,)`` of all joints: where they are, their
+    limits, what they like and how much (m/rad). `scores` ``(k,)`` (m²): about the cost of each. candidates,
+    excess ``(8, n)`` and missed ``(8,)`` are work space. Returns how many there are.
+    """
+    n, most = arm.axes.shape[0], seeds.shape[0]
+    columns = np.empty((3, 3))
+    where, aside = np.empty(3), np.empty(3)
+    for r in range(3):
+        where[r], aside[r] = 0.0, 0.0
+        for k in range(3):
+            where[r] += base_rotation[k, r] * (position[k] - base_position[k])
+            aside[r] += base_rotation[k, r] * direction[k]
+        for c in range(3):
+            columns[c, r] = 0.0
+            for k in range(3):
+                columns[c, r] += base_rotation[k, r] * rotation[k, c]
+    turn = _from_columns(_vector(columns[0]), _vector(columns[1]), _vector(columns[2]))
+    near, low, high = np.empty(n), np.empty(n), np.empty(n)
+    for i in range(n):
+        near[i] = q[arm.coordinates[i]]
+        low[i], high[i] = lower[arm.coordinates[i]], upper[arm.coordinates[i]]
+    found = 0
+    for step in range(3):
+        swivel = 0.0 if step == 0 else (_SWIVEL_RAD if step == 1 else -_SWIVEL_RAD)
+        if step > 0 and arm.shoulder_axes == 2:
+            break
+        count = arm_candidates(arm, where, turn, aside, swivel, near, low, high, candidates, excess, missed)
+        for c in range(count):
+            score = missed[c] ** 2 + 2.0 * elbow_weight**2 * (1.0 - np.cos(swivel))
+            for i in range(n):
+                j = arm.coordinates[i]
+                lever = _UPPER_LEVER_M if i <= arm.shoulder_axes else _WRIST_LEVER_M
+                score += (lever * excess[c, i]) ** 2 + (weights[j] * (candidates[c, i] - posture[j])) ** 2
+            score *= 0.5
+            # Where it goes among the ones that are kept; of two that are alike the better stays.
+            at, alike = found, -1
+            for k in range(found):
+                apart = 0.0
+                for i in range(n):
+                    apart = max(apart, abs(candidates[c, i] - seeds[k, i]))
+                if apart < _ALIKE_RAD and alike < 0:
+                    alike = k
+            if alike >= 0:
+                if score >= scores[alike]:
+                    continue
+                for k in range(alike, found - 1):
+                    scores[k] = scores[k + 1]
+                    seeds[k] = seeds[k + 1]
+                found -= 1
+                at = found
+            while at > 0 and score < scores[at - 1]:
+                at -= 1
+            if at >= most:
+                continue
+            found = min(found + 1, most)
+            for k in range(found - 1, at, -1):
+                scores[k] = scores[k - 1]
+                seeds[k] = seeds[k - 1]
+            scores[at] = score
+            seeds[at] = candidates[c]
+    return found
