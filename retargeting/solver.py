@@ -18,6 +18,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from retargeting.arm_recovery import ArmRecovery, RecoveryParameters
 from retargeting.body_points import SIDES
 from retargeting.box_qp import SOLVED, solve_box_qp
 from retargeting.collision_braking import MOST_ROWS
@@ -38,6 +39,9 @@ POSE_SITES = ("left_wrist", "right_wrist", "head")
 _PUSH_OUT = 100.0
 # In contact, where the rows turn from tick to tick, the goal's steps are damped more.
 _CONTACT_M, _CONTACT_DAMPING = 0.002, 0.03
+# What a joint's own velocity counts (m²/rad²) beside what it does to the tasks, where not all can be had. With
+# much less, joints that can do more stand in for those that cannot, overshoot their own goals and swing back.
+_JOINT_SHARE = 0.1
 # How often a goal's step that led nearer than this to what it must not is halved.
 _SHORTENINGS, _GOAL_STRAY_M = 3, 2e-4
 
@@ -54,9 +58,11 @@ class SolverParameters:
     waist_posture_weight_m_rad: float = 0.03
     goal_steps: int = 3
     damping: float = 1e-3
+    residual_damping: float = 30.0
     settling_time_s: float = 0.04
     braking_share: float = 0.7
     self_collision: bool = False
+    branch_recovery: bool = True
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -223,6 +229,12 @@ class Solver:
         self._no_reach = np.full(m, 2.0 * np.pi)
         self._self_collision = SelfCollision(model) if self.parameters.self_collision else None
         self._goal_bounds = np.empty(MOST_ROWS)
+        self._recovery = (
+            ArmRecovery(model, self.layout, self.parameters.elbow_weight_m, RecoveryParameters())
+            if self.parameters.branch_recovery
+            else None
+        )
+        self._reach = np.empty(m)
         self.goal = model.neutral.copy()
         self._goal_velocity = np.zeros(n)
         self.start_from(model.neutral)
@@ -244,6 +256,41 @@ class Solver:
         """Let the search for the goal continue from `positions` ``(n,)``, at rest."""
         self.goal = np.clip(positions, self.model.lower, self.model.upper)
         self._goal_velocity = np.zeros_like(self.goal)
+        if self._recovery is not None:
+            self._recovery.reset()
+
+    @property
+    def recoveries(self) -> int:
+        """How often an arm was led out of a wrong branch."""
+        return 0 if self._recovery is None else self._recovery.recoveries
+
+    def _settle(self, q: Array, targets: SolverTargets, steps: int) -> float:
+        """`steps` steps of q ``(m,)`` inside the position limits, in place; the cost before the last."""
+        m = self.model.body_count
+        cost = 0.0
+        for _ in range(steps):
+            cost = self._model_at(q, targets)
+            status = _goal_step(
+                q,
+                q,
+                self._no_reach,
+                self._hessian,
+                self._gradient,
+                self.parameters.damping + self.parameters.residual_damping * cost,
+                self.model.lower[:m],
+                self.model.upper[:m],
+                self._step[:m],
+                self._low[:m],
+                self._high[:m],
+                self._factor,
+                self._direction,
+                self._free,
+            )
+            if status != SOLVED:
+                raise RetargetingError(
+                    f"{self.model.name}: the goal's quadratic problem failed (status {status})"
+                )
+        return cost
 
     def _model_at(self, q: Array, targets: SolverTargets) -> float:
         layout = self.layout
@@ -298,7 +345,7 @@ class Solver:
                 reach,
                 self._hessian,
                 self._gradient,
-                self.parameters.damping,
+                self.parameters.damping + self.parameters.residual_damping * cost,
                 self.model.lower[:m],
                 self.model.upper[:m],
                 self._step[:m],
@@ -334,7 +381,19 @@ class Solver:
         """One tick towards the targets; `gripper_positions` are what the gripper joints should reach."""
         m = self.model.body_count
         before = self.goal.copy()
-        self.improve_goal(targets, self.parameters.goal_steps, self.model.velocity[:m] * dt)
+        np.multiply(self.model.velocity[:m], dt, out=self._reach)
+        recovery = self._recovery
+        if recovery is not None:
+            recovery.lead(self.goal[:m], self._reach, dt)
+        self.improve_goal(targets, self.parameters.goal_steps, self._reach)
+        if recovery is not None:
+            recovery.watch(
+                self.goal[:m],
+                (targets.positions, targets.rotations, targets.elbow_directions),
+                lambda q, steps: self._settle(q, targets, steps),
+                None,
+                dt,
+            )
         self.goal[m:] = np.clip(gripper_positions, self.model.lower[m:], self.model.upper[m:])
         raw = np.clip((self.goal - before) / dt, -self.model.velocity, self.model.velocity)
         # Frames come slower than ticks: a short average keeps their beat out of the velocity.
@@ -375,7 +434,7 @@ class Solver:
             hessian = self._full_hessian
             hessian[:] = 0.0
             hessian[:m, :m] = self._hessian
-            hessian[np.arange(n), np.arange(n)] += 1e-3
+            hessian[np.arange(n), np.arange(n)] += _JOINT_SHARE
             apart.velocity(
                 self.q,
                 self.v,
@@ -391,7 +450,7 @@ class Solver:
             hessian = self._full_hessian
             hessian[:] = 0.0
             hessian[:m, :m] = self._hessian
-            hessian[np.arange(n), np.arange(n)] += 1e-3
+            hessian[np.arange(n), np.arange(n)] += _JOINT_SHARE
             self._full_gradient[:] = -hessian @ self._wanted
             status = solve_box_qp(
                 hessian, self._full_gradient, low, high, velocity, self._factor, self._direction, self._free
