@@ -1,17 +1,20 @@
 """Out of the wrong branch: a rival of the goal, sought beside it when a wrist stays away from its target.
 
 The goal is followed from tick to tick, so a motion that is too violent to follow can leave an arm where
-Gauss-Newton finds no way on: an elbow or a shoulder turned the other way. Three phases:
+Gauss-Newton finds no way on: an elbow or a shoulder turned the other way. Phases:
 
 - *watching*: a wrist of the goal is away from its target for a while.
-- *searching*: two searches without limits of speed, a few steps per tick each. One goes on from the goal and says where it
-  will come to by itself: a goal that is only late comes home and ends the search. The other, the rival, starts from the arm's
-  seeds in closed form (`arm_seed`), then from the neutral, the mirrored and some spread postures. A rival
-  wins if its wrists cost much less than both the goal's and where the goal will come to. So a target out
-  of reach moves no arm unless another branch comes much nearer, and two branches that are about as good never alternate.
-- *passing*: the joints of those arms and of the waist lead the goal to the rival, in a straight line, as fast as
-  their velocity limits allow; everything else is solved for as ever. The rival goes on following the
-  targets meanwhile. With self-collision a way that breaks a margin is not taken.
+- *searching*: two searches without limits of speed, a few steps each per tick. One goes on from the goal
+  and says where it will come to by itself: a goal that is only late comes home and ends the search. The
+  other, the rival, starts from the arm's seeds in closed form (`arm_seed`), then from mirrored, neutral
+  and spread postures in turn.
+- A rival *wins* if its wrists cost much less than those of the goal and of where it will come to, and if
+  that is worth the way: what it gains, times how long that may be expected to last, against the error on
+  the way there. A target at rest is expected to stay, one that moves to be elsewhere soon. So out of reach
+  nothing moves unless another branch comes much nearer, and no two branches ever alternate.
+- *passing*: the joints of those arms and of the waist lead the goal to the rival in a straight line, as
+  fast as their velocity limits allow; everything else is solved for as ever. The rival goes on following
+  the targets meanwhile. With self-collision the way is *checked* first: one that breaks a margin is not taken.
 """
 
 from __future__ import annotations
@@ -19,26 +22,35 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.arm_seed import MOST_CANDIDATES, arm_seeds, robot_arms
 from retargeting.body_points import SIDES
+from retargeting.box_qp import SOLVED
+from retargeting.compiled import compiled
 from retargeting.errors import RetargetingError
-from retargeting.kinematics import forward
+from retargeting.goal_search import GoalRows, GoalWork, search_goal
+from retargeting.joint_limits import JointLimits
+from retargeting.kinematics import TreeArrays, forward
+from retargeting.packed import pack
 from retargeting.robot_model import RobotModel
-from retargeting.tasks import TaskLayout, rotation_error
+from retargeting.solver_parameters import SolverParameters
+from retargeting.tasks import SolverTargets, TaskArrays, TaskLayout, rotation_error
 
 Array = NDArray[np.float64]
-# Steps of the goal's own search on joints ``(m,)``, in place and without a limit of speed; returns the cost.
-Settle = Callable[[Array, int], float]
-# The distances of what must stay apart at joints ``(m,)``, less what they must be, one each; None: nothing must.
+# The distances of what must stay apart at joints ``(m,)``, less what they must be.
 Room = Callable[[Array], Array]
 
 _SEEDS, _SPREAD = 3, 3
 _SAMPLES = 200
+# A way takes about this much longer than its slowest joint at full speed; where its error is sampled, and
+# what it is at the least.
+_STARTING_S = 0.25
+_ON_THE_WAY = (0.25, 0.5, 0.75)
+_LEAST_DETOUR_M = 0.02
 
 
 class Phase(Enum):
@@ -52,9 +64,10 @@ class Phase(Enum):
 class RecoveryParameters:
     """When an arm is suspected to be in the wrong branch, and when a rival wins.
 
-    A wrist is away where its pose costs as much as a distance of `away_m`, seen every `watch_ticks`, `watches` times.
-    Each rival has `search_ticks` to settle; it wins with less than `share` of the wrists' cost. After a
-    passing nothing is sought for `rest_s`. With self-collision its way is checked in `way_points` places.
+    A wrist is away where its pose costs as much as a distance of `away_m`, looked at every `watch_ticks`,
+    `watches` times. Each rival has `search_ticks` to settle; it wins with less than `share` of the wrists'
+    cost if that pays within `lasting_s`, or in the time a moving target takes for `lasting_m`. After a
+    passing nothing is sought for `rest_s`. With self-collision a way is checked in `way_points` places.
     """
 
     away_m: float = 0.01
@@ -62,7 +75,9 @@ class RecoveryParameters:
     watches: int = 3
     search_ticks: int = 10
     rival_steps: int = 2
-    share: float = 0.3
+    share: float = 0.5
+    lasting_s: float = 30.0
+    lasting_m: float = 0.5
     rest_s: float = 0.3
     way_points: int = 12
 
@@ -72,7 +87,7 @@ class RecoveryParameters:
                 raise RetargetingError(
                     f"recovery parameter {name}: {getattr(self, name)} is outside 1 .. 1000"
                 )
-        for name in ("away_m", "share", "rest_s"):
+        for name in ("away_m", "share", "lasting_s", "lasting_m", "rest_s"):
             if not (np.isfinite(getattr(self, name)) and getattr(self, name) >= 0.0):
                 raise RetargetingError(
                     f"recovery parameter {name}: {getattr(self, name)!r} must be finite and not negative"
@@ -81,52 +96,106 @@ class RecoveryParameters:
             raise RetargetingError(f"recovery parameter share: {self.share:g} must be below 1")
 
 
-@numba.njit(cache=True)
-def wrist_costs(  # type: ignore[no-untyped-def]
-    q, tree, site_bodies, site_positions, site_rotations, position_weights, orientation_weights,
-    targets, target_rotations, positions, rotations, costs,
-):  # fmt: skip
-    """Fill `costs` ``(2,)`` with what the wrists' poses cost at q ``(m,)``; positions, rotations: the bodies'."""
+class SearchArrays(NamedTuple):
+    """What the searches beside the goal read, and where they work; `reach` ``(m,)``: anywhere."""
+
+    tree: TreeArrays
+    tasks: TaskArrays
+    limits: JointLimits
+    near: GoalRows
+    reach: Array
+    damping: float
+    residual_damping: float
+    work: GoalWork
+
+
+@compiled
+def _settle(packed, q, steps, targets):  # type: ignore[no-untyped-def]
+    """`steps` steps of the goal's search on q ``(m,)``, in place, without a limit of speed; its status."""
+    a = packed.content
+    status, _ = search_goal(
+        q,
+        q,
+        a.reach,
+        steps,
+        a.damping,
+        a.residual_damping,
+        a.tree,
+        a.tasks,
+        targets,
+        a.limits,
+        a.near,
+        a.work,
+    )
+    return status
+
+
+@compiled
+def _wrist_costs(packed, q, targets, costs):  # type: ignore[no-untyped-def]
+    """Fill `costs` ``(2,)`` (m²) with what the wrists' poses cost at q ``(m,)``."""
+    tree, tasks, model = packed.content.tree, packed.content.tasks, packed.content.work.model
+    positions, rotations = model.positions, model.rotations
     forward(tree, q, positions, rotations)
-    current, error = np.empty((3, 3)), np.empty(3)
     for k in range(2):
         costs[k] = 0.0
-        body = site_bodies[k]
-        if position_weights[k] > 0.0:
+        body = tasks.site_bodies[k]
+        if tasks.position_weights[k] > 0.0:
             squared = 0.0
             for r in range(3):
-                away = positions[body, r] - targets[k, r]
+                away = positions[body, r] - targets.positions[k, r]
                 for c in range(3):
-                    away += rotations[body, r, c] * site_positions[k, c]
+                    away += rotations[body, r, c] * tasks.site_positions[k, c]
                 squared += away * away
-            costs[k] += 0.5 * position_weights[k] ** 2 * squared
-        if orientation_weights[k] > 0.0:
+            costs[k] += 0.5 * tasks.position_weights[k] ** 2 * squared
+        if tasks.orientation_weights[k] > 0.0:
             for r in range(3):
                 for c in range(3):
-                    current[r, c] = 0.0
+                    value = 0.0
                     for i in range(3):
-                        current[r, c] += rotations[body, r, i] * site_rotations[k, i, c]
-            rotation_error(target_rotations[k], current, error)
-            costs[k] += 0.5 * orientation_weights[k] ** 2 * (error[0] ** 2 + error[1] ** 2 + error[2] ** 2)
+                        value += rotations[body, r, i] * tasks.site_rotations[k, i, c]
+                    model.current[r, c] = value
+            rotation_error(targets.rotations[k], model.current, model.residual)
+            squared = model.residual[0] ** 2 + model.residual[1] ** 2 + model.residual[2] ** 2
+            costs[k] += 0.5 * tasks.orientation_weights[k] ** 2 * squared
+
+
+@compiled
+def _seed(packed, arm, k, targets, q, elbow_weight, seeds, scores, candidates, excess, missed):  # type: ignore[no-untyped-def]
+    """`arm_seeds` of the arm of wrist k for its targets, the carrier as at q ``(m,)``."""
+    a = packed.content
+    positions, rotations = a.work.model.positions, a.work.model.rotations
+    forward(a.tree, q, positions, rotations)
+    return arm_seeds(
+        arm, targets.positions[k], targets.rotations[k], targets.elbow_directions[k],
+        positions[arm.carrier], rotations[arm.carrier], q, a.limits.lower, a.limits.upper,
+        a.tasks.posture, a.tasks.posture_weights, elbow_weight, seeds, scores, candidates, excess, missed,
+    )  # fmt: skip
 
 
 class ArmRecovery:
     """Watches one robot's goal and leads it out of a wrong branch. `recoveries`: how often it did.
 
-    `reasons`: per side why its arm has no seeds in closed form (empty where it has).
+    led, lead ``(m,)``: which joints of the goal are led in this tick, and by how much.
+    reasons: per side why its arm has no seeds in closed form (empty where it has).
     """
 
     def __init__(
-        self, model: RobotModel, layout: TaskLayout, elbow_weight_m: float, parameters: RecoveryParameters
+        self,
+        model: RobotModel,
+        layout: TaskLayout,
+        solver: SolverParameters,
+        parameters: RecoveryParameters | None = None,
     ) -> None:
-        self.parameters = parameters
-        self._layout = layout
+        self.parameters = parameters or RecoveryParameters()
         m = model.body_count
+        self._name = model.name
         self._lower, self._upper = model.lower[:m], model.upper[:m]
         self._neutral, self._velocity = model.neutral[:m], model.velocity[:m]
-        self._elbow_weight_m = elbow_weight_m
+        self._elbow_weight_m = float(solver.elbow_weight_m)
         self._chains = {
-            side: np.array([model.joint_names.index(name) for name in model.description.chains[f"{side}_arm"]])
+            side: np.array(
+                [model.joint_names.index(name) for name in model.description.chains[f"{side}_arm"]]
+            )
             for side in SIDES
             if model.description.chains[f"{side}_arm"] and f"{side}_wrist" in model.description.sites
         }
@@ -136,14 +205,29 @@ class ArmRecovery:
         self._arms = {side: arm for side, (arm, _) in arms.items() if arm is not None}
         self.reasons = {side: reason for side, (_, reason) in arms.items()}
         self._spread = _spread_postures(self._lower, self._upper, self._neutral, _SPREAD)
-        bodies = len(layout.tree.names)
-        self._positions, self._rotations = np.empty((bodies, 3)), np.empty((bodies, 3, 3))
-        self._costs, self._other_costs = np.empty(2), np.empty(2)
+        self._packed = pack(
+            SearchArrays(
+                layout.tree.arrays,
+                layout.arrays,
+                JointLimits(model.lower, model.upper, model.velocity, model.acceleration),
+                GoalRows.none(m),
+                np.full(m, 2.0 * np.pi),
+                float(solver.damping),
+                float(solver.residual_damping),
+                GoalWork.of_size(m, len(layout.tree.names), 0),
+            )
+        )
+        self._costs, self._other_costs, self._way_costs = np.empty(2), np.empty(2), np.empty(2)
         self._seeds = {side: np.empty((_SEEDS, len(arm.coordinates))) for side, arm in self._arms.items()}
-        self._work = (np.empty(_SEEDS), np.empty(MOST_CANDIDATES))
+        self._work = {
+            side: (np.empty(_SEEDS), np.empty((MOST_CANDIDATES, n)), np.empty((MOST_CANDIDATES, n)),
+                   np.empty(MOST_CANDIDATES))
+            for side, n in ((side, len(arm.coordinates)) for side, arm in self._arms.items())
+        }  # fmt: skip
         self._rival, self._shadow = np.empty(m), np.empty(m)
+        self._asked = np.zeros((2, 3))
         self._passing = np.zeros(m, dtype=np.bool_)
-        self._shares = np.empty(m)
+        self.led, self.lead = np.zeros(m, dtype=np.bool_), np.zeros(m)
         self.recoveries = 0
         self.reset()
 
@@ -152,34 +236,26 @@ class ArmRecovery:
         self.phase = Phase.WATCHING
         self._ticks = self._seen = self._number = 0
         self._resting_s = 0.0
+        self._arrives = False
         self._wrong: tuple[str, ...] = ()
+        self.led[:] = False
+        self.lead[:] = 0.0
 
-    def lead(self, goal: Array, reach: Array, dt: float) -> None:
-        """Before the goal's own steps: move what passes of `goal` ``(m,)`` on, and keep it there in `reach` ``(m,)``.
-
-        `reach` is how far the goal's steps may move each joint; both are changed in place.
-        """
+    def fill_lead(self, goal: Array, dt: float) -> None:
+        """Before the goal's own steps: fill `led` and `lead` for this tick; goal ``(m,)``."""
         if self.phase is not Phase.PASSING:
             return
         way = np.where(self._passing, self._rival - goal, 0.0)
         left = float((np.abs(way) / (self._velocity * dt)).max())
-        if left <= 1.0:
-            goal += way
-            self.reset()
-            self._resting_s = self.parameters.rest_s
-        else:
-            goal += way / left
-        reach[self._passing] = 0.0
+        self.led[:] = self._passing
+        self.lead[:] = way / max(left, 1.0)
+        self._arrives = left <= 1.0
 
-    def watch(
-        self, goal: Array, targets: tuple[Array, Array, Array], settle: Settle, room: Room | None, dt: float
-    ) -> None:
-        """After the goal's own steps: suspect, seek, decide. targets: positions, rotations, elbow directions."""
+    def watch(self, goal: Array, targets: SolverTargets, room: Room | None, dt: float) -> None:
+        """After the goal's own steps: suspect, seek, decide. `room`: with self-collision."""
         parameters = self.parameters
         self._ticks += 1
-        if self.phase is Phase.PASSING:
-            settle(self._rival, 1)
-        elif self.phase is Phase.WATCHING:
+        if self.phase is Phase.WATCHING:
             self._resting_s = max(0.0, self._resting_s - dt)
             if self._ticks % parameters.watch_ticks == 0 and self._resting_s == 0.0:
                 self._wrong = self._away(self._cost_of(goal, targets, self._costs))
@@ -187,29 +263,35 @@ class ArmRecovery:
                 if self._seen >= parameters.watches:
                     self._number = 0
                     self._begin(goal, targets)
+        elif self.phase is Phase.PASSING:
+            if self.led.any() and self._arrives:
+                self.reset()
+                self._resting_s = parameters.rest_s
+            else:
+                self._settle(self._rival, 1, targets)
         elif self.phase is Phase.SEARCHING:
-            settle(self._shadow, 1)
-            settle(self._rival, parameters.rival_steps)
+            self._settle(self._shadow, 1, targets)
+            self._settle(self._rival, parameters.rival_steps, targets)
             if self._ticks >= parameters.search_ticks:
-                self._decide(goal, targets, room is not None)
-        elif self.phase is Phase.CHECKING and room is not None:
-            settle(self._rival, 1)
+                self._decide(goal, targets, room is not None, dt)
+        elif room is not None:
+            self._settle(self._rival, 1, targets)
             self._check(goal, targets, room)
 
-    def _cost_of(self, q: Array, targets: tuple[Array, Array, Array], costs: Array) -> Array:
-        layout = self._layout
-        wrist_costs(
-            q, layout.tree.arrays, layout.site_bodies, layout.site_positions, layout.site_rotations,
-            layout.position_weights, layout.orientation_weights, targets[0], targets[1],
-            self._positions, self._rotations, costs,
-        )  # fmt: skip
+    def _settle(self, q: Array, steps: int, targets: SolverTargets) -> None:
+        status = _settle(self._packed, q, steps, targets)
+        if status != SOLVED:
+            raise RetargetingError(f"{self._name}: a quadratic problem of the recovery failed ({status})")
+
+    def _cost_of(self, q: Array, targets: SolverTargets, costs: Array) -> Array:
+        _wrist_costs(self._packed, q, targets, costs)
         return costs
 
     def _away(self, costs: Array) -> tuple[str, ...]:
         limit = 0.5 * self.parameters.away_m**2
         return tuple(side for k, side in enumerate(SIDES) if side in self._chains and costs[k] > limit)
 
-    def _begin(self, goal: Array, targets: tuple[Array, Array, Array]) -> None:
+    def _begin(self, goal: Array, targets: SolverTargets) -> None:
         """Start the next rival, and where the goal will come to."""
         self._wrong = self._away(self._cost_of(goal, targets, self._costs))
         if not self._wrong:
@@ -217,6 +299,7 @@ class ArmRecovery:
             return
         self.phase, self._ticks = Phase.SEARCHING, 0
         self._shadow[:] = goal
+        self._asked[:] = targets.positions[:2]
         rival = self._rival
         rival[:] = goal
         # Seeds where the waist is, seeds with a straight waist, then other branches and what needs no seeds.
@@ -225,8 +308,6 @@ class ArmRecovery:
         if kind in (1, 4):
             rival[self._waist] = self._neutral[self._waist]
         rank = {0: 0, 1: 0, 2: 1, 3: 2}.get(kind)
-        if rank is not None:
-            forward(self._layout.tree.arrays, rival, self._positions, self._rotations)
         for side in self._wrong:
             chain = self._chains[side]
             found = self._seed(side, targets, rival) if rank is not None and side in self._arms else 0
@@ -243,47 +324,65 @@ class ArmRecovery:
             else:
                 rival[chain] = self._spread[(kind - 3) % _SPREAD][chain]
 
-    def _seed(self, side: str, targets: tuple[Array, Array, Array], rival: Array) -> int:
-        """Fill the seeds of one arm, its carrier as in `self._positions`; returns how many there are."""
-        k, arm = SIDES.index(side), self._arms[side]
-        direction = targets[2][k]
-        n = len(arm.coordinates)
-        scores, missed = self._work
-        found: int = arm_seeds(
-            arm, targets[0][k], targets[1][k], direction,
-            self._positions[arm.carrier], self._rotations[arm.carrier],
-            rival, self._lower, self._upper, self._neutral, self._layout.posture_weights,
-            self._elbow_weight_m if direction.any() else 0.0, self._seeds[side], scores,
-            np.empty((MOST_CANDIDATES, n)), np.empty((MOST_CANDIDATES, n)), missed,
-        )  # fmt: skip
+    def _seed(self, side: str, targets: SolverTargets, rival: Array) -> int:
+        """Fill the seeds of one arm, its carrier as at `rival` ``(m,)``; returns how many there are."""
+        k = SIDES.index(side)
+        weight = self._elbow_weight_m if targets.elbow_directions[k].any() else 0.0
+        found: int = _seed(
+            self._packed, self._arms[side], k, targets, rival, weight, self._seeds[side], *self._work[side]
+        )
         return found
 
-    def _decide(self, goal: Array, targets: tuple[Array, Array, Array], check: bool) -> None:
-        ours = float(self._cost_of(goal, targets, self._costs).sum())
-        shadow_costs = self._cost_of(self._shadow, targets, self._costs)
-        if not self._away(shadow_costs):
+    def _decide(self, goal: Array, targets: SolverTargets, check: bool, dt: float) -> None:
+        stays = self._cost_of(goal, targets, self._costs)
+        comes = self._cost_of(self._shadow, targets, self._other_costs)
+        if not self._away(comes):
             # Only late: it comes home by itself.
             self.reset()
             return
-        stays = min(ours, float(shadow_costs.sum()))
-        rival = float(self._cost_of(self._rival, targets, self._other_costs).sum())
-        if rival < self.parameters.share * stays - 0.5 * self.parameters.away_m**2 * self.parameters.share:
+        if comes.sum() < stays.sum():
+            stays = comes
+        cost, error = float(stays.sum()), float(np.sqrt(2.0 * stays).sum())
+        rival = self._cost_of(self._rival, targets, self._costs if stays is comes else self._other_costs)
+        gain = error - float(np.sqrt(2.0 * rival).sum())
+        if float(rival.sum()) < self.parameters.share * cost and self._pays(goal, targets, gain, dt):
             self._ticks = 0
-            self.phase = Phase.CHECKING if check else Phase.PASSING
+            self.phase = Phase.CHECKING
             if not check:
                 self._pass()
         else:
             self._begin(goal, targets)
 
+    def _pays(self, goal: Array, targets: SolverTargets, gain_m: float, dt: float) -> bool:
+        """Whether the rival's gain is worth the error on the way to it."""
+        parameters = self.parameters
+        moved = max(
+            float(np.linalg.norm(targets.positions[k] - self._asked[k]))
+            for k, side in enumerate(SIDES)
+            if side in self._wrong
+        )
+        speed = moved / (parameters.search_ticks * dt)
+        lasting_s = min(parameters.lasting_s, parameters.lasting_m / max(speed, 1e-9))
+        takes_s = float((np.abs(self._rival - goal) / self._velocity).max()) + _STARTING_S
+        if gain_m * lasting_s <= _LEAST_DETOUR_M * takes_s:
+            return False
+        detour = 0.0
+        for share in _ON_THE_WAY:
+            way = goal + share * (self._rival - goal)
+            costs = self._cost_of(way, targets, self._way_costs)
+            detour += float(np.sqrt(2.0 * costs).sum()) / len(_ON_THE_WAY)
+        return gain_m * lasting_s > detour * takes_s
+
     def _pass(self) -> None:
         self.phase = Phase.PASSING
         self.recoveries += 1
+        self._arrives = False
         self._passing[:] = False
         self._passing[self._waist] = True
         for side in self._wrong:
             self._passing[self._chains[side]] = True
 
-    def _check(self, goal: Array, targets: tuple[Array, Array, Array], room: Room) -> None:
+    def _check(self, goal: Array, targets: SolverTargets, room: Room) -> None:
         """One more place of the way there, the far end first; a way that comes too near is dropped."""
         number = self._ticks - 1
         share = 1.0 - number / self.parameters.way_points

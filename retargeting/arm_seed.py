@@ -22,11 +22,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.body_points import SIDES
+from retargeting.compiled import compiled
 from retargeting.frames import quaternion_from_rotation_matrix
 from retargeting.kinematics import KinematicTree
 from retargeting.robot_model import RobotModel
@@ -186,9 +186,10 @@ def robot_arms(model: RobotModel, layout: TaskLayout) -> dict[str, tuple[ArmGeom
         chain = model.description.chains[f"{side}_arm"]
         if not chain or f"{side}_wrist" not in model.description.sites:
             continue
+        tasks = layout.arrays
         coordinates = np.array([model.joint_names.index(name) for name in chain], dtype=np.int64)
-        wrist = (int(layout.site_bodies[k]), layout.site_positions[k], layout.site_rotations[k])
-        elbow = (int(layout.to_bodies[k]), layout.to_positions[k]) if layout.to_bodies[k] > 0 else None
+        wrist = (int(tasks.site_bodies[k]), tasks.site_positions[k], tasks.site_rotations[k])
+        elbow = (int(tasks.to_bodies[k]), tasks.to_positions[k]) if tasks.to_bodies[k] > 0 else None
         arms[side] = arm_geometry(layout.tree, coordinates, wrist, elbow)
     return arms
 
@@ -196,33 +197,33 @@ def robot_arms(model: RobotModel, layout: TaskLayout) -> dict[str, tuple[ArmGeom
 # ---- turns as tuples (x, y, z, w): numba keeps them in registers
 
 
-@numba.njit(cache=True)
+@compiled
 def _dot(a, b):  # type: ignore[no-untyped-def]
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-@numba.njit(cache=True)
+@compiled
 def _cross(a, b):  # type: ignore[no-untyped-def]
     return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
-@numba.njit(cache=True)
+@compiled
 def _minus(a, b):  # type: ignore[no-untyped-def]
     return a[0] - b[0], a[1] - b[1], a[2] - b[2]
 
 
-@numba.njit(cache=True)
+@compiled
 def _vector(a):  # type: ignore[no-untyped-def]
     return a[0], a[1], a[2]
 
 
-@numba.njit(cache=True)
+@compiled
 def _about(axis, angle):  # type: ignore[no-untyped-def]
     s = np.sin(0.5 * angle)
     return s * axis[0], s * axis[1], s * axis[2], np.cos(0.5 * angle)
 
 
-@numba.njit(cache=True)
+@compiled
 def _times(p, q):  # type: ignore[no-untyped-def]
     return (
         p[3] * q[0] + p[0] * q[3] + p[1] * q[2] - p[2] * q[1],
@@ -232,12 +233,12 @@ def _times(p, q):  # type: ignore[no-untyped-def]
     )
 
 
-@numba.njit(cache=True)
+@compiled
 def _back(q):  # type: ignore[no-untyped-def]
     return -q[0], -q[1], -q[2], q[3]
 
 
-@numba.njit(cache=True)
+@compiled
 def _turned(q, v):  # type: ignore[no-untyped-def]
     axis = (q[0], q[1], q[2])
     t = _cross(axis, v)
@@ -246,7 +247,7 @@ def _turned(q, v):  # type: ignore[no-untyped-def]
     return v[0] + q[3] * t[0] + u[0], v[1] + q[3] * t[1] + u[1], v[2] + q[3] * t[2] + u[2]
 
 
-@numba.njit(cache=True)
+@compiled
 def _from_to(v, w):  # type: ignore[no-untyped-def]
     """The shortest turn that takes the direction of v to that of w."""
     size = np.sqrt(_dot(v, v) * _dot(w, w))
@@ -265,7 +266,7 @@ def _from_to(v, w):  # type: ignore[no-untyped-def]
     return x / length, y / length, z / length, real / length
 
 
-@numba.njit(cache=True)
+@compiled
 def _angle_about(axis, v, w):  # type: ignore[no-untyped-def]
     """The turn about the unit `axis` that brings v nearest to w (rad); 0 where every turn does."""
     x = _dot(v, w) - _dot(axis, v) * _dot(axis, w)
@@ -275,13 +276,13 @@ def _angle_about(axis, v, w):  # type: ignore[no-untyped-def]
     return np.arctan2(y, x)
 
 
-@numba.njit(cache=True)
+@compiled
 def _twist(q, axis):  # type: ignore[no-untyped-def]
     """The angle of the turn about `axis` that is nearest to q (rad)."""
     return 2.0 * np.arctan2(_dot(q, axis), q[3])
 
 
-@numba.njit(cache=True)
+@compiled
 def _level(axis, turning, v, height):  # type: ignore[no-untyped-def]
     """The two angles (middle, half difference) at which v, turned about `turning`, has ``axis . v = height``.
 
@@ -296,7 +297,7 @@ def _level(axis, turning, v, height):  # type: ignore[no-untyped-def]
     return np.arctan2(b, a), np.arccos(min(1.0, max(-1.0, (height - constant) / r)))
 
 
-@numba.njit(cache=True)
+@compiled
 def _within(angle, near, lower, upper):  # type: ignore[no-untyped-def]
     """`angle` plus whole turns, next to `near` (in the limits), else at the nearer limit; how far outside."""
     turn = 2.0 * np.pi
@@ -314,7 +315,7 @@ def _within(angle, near, lower, upper):  # type: ignore[no-untyped-def]
     return (lower, below) if below <= above else (upper, above)
 
 
-@numba.njit(cache=True)
+@compiled
 def arm_candidates(  # type: ignore[no-untyped-def]
     arm, position, rotation, direction, swivel, near, lower, upper, candidates, excess, missed
 ):
@@ -402,7 +403,7 @@ def arm_candidates(  # type: ignore[no-untyped-def]
     return count
 
 
-@numba.njit(cache=True)
+@compiled
 def _from_columns(x, y, z):  # type: ignore[no-untyped-def]
     """The turn (x, y, z, w) whose matrix has these columns."""
     trace = x[0] + y[1] + z[2]
@@ -418,7 +419,7 @@ def _from_columns(x, y, z):  # type: ignore[no-untyped-def]
     return a / length, b / length, c / length, d / length
 
 
-@numba.njit(cache=True)
+@compiled
 def arm_seeds(  # type: ignore[no-untyped-def]
     arm, position, rotation, direction, base_position, base_rotation, q, lower, upper, posture, weights,
     elbow_weight, seeds, scores, candidates, excess, missed,

@@ -9,15 +9,49 @@ Optimization, 16.5). The objective falls in every pass, so no set of active boun
 
 from __future__ import annotations
 
-import numba
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
+
+from retargeting.compiled import compiled
+
+Array = NDArray[np.float64]
 
 SOLVED = 0
 NOT_POSITIVE_DEFINITE = 1
 TOO_MANY_PASSES = 2
 
 
-@numba.njit(cache=True)
+class BoxQpWork(NamedTuple):
+    """Room for problems of up to `n` variables: factor ``(n, n)``, direction, free, active ``(n,)``.
+
+    `active` is left as it is at the minimum: -1 at low, 1 at high, 0 free.
+    """
+
+    factor: Array
+    direction: Array
+    free: NDArray[np.int64]
+    active: NDArray[np.int64]
+
+    @staticmethod
+    def of_size(n: int) -> BoxQpWork:
+        whole = np.dtype(np.int64)
+        return BoxQpWork(np.empty((n, n)), np.empty(n), np.empty(n, dtype=whole), np.empty(n, dtype=whole))
+
+
+@compiled
+def list_free(active, free, n):  # type: ignore[no-untyped-def]
+    """Fill `free` with the variables of the first `n` that are off their bounds; how many there are."""
+    size = 0
+    for i in range(n):
+        if active[i] == 0:
+            free[size] = i
+            size += 1
+    return size
+
+
+@compiled
 def cholesky_solve(matrix, vector, size):  # type: ignore[no-untyped-def]
     """Solve the leading ``size`` system in place (solution into `vector`); False if it is not SPD."""
     for i in range(size):
@@ -44,17 +78,18 @@ def cholesky_solve(matrix, vector, size):  # type: ignore[no-untyped-def]
     return True
 
 
-@numba.njit(cache=True)
-def solve_box_qp(hessian, gradient, low, high, x, factor, direction, free):  # type: ignore[no-untyped-def]
+@compiled
+def solve_box_qp(hessian, gradient, low, high, x, work):  # type: ignore[no-untyped-def]
     """Improve `x` (the start, clipped into the box) to the minimum, in place.
 
-    hessian ``(n, n)`` symmetric positive definite; gradient, low, high, x ``(n,)``; factor
-    ``(n, n)``, direction ``(n,)`` and free ``(n,)`` int64 are work space. Returns SOLVED,
-    NOT_POSITIVE_DEFINITE or TOO_MANY_PASSES (then x is feasible, but not the minimum).
+    hessian ``(n, n)`` symmetric positive definite; gradient, low, high, x ``(n,)``; work a
+    `BoxQpWork`. Returns SOLVED, NOT_POSITIVE_DEFINITE or TOO_MANY_PASSES (then x is feasible, but not
+    the minimum).
     """
     n = x.shape[0]
-    active = np.zeros(n, dtype=np.int8)  # -1 at low, 1 at high, 0 free
+    factor, direction, free, active = work
     for i in range(n):
+        active[i] = 0
         if x[i] <= low[i]:
             x[i] = low[i]
             active[i] = -1
@@ -66,11 +101,7 @@ def solve_box_qp(hessian, gradient, low, high, x, factor, direction, free):  # t
         scale = max(scale, abs(gradient[i]), hessian[i, i] * (high[i] - low[i]))
     tolerance = 1e-13 * max(scale, 1e-300)
     for _ in range(20 * n + 20):
-        size = 0
-        for i in range(n):
-            if active[i] == 0:
-                free[size] = i
-                size += 1
+        size = list_free(active, free, n)
         for a in range(size):
             i = free[a]
             value = gradient[i]

@@ -7,14 +7,15 @@ Its gradient is that of the closest points held fixed to their bodies, along the
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from retargeting.compiled import compiled
 
 # Segments closer than this have no direction between them.
 SMALLEST_GAP_M = 1e-9
 
 
-@numba.njit(cache=True)
+@compiled
 def place_capsules(positions, rotations, bodies, starts, ends, placed_starts, placed_ends):  # type: ignore[no-untyped-def]
     """Fill the segments' ends ``(c, 3)`` in the root from those in the bodies."""
     for k in range(bodies.shape[0]):
@@ -29,7 +30,7 @@ def place_capsules(positions, rotations, bodies, starts, ends, placed_starts, pl
             placed_ends[k, r] = end
 
 
-@numba.njit(cache=True)
+@compiled
 def closest_points(a0, a1, b0, b1, on_a, on_b):  # type: ignore[no-untyped-def]
     """Fill `on_a`, `on_b` ``(3,)``, the closest points of the segments a0 a1 and b0 b1; their distance.
 
@@ -66,7 +67,7 @@ def closest_points(a0, a1, b0, b1, on_a, on_b):  # type: ignore[no-untyped-def]
     return np.sqrt(squared)
 
 
-@numba.njit(cache=True)
+@compiled
 def distance_along(normal, a0, a1, b0, b1):  # type: ignore[no-untyped-def]
     """How far apart the segments are along the unit vector `normal` (a to b): at most their distance."""
     far_a0 = far_a1 = near_b0 = near_b1 = 0.0
@@ -78,7 +79,7 @@ def distance_along(normal, a0, a1, b0, b1):  # type: ignore[no-untyped-def]
     return min(near_b0, near_b1) - max(far_a0, far_a1)
 
 
-@numba.njit(cache=True)
+@compiled
 def _add_chain(  # type: ignore[no-untyped-def]
     tree, positions, rotations,
     body, common, point, normal, sign, gradient,
@@ -106,7 +107,7 @@ def _add_chain(  # type: ignore[no-untyped-def]
         body = tree.parents[body]
 
 
-@numba.njit(cache=True)
+@compiled
 def distance_gradient(  # type: ignore[no-untyped-def]
     tree, positions, rotations,
     body_a, body_b, common, on_a, on_b, gradient,
@@ -130,7 +131,7 @@ def distance_gradient(  # type: ignore[no-untyped-def]
     _add_chain(tree, positions, rotations, body_b, common, on_b, normal, 1.0, gradient)
 
 
-@numba.njit(cache=True)
+@compiled
 def pair_distances(placed_starts, placed_ends, radii, pairs, distances):  # type: ignore[no-untyped-def]
     """Fill `distances` ``(p,)`` (m) of the pairs ``(p, 2)`` of placed capsules."""
     on_a, on_b = np.empty(3), np.empty(3)

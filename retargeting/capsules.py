@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from retargeting.compiled import compiled
 from retargeting.frames import pose_apply
 from retargeting.mesh_file import UnreadableMesh, mesh_triangles
 from retargeting.urdf import Link, Shape, Urdf
@@ -133,7 +133,7 @@ def _outermost(balls: Array) -> Array:
     return np.ascontiguousarray(balls[np.unique(reach.argmax(axis=0))])
 
 
-@numba.njit(cache=True)
+@compiled
 def _radius(balls, ends):  # type: ignore[no-untyped-def]
     """The radius that encloses balls ``(n, 4)`` around the segment `ends` ``(6,)``."""
     dx, dy, dz = ends[3] - ends[0], ends[4] - ends[1], ends[5] - ends[2]
@@ -149,14 +149,14 @@ def _radius(balls, ends):  # type: ignore[no-untyped-def]
     return radius
 
 
-@numba.njit(cache=True)
+@compiled
 def _cost(balls, ends):  # type: ignore[no-untyped-def]
     radius = _radius(balls, ends)
     length = np.sqrt((ends[3] - ends[0]) ** 2 + (ends[4] - ends[1]) ** 2 + (ends[5] - ends[2]) ** 2)
     return np.pi * radius * radius * (length + 4.0 / 3.0 * radius)
 
 
-@numba.njit(cache=True)
+@compiled
 def _shrink(balls, ends):  # type: ignore[no-untyped-def]
     """Move `ends` ``(6,)`` to the least volume nearby: steps along the coordinates, shrinking; the volume."""
     least = _cost(balls, ends)

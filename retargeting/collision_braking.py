@@ -27,11 +27,11 @@ relaxed to what that stop does, which is inside the box: then the problem is fea
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from retargeting.box_qp import SOLVED
 from retargeting.capsule_distance import closest_points, distance_along, distance_gradient, place_capsules
+from retargeting.compiled import compiled
 from retargeting.kinematics import forward
 from retargeting.row_qp import solve_row_qp
 
@@ -55,7 +55,7 @@ _SPARE_M = 2e-5
 _PROOFS, _SHARES = 4, 5
 
 
-@numba.njit(cache=True)
+@compiled
 def _keep_row(gradient, gap, lead, pair, rows, gaps, leads, owners, count):  # type: ignore[no-untyped-def]
     """Add a row, or replace the one with most room where there is no place left; the new count."""
     place = count
@@ -73,7 +73,7 @@ def _keep_row(gradient, gap, lead, pair, rows, gaps, leads, owners, count):  # t
     return count
 
 
-@numba.njit(cache=True)
+@compiled
 def _own_motion(  # type: ignore[no-untyped-def]
     tree, levers, turns, capsule, body, common, line, reach
 ):
@@ -92,7 +92,7 @@ def _own_motion(  # type: ignore[no-untyped-def]
     return turn * speed, sway
 
 
-@numba.njit(cache=True)
+@compiled
 def _seen_from(positions, rotations, body, point, seen):  # type: ignore[no-untyped-def]
     """Fill `seen` ``(3,)`` with the point in the axes of `body`."""
     x, y, z = point[0] - positions[body, 0], point[1] - positions[body, 1], point[2] - positions[body, 2]
@@ -100,20 +100,20 @@ def _seen_from(positions, rotations, body, point, seen):  # type: ignore[no-unty
         seen[c] = rotations[body, 0, c] * x + rotations[body, 1, c] * y + rotations[body, 2, c] * z
 
 
-@numba.njit(cache=True)
+@compiled
 def _room(q, v, lower, upper):  # type: ignore[no-untyped-def]
     """How far a joint may go on in the direction of its velocity."""
     return max(0.0, upper - q if v > 0.0 else q - lower)
 
 
-@numba.njit(cache=True)
+@compiled
 def _rate(share, shared_stop, own_stop):  # type: ignore[no-untyped-def]
     """Speed of a joint that stops earlier against those of the shared stop, after a share of it."""
     time = share * shared_stop
     return 0.0 if time >= own_stop or share >= 1.0 else (1.0 - time / own_stop) / (1.0 - share)
 
 
-@numba.njit(cache=True)
+@compiled
 def prove_stop(  # type: ignore[no-untyped-def]
     tree, hull, limits, kept, q, v, dt, longest_tick, stop_times, bounds,
     rows, gaps, owners, steep_rows, steep_gaps, steep_leads, steep_owners, work,
@@ -126,7 +126,7 @@ def prove_stop(  # type: ignore[no-untyped-def]
     rows, number of steep rows, smallest distance if it is under `REPORTED_M`, its pair or -1).
     """
     (bodies, starts, ends, radii, pairs, common, levers, turns, spheres) = hull
-    (lower, upper, acceleration) = limits
+    lower, upper, _, acceleration = limits
     (positions, rotations, a0, a1, seen_start, seen, now, near, failed, normals_start, normals, gap_start,
      gap_now, lowest, strays, reach, shares, sway, line, pace, at, gradient, unused) = work  # fmt: skip
     n = q.shape[0]
@@ -335,7 +335,7 @@ def prove_stop(  # type: ignore[no-untyped-def]
     return failures, count, steep, smallest, closest
 
 
-@numba.njit(cache=True)
+@compiled
 def safe_velocity(  # type: ignore[no-untyped-def]
     tree, hull, limits, kept, q, v, wanted, low, high, hessian, weighed, dt, longest_tick,
     stop_times, bounds, rows, gaps, owners, counts, chosen, work, qp_work,
@@ -349,9 +349,9 @@ def safe_velocity(  # type: ignore[no-untyped-def]
     distance, its pair or -1), where how is 0: no margin mattered, 1: rows shaped it, 2: part of the way
     to the stop, 3: the stop carried along.
     """
-    (lower, upper, acceleration) = limits
+    lower, upper, _, acceleration = limits
     (stop, trial_stop_times, at, steep_rows, steep_gaps, steep_leads, steep_owners, row_set, row_values,
-     gradient, factor, direction, free) = qp_work  # fmt: skip
+     gradient, row_work) = qp_work  # fmt: skip
     n = q.shape[0]
     for i in range(n):
         left = 0.0
@@ -382,16 +382,12 @@ def safe_velocity(  # type: ignore[no-untyped-def]
         gradient[i] = value
     if crossed or weighed:
         at[:] = chosen
-        status = solve_row_qp(
-            hessian, gradient, low, high, row_set, row_values, held, chosen, factor, direction, free
-        )
+        status = solve_row_qp(hessian, gradient, low, high, row_set, row_values, held, chosen, row_work)
         if status != SOLVED:
             # The rows are only the likely ones: the proof finds those that must be.
             held = 0
             chosen[:] = at
-            status = solve_row_qp(
-                hessian, gradient, low, high, row_set, row_values, held, chosen, factor, direction, free
-            )
+            status = solve_row_qp(hessian, gradient, low, high, row_set, row_values, held, chosen, row_work)
     how = 1 if crossed else 0
     for attempt in range(_PROOFS):
         if status != SOLVED:
@@ -418,9 +414,7 @@ def safe_velocity(  # type: ignore[no-untyped-def]
                 row_values[held] = reached + (_SPARE_M - steep_gaps[e]) / steep_leads[e]
                 held += 1
         at[:] = chosen
-        status = solve_row_qp(
-            hessian, gradient, low, high, row_set, row_values, held, chosen, factor, direction, free
-        )
+        status = solve_row_qp(hessian, gradient, low, high, row_set, row_values, held, chosen, row_work)
         if status != SOLVED:
             chosen[:] = at
     for attempt in range(_SHARES):
@@ -447,7 +441,7 @@ def safe_velocity(  # type: ignore[no-untyped-def]
     return status, 3, smallest, closest
 
 
-@numba.njit(cache=True)
+@compiled
 def raise_kept(kept, bounds, full):  # type: ignore[no-untyped-def]
     """What came apart stays apart: raise `kept` ``(p,)`` to the proved `bounds`, at most to `full`."""
     missing = 0
@@ -459,7 +453,7 @@ def raise_kept(kept, bounds, full):  # type: ignore[no-untyped-def]
     return missing
 
 
-@numba.njit(cache=True)
+@compiled
 def goal_rows(tree, hull, limits, q, margin, size, rows, gaps, owners, work):  # type: ignore[no-untyped-def]
     """Fill rows, gaps with the gradients of the pairs at q that have less than `GOAL_ROW_GAP_M` of room.
 

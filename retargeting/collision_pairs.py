@@ -16,13 +16,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.body_points import SIDES
 from retargeting.capsule_distance import closest_points, pair_distances, place_capsules
 from retargeting.capsules import Capsule, link_capsules
+from retargeting.compiled import compiled
 from retargeting.frames import pose_apply
 from retargeting.kinematics import KinematicTree, build_tree, forward
 from retargeting.robot_model import RobotModel
@@ -112,7 +112,7 @@ class CollisionModel:
         return distances
 
 
-@numba.njit(cache=True)
+@compiled
 def _sample(  # type: ignore[no-untyped-def]
     tree,
     bodies, starts, ends, radii, pairs, postures, margin, least, closer,

@@ -17,13 +17,14 @@ All weights change smoothly with the trainer's points, so the minimum that is fo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.body_points import FINGERS
-from retargeting.box_qp import SOLVED, solve_box_qp
+from retargeting.box_qp import SOLVED, BoxQpWork, solve_box_qp
+from retargeting.compiled import compiled
 from retargeting.errors import RetargetingError
 from retargeting.hand_model import RobotHand
 from retargeting.hand_points import BASE, DISTAL, MIDDLE, TIP
@@ -79,14 +80,14 @@ class HandParameters:
             )
 
 
-@numba.njit(cache=True)
+@compiled
 def _smooth_fall(value, start, end):  # type: ignore[no-untyped-def]
     """1 up to `start`, 0 from `end` on, smooth between."""
     share = min(1.0, max(0.0, (value - start) / (end - start)))
     return 1.0 - share * share * (3.0 - 2.0 * share)
 
 
-@numba.njit(cache=True)
+@compiled
 def _fill_goals(  # type: ignore[no-untyped-def]
     points,
     known,
@@ -179,34 +180,77 @@ def _fill_goals(  # type: ignore[no-untyped-def]
             )
 
 
-@numba.njit(cache=True)
-def _goal_model(  # type: ignore[no-untyped-def]
-    q,
-    tree,
-    kinds,
-    goal_bodies,
-    goal_positions,
-    weights,
-    targets,
-    posture_weight,
-    posture,
-    positions,
-    rotations,
-    linear,
-    angular,
-    points,
-    residual,
-    support,
-    hessian,
-    gradient,
-):
+class HandGoalArrays(NamedTuple):
+    """`g` vectors between two points of the hand and what they should be; see `HandSolver`.
+
+    kinds ``(g,)``; bodies ``(g, 2)`` rows of the tree, positions ``(g, 2, 3)`` in the body; weights
+    ``(g,)``, targets ``(g, 3)``; posture ``(n,)``.
+    """
+
+    kinds: NDArray[np.int64]
+    bodies: NDArray[np.int64]
+    positions: Array
+    weights: Array
+    targets: Array
+    posture_weight: float
+    posture: Array
+
+
+class HandWork(NamedTuple):
+    """Room for what is computed on the way."""
+
+    positions: Array
+    rotations: Array
+    linear: Array
+    angular: Array
+    points: Array
+    residual: Array
+    support: NDArray[np.int64]
+    hessians: Array
+    gradients: Array
+    damped: Array
+    step: Array
+    low: Array
+    high: Array
+    trial: Array
+    lowest: Array
+    highest: Array
+    qp: BoxQpWork
+
+    @staticmethod
+    def of_size(n: int, bodies: int) -> HandWork:
+        return HandWork(
+            np.empty((bodies, 3)),
+            np.empty((bodies, 3, 3)),
+            np.empty((3, n)),
+            np.zeros((3, n)),
+            np.empty((2, 3)),
+            np.empty(3),
+            np.empty(n, dtype=np.int64),
+            np.empty((2, n, n)),
+            np.empty((2, n)),
+            np.empty((n, n)),
+            np.empty(n),
+            np.empty(n),
+            np.empty(n),
+            np.empty(n),
+            np.empty(n),
+            np.empty(n),
+            BoxQpWork.of_size(n),
+        )
+
+
+@compiled
+def _goal_model(q, tree, goals, work, hessian, gradient):  # type: ignore[no-untyped-def]
     """Gauss-Newton model at q: fill `hessian` ``(n, n)`` and `gradient` ``(n,)``; returns the cost.
 
-    The cost is half the sum of squares. positions to support are work space.
+    The cost is half the sum of squares.
     """
     n = q.shape[0]
+    positions, rotations, linear, angular, points, residual, support = work[:7]
+    weights, targets, posture = goals.weights, goals.targets, goals.posture
     forward(tree, q, positions, rotations)
-    squared = posture_weight * posture_weight
+    squared = goals.posture_weight * goals.posture_weight
     cost = 0.0
     for i in range(n):
         for j in range(n):
@@ -214,16 +258,16 @@ def _goal_model(  # type: ignore[no-untyped-def]
         hessian[i, i] = squared
         gradient[i] = squared * (q[i] - posture[i])
         cost += 0.5 * squared * (q[i] - posture[i]) ** 2
-    for g in range(kinds.shape[0]):
+    for g in range(weights.shape[0]):
         weight = weights[g]
         if weight == 0.0:
             continue
         for e in range(2):
-            body = goal_bodies[g, e]
+            body = goals.bodies[g, e]
             for r in range(3):
                 value = positions[body, r]
                 for c in range(3):
-                    value += rotations[body, r, c] * goal_positions[g, e, c]
+                    value += rotations[body, r, c] * goals.positions[g, e, c]
                 points[e, r] = value
         dx, dy, dz = (
             points[1, 0] - points[0, 0],
@@ -231,7 +275,7 @@ def _goal_model(  # type: ignore[no-untyped-def]
             points[1, 2] - points[0, 2],
         )
         length = np.sqrt(dx * dx + dy * dy + dz * dz)
-        kind = kinds[g]
+        kind = goals.kinds[g]
         if kind != _VECTOR and length < 1e-6:
             continue
         if kind == _CLEARANCE and length >= targets[g, 0]:
@@ -256,7 +300,7 @@ def _goal_model(  # type: ignore[no-untyped-def]
         for e in range(2):
             point_jacobian(
                 tree, positions, rotations,
-                goal_bodies[g, e], points[e], 2.0 * e - 1.0, linear, angular, support,
+                goals.bodies[g, e], points[e], 2.0 * e - 1.0, linear, angular, support,
             )  # fmt: skip
         count = 0
         for i in range(n):
@@ -281,25 +325,9 @@ def _goal_model(  # type: ignore[no-untyped-def]
     return cost
 
 
-@numba.njit(cache=True)
+@compiled
 def _descend(  # type: ignore[no-untyped-def]
-    q,
-    lower,
-    upper,
-    reach,
-    steps,
-    largest_step,
-    damping,
-    largest_damping,
-    tree,
-    kinds,
-    goal_bodies,
-    goal_positions,
-    weights,
-    targets,
-    posture_weight,
-    posture,
-    outcome,
+    q, lower, upper, reach, steps, largest_step, damping, largest_damping, tree, goals, outcome, work
 ):
     """Damped steps of `q` ``(n,)``, in place, inside its limits and `reach` ``(n,)`` of its start.
 
@@ -308,24 +336,12 @@ def _descend(  # type: ignore[no-untyped-def]
     of the last quadratic problem and the damping, which it brings from the frame before.
     """
     n = q.shape[0]
-    bodies = tree.parents.shape[0]
-    positions, rotations = np.empty((bodies, 3)), np.empty((bodies, 3, 3))
-    linear, angular = np.empty((3, n)), np.zeros((3, n))
-    points, residual = np.empty((2, 3)), np.empty(3)
-    # A coordinate is listed once for every joint that follows it.
-    support, free = np.empty(n + bodies, dtype=np.int64), np.empty(n, dtype=np.int64)
-    hessian, gradient = np.empty((n, n)), np.empty(n)
-    new_hessian, new_gradient = np.empty((n, n)), np.empty(n)
-    damped, factor = np.empty((n, n)), np.empty((n, n))
-    step, low, high, direction, trial = np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n)
-    lowest, highest = np.empty(n), np.empty(n)
+    damped, step, low, high, trial, lowest, highest, qp = work[9:]
+    hessian, new_hessian = work.hessians[0], work.hessians[1]
+    gradient, new_gradient = work.gradients[0], work.gradients[1]
     for i in range(n):
         lowest[i], highest[i] = max(lower[i], q[i] - reach[i]), min(upper[i], q[i] + reach[i])
-    cost = _goal_model(
-        q, tree,
-        kinds, goal_bodies, goal_positions, weights, targets, posture_weight, posture,
-        positions, rotations, linear, angular, points, residual, support, hessian, gradient,
-    )  # fmt: skip
+    cost = _goal_model(q, tree, goals, work, hessian, gradient)
     # Residuals that stay large bend the cost in a way that Gauss-Newton does not see: how much has to be
     # added (by how well the last steps were predicted) holds for the next frame too.
     extra, growth = max(damping, outcome[2]), 2.0
@@ -339,7 +355,7 @@ def _descend(  # type: ignore[no-untyped-def]
             low[i] = max(lowest[i] - q[i], -largest_step)
             high[i] = min(highest[i] - q[i], largest_step)
             step[i] = 0.0
-        status = solve_box_qp(damped, gradient, low, high, step, factor, direction, free)
+        status = solve_box_qp(damped, gradient, low, high, step, qp)
         if status != SOLVED:
             outcome[1] = status
             break
@@ -352,10 +368,7 @@ def _descend(  # type: ignore[no-untyped-def]
                 predicted -= 0.5 * step[i] * hessian[i, j] * step[j]
         if largest < 1e-6 or predicted <= 0.0:
             break
-        new_cost = _goal_model(
-            trial, tree, kinds, goal_bodies, goal_positions, weights, targets, posture_weight, posture,
-            positions, rotations, linear, angular, points, residual, support, new_hessian, new_gradient,
-        )  # fmt: skip
+        new_cost = _goal_model(trial, tree, goals, work, new_hessian, new_gradient)
         gain = (cost - new_cost) / predicted
         if gain > 0.0:
             cost = new_cost
@@ -393,10 +406,16 @@ class HandSolver:
         for k in range(count):
             kinds += [_VECTOR, _DISTANCE, _CLEARANCE]
             ends += [((thumb, TIP), (k, TIP))] * 3
-        self._kinds = np.array(kinds, dtype=np.int64)
-        self._bodies = np.array([[hand.bodies[end] for end in pair] for pair in ends], dtype=np.int64)
-        self._positions = np.array([[hand.positions[end] for end in pair] for pair in ends])
-        self._weights, self._targets = np.zeros(len(kinds)), np.zeros((len(kinds), 3))
+        self._goals = HandGoalArrays(
+            np.array(kinds, dtype=np.int64),
+            np.array([[hand.bodies[end] for end in pair] for pair in ends], dtype=np.int64),
+            np.array([[hand.positions[end] for end in pair] for pair in ends]),
+            np.zeros(len(kinds)),
+            np.zeros((len(kinds), 3)),
+            self.parameters.posture_weight_m_rad,
+            hand.open,
+        )
+        self._work = HandWork.of_size(len(hand.joint_names), len(hand.tree.names))
         self._wrist_rotation = np.ascontiguousarray(hand.wrist_rotation)
         self._starts = (hand.open, hand.closed, 0.5 * (hand.open + hand.closed))
         self._outcome, self._rival_outcome = np.zeros(3), np.zeros(3)
@@ -441,8 +460,8 @@ class HandSolver:
             parameters.pinch_m,
             parameters.pinch_far_m,
             parameters.between_far_m,
-            self._weights,
-            self._targets,
+            self._goals.weights,
+            self._goals.targets,
         )
         free = hand.moves[known[hand.finger_indices]].any(axis=0)
         anywhere = np.where(free, self._anywhere, 0.0)
@@ -471,7 +490,6 @@ class HandSolver:
         return cost
 
     def _descend(self, q: Array, reach: Array, steps: int, outcome: Array) -> float:
-        tree = self.hand.tree
         _descend(
             q,
             self.hand.lower,
@@ -481,15 +499,10 @@ class HandSolver:
             self.parameters.largest_step_rad,
             self.parameters.damping,
             self.parameters.largest_damping,
-            tree.arrays,
-            self._kinds,
-            self._bodies,
-            self._positions,
-            self._weights,
-            self._targets,
-            self.parameters.posture_weight_m_rad,
-            self.hand.open,
+            self.hand.tree.arrays,
+            self._goals,
             outcome,
+            self._work,
         )
         if outcome[1] != SOLVED or not np.isfinite(q).all():
             raise RetargetingError(

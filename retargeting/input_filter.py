@@ -12,12 +12,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.body_points import BODY_POINTS
 from retargeting.bounds import out_of_bounds
+from retargeting.compiled import compiled
 from retargeting.errors import RetargetingError
 from retargeting.motion_frame import Controls
 from retargeting.one_euro import JITTER_M_S, smooth_pose, turn_by
@@ -77,7 +77,7 @@ class FilteredMotion:
     jumped: tuple[str, ...]
 
 
-@numba.njit(cache=True)
+@compiled
 def _go_on(pose, raw_velocity, velocity, dt):  # type: ignore[no-untyped-def]
     """Move `pose` ``(7,)`` on for dt (s) by the last velocity; where that is jitter, by the smooth one."""
     squared = raw_velocity[0] ** 2 + raw_velocity[1] ** 2 + raw_velocity[2] ** 2
@@ -87,7 +87,7 @@ def _go_on(pose, raw_velocity, velocity, dt):  # type: ignore[no-untyped-def]
     turn_by(pose[3:], velocity[3:], dt)
 
 
-@numba.njit(cache=True)
+@compiled
 def _filter_points(  # type: ignore[no-untyped-def]
     points, samples, now, known, good, good_s, last, last_s, in_doubt, doubt_s, poses, velocities,
     raw_velocities, parameters, verdicts, delays,

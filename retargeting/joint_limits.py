@@ -12,11 +12,26 @@ tick lengths are.
 
 from __future__ import annotations
 
-import numba
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
+
+from retargeting.compiled import compiled
+
+Array = NDArray[np.float64]
 
 
-@numba.njit(cache=True)
+class JointLimits(NamedTuple):
+    """lower, upper, velocity, acceleration ``(n,)``: rad, rad/s, rad/s² (prismatic joints in m)."""
+
+    lower: Array
+    upper: Array
+    velocity: Array
+    acceleration: Array
+
+
+@compiled
 def braking_velocity(distance, acceleration, dt):  # type: ignore[no-untyped-def]
     """The largest v >= 0 with ``v dt + v^2 / (2 acceleration) <= distance``; 0 for a distance <= 0."""
     if distance <= 0.0:
@@ -26,17 +41,15 @@ def braking_velocity(distance, acceleration, dt):  # type: ignore[no-untyped-def
     return 2.0 * distance / (dt + root)
 
 
-@numba.njit(cache=True)
-def velocity_box(  # type: ignore[no-untyped-def]
-    q, v, lower, upper, velocity, acceleration, dt, low, high
-):
+@compiled
+def velocity_box(q, v, limits, dt, low, high):  # type: ignore[no-untyped-def]
     """Fill `low`, `high` ``(n,)`` with the bounds of the next velocity.
 
-    q, v ``(n,)``: the previously published position and velocity; lower, upper, velocity,
-    acceleration ``(n,)`` the limits; dt the tick in s. Order where they meet: position before
-    velocity before acceleration. Returns the number of joints for which the acceleration limit had
-    to give way (0 from every state this box produced).
+    q, v ``(n,)``: the previously published position and velocity; limits `JointLimits`; dt the tick in s.
+    Order where they meet: position before velocity before acceleration. Returns the number of joints for
+    which the acceleration limit had to give way (0 from every state this box produced).
     """
+    lower, upper, velocity, acceleration = limits
     forced = 0
     for i in range(q.shape[0]):
         ceiling = min(velocity[i], braking_velocity(upper[i] - q[i], acceleration[i], dt))

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from retargeting.compiled import compiled
 from retargeting.frames import (
     pose_compose,
     quaternion_from_rotation_vector,
@@ -67,7 +67,7 @@ class KinematicTree:
         return positions, rotations
 
 
-@numba.njit(cache=True)
+@compiled
 def forward(  # type: ignore[no-untyped-def]
     tree,
     q,

@@ -10,20 +10,21 @@ just after the motion turned round.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from retargeting.compiled import compiled
 
 # From one sample to the next, jitter of 0.5 mm and 0.3° makes no more at 120 Hz.
 JITTER_M_S, JITTER_RAD_S = 0.25, 2.5
 
 
-@numba.njit(cache=True)
+@compiled
 def low_pass_share(cutoff, dt):  # type: ignore[no-untyped-def]
     """How much of the way to a new sample a first-order low-pass of `cutoff` (Hz) goes in `dt` (s)."""
     return dt / (dt + 1.0 / (2.0 * np.pi * cutoff))
 
 
-@numba.njit(cache=True)
+@compiled
 def turn_between(a, b, turn):  # type: ignore[no-untyped-def]
     """Fill `turn` ``(3,)`` with the rotation vector of ``b a^-1`` (unit quaternions ``(4,)``); its norm."""
     x = b[0] * a[3] - b[3] * a[0] - b[1] * a[2] + b[2] * a[1]
@@ -38,7 +39,7 @@ def turn_between(a, b, turn):  # type: ignore[no-untyped-def]
     return angle
 
 
-@numba.njit(cache=True)
+@compiled
 def turn_by(q, turn, factor):  # type: ignore[no-untyped-def]
     """Turn `q` ``(4,)`` in place by `factor` times the rotation vector `turn` ``(3,)``, in outer axes."""
     vx, vy, vz = factor * turn[0], factor * turn[1], factor * turn[2]
@@ -55,7 +56,7 @@ def turn_by(q, turn, factor):  # type: ignore[no-untyped-def]
         q[i] /= norm
 
 
-@numba.njit(cache=True)
+@compiled
 def smooth_pose(pose, velocity, before, sample, dt, minimum, coefficients, derivative_cutoff, turn):  # type: ignore[no-untyped-def]
     """Bring `pose` ``(7,)`` nearer to `sample` ``(7,)`` in place; the lags (s) at constant speed.
 

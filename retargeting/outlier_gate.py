@@ -9,9 +9,9 @@ that fast, and it is taken from there. Only samples that fit neither stay in dou
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from retargeting.compiled import compiled
 from retargeting.one_euro import turn_between
 
 GOOD, JUMPED, UNLIKELY, IMPOSSIBLE = 0, 1, 2, 3
@@ -26,7 +26,7 @@ _HARDEST_M_S2 = 200.0
 _LONGEST_GLITCH_S = 0.05
 
 
-@numba.njit(cache=True)
+@compiled
 def reachable(a, b, dt, turn):  # type: ignore[no-untyped-def]
     """Whether a body part at the pose `a` ``(7,)`` can be at `b` after dt (s); turn ``(3,)``: scratch."""
     distance = 0.0
@@ -38,7 +38,7 @@ def reachable(a, b, dt, turn):  # type: ignore[no-untyped-def]
     return angle <= _SLACK_RAD + _FASTEST_RAD_S * dt
 
 
-@numba.njit(cache=True)
+@compiled
 def judge(good, velocity, since_good, doubted, in_doubt, since_doubted, sample, turn):  # type: ignore[no-untyped-def]
     """GOOD, JUMPED, or in doubt for `sample` ``(7,)``: UNLIKELY (too hard a motion) or IMPOSSIBLE (too fast).
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from retargeting.compiled import compiled
 
-@numba.njit(cache=True)
+
+@compiled
 def blend_pose(start, end, share, pose):  # type: ignore[no-untyped-def]
     """Fill `pose` ``(7,)``: `share` (0..1) of the way from `start` to `end`, straight line, shortest arc."""
     for i in range(3):
@@ -30,14 +31,14 @@ def blend_pose(start, end, share, pose):  # type: ignore[no-untyped-def]
         pose[i] /= norm
 
 
-@numba.njit(cache=True)
+@compiled
 def blend_poses(start, end, share, poses):  # type: ignore[no-untyped-def]
     """`blend_pose` of every row ``(k, 7)``."""
     for k in range(start.shape[0]):
         blend_pose(start[k], end[k], share, poses[k])
 
 
-@numba.njit(cache=True)
+@compiled
 def blend_directions(start, end, share, directions):  # type: ignore[no-untyped-def]
     """Fill unit `directions` ``(k, 3)`` between rows of unit vectors, of which zeros are not known.
 
@@ -58,7 +59,7 @@ def blend_directions(start, end, share, directions):  # type: ignore[no-untyped-
                 directions[k, i] /= length
 
 
-@numba.njit(cache=True)
+@compiled
 def offset_pose(pose, shift, turn, out):  # type: ignore[no-untyped-def]
     """Fill `out` ``(7,)``: `pose` moved by `shift` ``(3,)`` in outer axes, turned by `turn` in its own."""
     for i in range(3):
@@ -71,7 +72,7 @@ def offset_pose(pose, shift, turn, out):  # type: ignore[no-untyped-def]
     out[6] = w * d - x * a - y * b - z * c
 
 
-@numba.njit(cache=True)
+@compiled
 def split_poses(poses, positions, rotations):  # type: ignore[no-untyped-def]
     """Fill positions ``(k, 3)`` and rotation matrices ``(k, 3, 3)`` of `poses` ``(k, 7)``."""
     for k in range(poses.shape[0]):

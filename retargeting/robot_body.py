@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.body_points import SIDES
+from retargeting.compiled import compiled
 from retargeting.errors import RetargetingError
 from retargeting.frames import pose_compose
 from retargeting.kinematics import build_tree, forward
@@ -26,7 +26,7 @@ class RobotBody:
     reach_m: dict[str, float]
 
 
-@numba.njit(cache=True)
+@compiled
 def _longest_reach(  # type: ignore[no-untyped-def]
     tree,
     postures, row, offset, shoulder,

@@ -29,11 +29,12 @@ def robot_posture(layout: TaskLayout, q: Array) -> RobotPosture:
     matrices = np.tile(np.eye(4), (len(positions), 1, 1))
     matrices[:, :3, :3], matrices[:, :3, 3] = rotations, positions
     bodies, turns = layout.tree.body_poses(q)
+    tasks = layout.arrays
     ends = [
         bodies[rows] + np.einsum("kij,kj->ki", turns[rows], points)
         for rows, points in (
-            (layout.from_bodies, layout.from_positions),
-            (layout.to_bodies, layout.to_positions),
+            (tasks.from_bodies, tasks.from_positions),
+            (tasks.to_bodies, tasks.to_positions),
         )
     ]
     directions = ends[1] - ends[0]

@@ -10,10 +10,23 @@ Programming 27, 1983). The dual objective rises in every pass, so no set of cons
 
 from __future__ import annotations
 
-import numba
-import numpy as np
+from typing import NamedTuple
 
-from retargeting.box_qp import SOLVED, TOO_MANY_PASSES, cholesky_solve, solve_box_qp
+import numpy as np
+from numpy.typing import NDArray
+
+from retargeting.box_qp import (
+    NOT_POSITIVE_DEFINITE,
+    SOLVED,
+    TOO_MANY_PASSES,
+    BoxQpWork,
+    cholesky_solve,
+    list_free,
+    solve_box_qp,
+)
+from retargeting.compiled import compiled
+
+Array = NDArray[np.float64]
 
 INFEASIBLE = 3
 
@@ -23,7 +36,42 @@ _VIOLATION = 1e-11
 _DEPENDENT = 1e-13
 
 
-@numba.njit(cache=True)
+class RowQpWork(NamedTuple):
+    """Room for problems of up to `n` variables and `r` rows.
+
+    sizes, forces, relief ``(r,)``, in_force, is_in_force ``(r,)``, images ``(r, n)``, system ``(r, r)``,
+    move, normal ``(n,)``.
+    """
+
+    box: BoxQpWork
+    sizes: Array
+    forces: Array
+    relief: Array
+    in_force: NDArray[np.int64]
+    is_in_force: NDArray[np.int64]
+    images: Array
+    system: Array
+    move: Array
+    normal: Array
+
+    @staticmethod
+    def of_size(n: int, r: int) -> RowQpWork:
+        whole = np.dtype(np.int64)
+        return RowQpWork(
+            BoxQpWork.of_size(n),
+            np.empty(r),
+            np.empty(r),
+            np.empty(r),
+            np.empty(r, dtype=whole),
+            np.empty(r, dtype=whole),
+            np.empty((r, n)),
+            np.empty((r, r)),
+            np.empty(n),
+            np.empty(n),
+        )
+
+
+@compiled
 def _forward_solve(factor, vector, size):  # type: ignore[no-untyped-def]
     for i in range(size):
         value = vector[i]
@@ -32,7 +80,7 @@ def _forward_solve(factor, vector, size):  # type: ignore[no-untyped-def]
         vector[i] = value / factor[i, i]
 
 
-@numba.njit(cache=True)
+@compiled
 def _backward_solve(factor, vector, size):  # type: ignore[no-untyped-def]
     for i in range(size - 1, -1, -1):
         value = vector[i]
@@ -41,19 +89,20 @@ def _backward_solve(factor, vector, size):  # type: ignore[no-untyped-def]
         vector[i] = value / factor[i, i]
 
 
-@numba.njit(cache=True)
-def solve_row_qp(hessian, gradient, low, high, rows, bounds, count, x, factor, direction, free):  # type: ignore[no-untyped-def]
+@compiled
+def solve_row_qp(hessian, gradient, low, high, rows, bounds, count, x, work):  # type: ignore[no-untyped-def]
     """Bring `x` (a start for the box) to the minimum, in place.
 
     hessian ``(n, n)`` symmetric positive definite; gradient, low, high, x ``(n,)``; the first `count`
-    of rows ``(r, n)`` and bounds ``(r,)`` apply; factor ``(n, n)``, direction ``(n,)`` and free
-    ``(n,)`` int64 are work space. Returns SOLVED, INFEASIBLE, or what `solve_box_qp` does.
+    of rows ``(r, n)`` and bounds ``(r,)`` apply; work a `RowQpWork`. Returns SOLVED, INFEASIBLE, or
+    what `solve_box_qp` does.
     """
-    status = solve_box_qp(hessian, gradient, low, high, x, factor, direction, free)
+    status = solve_box_qp(hessian, gradient, low, high, x, work.box)
     if status != SOLVED or count == 0:
         return status
     n = x.shape[0]
-    sizes = np.empty(count)
+    factor, direction, free, active = work.box
+    _, sizes, forces, relief, in_force, is_in_force, images, system, move, normal = work
     for k in range(count):
         squared = 0.0
         for i in range(n):
@@ -70,21 +119,11 @@ def solve_row_qp(hessian, gradient, low, high, rows, bounds, count, x, factor, d
     if not beyond:
         return SOLVED
 
-    active = np.zeros(n, dtype=np.int8)  # -1 at low, 1 at high, 0 free
     for i in range(n):
-        if x[i] <= low[i]:
-            active[i] = -1
-        elif x[i] >= high[i]:
-            active[i] = 1
-    in_force = np.empty(count, dtype=np.int64)
-    is_in_force = np.zeros(count, dtype=np.int8)
-    forces = np.zeros(count)
+        active[i] = -1 if x[i] <= low[i] else (1 if x[i] >= high[i] else 0)
+    for k in range(count):
+        is_in_force[k], forces[k] = 0, 0.0
     held = 0
-    images = np.empty((count + 1, n))
-    system = np.empty((count, count))
-    relief = np.empty(count)
-    move = np.empty(n)
-    normal = np.empty(n)
     for _ in range(20 * (n + count) + 50):
         # The most violated constraint: 0 .. count-1 a row, count + i a bound of x[i].
         worst, chosen = 0.0, -1
@@ -120,11 +159,7 @@ def solve_row_qp(hessian, gradient, low, high, rows, bounds, count, x, factor, d
                 normal[j], level = -1.0, -high[j]
         met = False
         for _inner in range(2 * (n + count) + 10):
-            size = 0
-            for i in range(n):
-                if active[i] == 0:
-                    free[size] = i
-                    size += 1
+            size = list_free(active, free, n)
             for a in range(size):
                 direction[a] = normal[free[a]]
                 for b in range(a + 1):
@@ -133,7 +168,7 @@ def solve_row_qp(hessian, gradient, low, high, rows, bounds, count, x, factor, d
             for a in range(size):
                 move[a] = 0.0
             if not cholesky_solve(factor, move, size):
-                return 1
+                return NOT_POSITIVE_DEFINITE
             length = 0.0
             _forward_solve(factor, direction, size)
             for a in range(size):

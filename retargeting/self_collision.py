@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from retargeting.box_qp import SOLVED
 from retargeting.collision_braking import MOST_ROWS, goal_rows, raise_kept, safe_velocity
 from retargeting.collision_pairs import collision_model
+from retargeting.goal_search import GoalRows
+from retargeting.joint_limits import JointLimits
 from retargeting.robot_model import RobotModel
-from retargeting.row_qp import INFEASIBLE
+from retargeting.row_qp import INFEASIBLE, RowQpWork
 
 Array = NDArray[np.float64]
 
@@ -41,7 +43,7 @@ class SelfCollision:
         self._tree = tree.arrays
         spheres = 0.5 * np.linalg.norm(c.ends - c.starts, axis=1) + c.radii
         self._hull = (c.bodies, c.starts, c.ends, c.radii, c.pairs, c.common, c.levers, c.turns, spheres)
-        self._limits = (model.lower, model.upper, model.acceleration)
+        self._limits = JointLimits(model.lower, model.upper, model.velocity, model.acceleration)
         bodies = len(tree.names)
         self._work = (
             np.empty((bodies, 3)), np.empty((bodies, 3, 3)),
@@ -58,7 +60,7 @@ class SelfCollision:
             np.empty((MOST_ROWS, n)), np.empty(MOST_ROWS), np.empty(MOST_ROWS),
             np.empty(MOST_ROWS, dtype=np.int64),
             np.empty((4 * MOST_ROWS, n)), np.empty(4 * MOST_ROWS),
-            np.empty(n), np.empty((n, n)), np.empty(n), np.empty(n, dtype=np.int64),
+            np.empty(n), RowQpWork.of_size(n, 4 * MOST_ROWS),
         )  # fmt: skip
         self._full_m = c.margin_m + _GUARD_M
         self._kept = np.full(pairs, self._full_m)
@@ -104,10 +106,10 @@ class SelfCollision:
             self._missing = raise_kept(self._kept, self._bounds, self._full_m)
         self.clearance = Clearance(smallest, None if closest < 0 else self._links[closest])
 
-    def goal_rows(self, goal: Array) -> tuple[Array, Array, int]:
-        """Gradients ``(count, m)`` and room ``(count,)`` of the pairs that are near at `goal` ``(n,)``."""
+    def goal_rows(self, goal: Array) -> GoalRows:
+        """The pairs that are near at `goal` ``(n,)``; overwritten by the next call."""
         count = goal_rows(
             self._tree, self._hull, self._limits, goal, self._full_m + _GOAL_SPARE_M,
             self._goal_rows.shape[1], self._goal_rows, self._goal_gaps, self._goal_owners, self._work,
         )  # fmt: skip
-        return self._goal_rows, self._goal_gaps, count
+        return GoalRows(self._goal_rows, self._goal_gaps, int(count))

@@ -13,26 +13,27 @@ The cost is half the weighted sum of squares of these residuals:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from retargeting.compiled import compiled
 from retargeting.kinematics import KinematicTree, forward
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class TaskLayout:
-    """Which points of the tree are asked for, and how much each matters.
+class TaskArrays(NamedTuple):
+    """Which points of a tree are asked for, and how much each matters; see `TaskLayout`.
 
-    sites ``(k,)`` body rows, site_positions ``(k, 3)``, site_rotations ``(k, 3, 3)`` in the body;
-    from_bodies, to_bodies ``(d,)`` with from_positions, to_positions ``(d, 3)``.
+    site_bodies ``(k,)`` rows of the tree, site_positions ``(k, 3)``, site_rotations ``(k, 3, 3)`` in the
+    body, position_weights, orientation_weights ``(k,)``; from_bodies, to_bodies ``(d,)`` with
+    from_positions, to_positions ``(d, 3)``, direction_weights ``(d,)``; posture_weights, posture ``(n,)``.
+    Weights of 0 switch a task off.
     """
 
-    tree: KinematicTree
     site_bodies: IntArray
     site_positions: Array
     site_rotations: Array
@@ -42,29 +43,94 @@ class TaskLayout:
     from_positions: Array
     to_bodies: IntArray
     to_positions: Array
+    direction_weights: Array
     posture_weights: Array
+    posture: Array
+
+
+class SolverTargets(NamedTuple):
+    """Where the solver is asked to bring the robot, in its root link.
+
+    positions ``(k, 3)``, rotations ``(k, 3, 3)`` of the sites, in the order of
+    `retargeting.robot_tasks.POSE_SITES`; elbow_directions ``(d, 3)`` unit vectors shoulder to elbow (left,
+    right), all zero where not known.
+    """
+
+    positions: Array
+    rotations: Array
+    elbow_directions: Array
+
+
+class QuadraticModel(NamedTuple):
+    """The model at a configuration, hessian ``(n, n)`` and gradient ``(n,)``, and what is needed on the way.
+
+    positions ``(b, 3)``, rotations ``(b, 3, 3)`` of the bodies; linear, angular, projected ``(3, n)``;
+    support ``(n,)``; point, other, residual ``(3,)``; current ``(3, 3)``.
+    """
+
+    hessian: Array
+    gradient: Array
+    positions: Array
+    rotations: Array
+    linear: Array
+    angular: Array
+    projected: Array
+    support: IntArray
+    point: Array
+    other: Array
+    residual: Array
+    current: Array
+
+    @staticmethod
+    def of_size(n: int, bodies: int) -> QuadraticModel:
+        return QuadraticModel(
+            np.empty((n, n)),
+            np.empty(n),
+            np.empty((bodies, 3)),
+            np.empty((bodies, 3, 3)),
+            np.zeros((3, n)),
+            np.zeros((3, n)),
+            np.zeros((3, n)),
+            np.empty(n, dtype=np.int64),
+            np.empty(3),
+            np.empty(3),
+            np.empty(3),
+            np.empty((3, 3)),
+        )
+
+
+@dataclass(frozen=True)
+class TaskLayout:
+    """A tree and what is asked of its points."""
+
+    tree: KinematicTree
+    arrays: TaskArrays
 
     def site_poses(self, q: Array) -> tuple[Array, Array]:
         """Positions ``(k, 3)`` and rotations ``(k, 3, 3)`` of the sites in the root for q ``(n,)``."""
         positions, rotations = self.tree.body_poses(q)
-        body_rotations = rotations[self.site_bodies]
-        where = positions[self.site_bodies] + np.einsum("kij,kj->ki", body_rotations, self.site_positions)
-        return where, body_rotations @ self.site_rotations
+        tasks = self.arrays
+        body_rotations = rotations[tasks.site_bodies]
+        where = positions[tasks.site_bodies] + np.einsum("kij,kj->ki", body_rotations, tasks.site_positions)
+        return where, body_rotations @ tasks.site_rotations
 
 
-@numba.njit(cache=True)
+@compiled
 def rotation_error(target, current, error):  # type: ignore[no-untyped-def]
     """Fill `error` ``(3,)`` with the rotation vector of ``target current^T`` (root axes, rad)."""
-    m = np.empty((3, 3))
-    for r in range(3):
-        for c in range(3):
-            value = 0.0
-            for k in range(3):
-                value += target[r, k] * current[c, k]
-            m[r, c] = value
-    x, y, z = m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]
+    t, c = target, current
+    m00 = t[0, 0] * c[0, 0] + t[0, 1] * c[0, 1] + t[0, 2] * c[0, 2]
+    m11 = t[1, 0] * c[1, 0] + t[1, 1] * c[1, 1] + t[1, 2] * c[1, 2]
+    m22 = t[2, 0] * c[2, 0] + t[2, 1] * c[2, 1] + t[2, 2] * c[2, 2]
+    m01 = t[0, 0] * c[1, 0] + t[0, 1] * c[1, 1] + t[0, 2] * c[1, 2]
+    m10 = t[1, 0] * c[0, 0] + t[1, 1] * c[0, 1] + t[1, 2] * c[0, 2]
+    m02 = t[0, 0] * c[2, 0] + t[0, 1] * c[2, 1] + t[0, 2] * c[2, 2]
+    m20 = t[2, 0] * c[0, 0] + t[2, 1] * c[0, 1] + t[2, 2] * c[0, 2]
+    m12 = t[1, 0] * c[2, 0] + t[1, 1] * c[2, 1] + t[1, 2] * c[2, 2]
+    m21 = t[2, 0] * c[1, 0] + t[2, 1] * c[1, 1] + t[2, 2] * c[1, 2]
+    x, y, z = m21 - m12, m02 - m20, m10 - m01
     sine = 0.5 * np.sqrt(x * x + y * y + z * z)
-    cosine = 0.5 * (m[0, 0] + m[1, 1] + m[2, 2] - 1.0)
+    cosine = 0.5 * (m00 + m11 + m22 - 1.0)
     angle = np.arctan2(sine, cosine)
     if sine > 1e-6:
         factor = 0.5 * angle / sine
@@ -73,17 +139,18 @@ def rotation_error(target, current, error):  # type: ignore[no-untyped-def]
         error[0], error[1], error[2] = 0.5 * x, 0.5 * y, 0.5 * z
     else:
         # Half a turn: the axis is the column of (R + 1)/2 that is longest.
-        best = 0
-        for i in range(1, 3):
-            if m[i, i] > m[best, best]:
-                best = i
-        norm = np.sqrt(max(1e-12, 0.5 * (m[best, best] + 1.0)))
-        for i in range(3):
-            diagonal = 1.0 if i == best else 0.0
-            error[i] = angle * 0.5 * (0.5 * (m[i, best] + m[best, i]) + diagonal) / norm
+        xy, yz, zx = 0.5 * (m01 + m10), 0.5 * (m12 + m21), 0.5 * (m20 + m02)
+        if m00 >= m11 and m00 >= m22:
+            x, y, z, longest = m00 + 1.0, xy, zx, m00
+        elif m11 >= m22:
+            x, y, z, longest = xy, m11 + 1.0, yz, m11
+        else:
+            x, y, z, longest = zx, yz, m22 + 1.0, m22
+        factor = 0.5 * angle / np.sqrt(max(1e-12, 0.5 * (longest + 1.0)))
+        error[0], error[1], error[2] = factor * x, factor * y, factor * z
 
 
-@numba.njit(cache=True)
+@compiled
 def add_rows(jacobian, residual, weight, count, hessian, gradient, support, supported):  # type: ignore[no-untyped-def]
     """hessian += w² J'J, gradient += w² J'r over the coordinates in `support`."""
     squared = weight * weight
@@ -103,7 +170,7 @@ def add_rows(jacobian, residual, weight, count, hessian, gradient, support, supp
                 hessian[j, i] += squared * value
 
 
-@numba.njit(cache=True)
+@compiled
 def point_jacobian(  # type: ignore[no-untyped-def]
     tree,
     positions,
@@ -142,97 +209,75 @@ def point_jacobian(  # type: ignore[no-untyped-def]
                 angular[0, c] += ax
                 angular[1, c] += ay
                 angular[2, c] += az
-            support[count] = c
-            count += 1
+            # Several joints may follow one coordinate.
+            listed = False
+            for k in range(count):
+                listed = listed or support[k] == c
+            if not listed:
+                support[count] = c
+                count += 1
         body = tree.parents[body]
     return count
 
 
-@numba.njit(cache=True)
-def quadratic_model(  # type: ignore[no-untyped-def]
-    q,
-    tree,
-    site_bodies,
-    site_positions,
-    site_rotations,
-    position_weights,
-    orientation_weights,
-    from_bodies,
-    from_positions,
-    to_bodies,
-    to_positions,
-    posture_weights,
-    target_positions,
-    target_rotations,
-    directions,
-    direction_weights,
-    posture,
-    positions,
-    rotations,
-    hessian,
-    gradient,
-):
-    """Gauss-Newton model of the cost at q: fill `hessian` ``(n, n)``, `gradient` ``(n,)``; returns the cost.
+@compiled
+def quadratic_model(q, tree, tasks, targets, model):  # type: ignore[no-untyped-def]
+    """Gauss-Newton model of the cost at q ``(n,)``, into a `QuadraticModel`; returns the cost.
 
-    positions, rotations are work space for the bodies. Weights of 0 switch a task off.
+    tree `TreeArrays`, tasks `TaskArrays`, targets `SolverTargets`.
     """
     n = q.shape[0]
+    hessian, gradient, positions, rotations, linear, angular, projected = model[:7]
+    support, point, other, residual, current = model[7:]
     forward(tree, q, positions, rotations)
     cost = 0.0
     for i in range(n):
         for j in range(n):
             hessian[i, j] = 0.0
-        weight = posture_weights[i] * posture_weights[i]
+        weight = tasks.posture_weights[i] * tasks.posture_weights[i]
         hessian[i, i] = weight
-        gradient[i] = weight * (q[i] - posture[i])
-        cost += 0.5 * weight * (q[i] - posture[i]) ** 2
-    linear = np.zeros((3, n))
-    angular = np.zeros((3, n))
-    support = np.empty(n, dtype=np.int64)
-    point = np.empty(3)
-    other = np.empty(3)
-    residual = np.empty(3)
-    current = np.empty((3, 3))
-    for k in range(site_bodies.shape[0]):
-        if position_weights[k] == 0.0 and orientation_weights[k] == 0.0:
+        gradient[i] = weight * (q[i] - tasks.posture[i])
+        cost += 0.5 * weight * (q[i] - tasks.posture[i]) ** 2
+    for k in range(tasks.site_bodies.shape[0]):
+        if tasks.position_weights[k] == 0.0 and tasks.orientation_weights[k] == 0.0:
             continue
-        body = site_bodies[k]
+        body = tasks.site_bodies[k]
         for r in range(3):
             value = positions[body, r]
             for c in range(3):
-                value += rotations[body, r, c] * site_positions[k, c]
+                value += rotations[body, r, c] * tasks.site_positions[k, c]
             point[r] = value
-            residual[r] = value - target_positions[k, r]
+            residual[r] = value - targets.positions[k, r]
             for c in range(3):
                 value = 0.0
                 for m in range(3):
-                    value += rotations[body, r, m] * site_rotations[k, m, c]
+                    value += rotations[body, r, m] * tasks.site_rotations[k, m, c]
                 current[r, c] = value
         linear[:] = 0.0
         angular[:] = 0.0
         supported = point_jacobian(tree, positions, rotations, body, point, 1.0, linear, angular, support)
-        weight = position_weights[k]
+        weight = tasks.position_weights[k]
         if weight > 0.0:
             add_rows(linear, residual, weight, 3, hessian, gradient, support, supported)
             cost += 0.5 * weight * weight * (residual[0] ** 2 + residual[1] ** 2 + residual[2] ** 2)
-        weight = orientation_weights[k]
+        weight = tasks.orientation_weights[k]
         if weight > 0.0:
-            rotation_error(target_rotations[k], current, residual)
+            rotation_error(targets.rotations[k], current, residual)
             for r in range(3):
                 residual[r] = -residual[r]
             add_rows(angular, residual, weight, 3, hessian, gradient, support, supported)
             cost += 0.5 * weight * weight * (residual[0] ** 2 + residual[1] ** 2 + residual[2] ** 2)
-    projected = np.zeros((3, n))
-    for d in range(from_bodies.shape[0]):
-        weight = direction_weights[d]
-        if weight == 0.0:
+    for d in range(tasks.from_bodies.shape[0]):
+        weight = tasks.direction_weights[d]
+        known = targets.elbow_directions[d]
+        if weight == 0.0 or (known[0] == 0.0 and known[1] == 0.0 and known[2] == 0.0):
             continue
         for r in range(3):
-            a = positions[from_bodies[d], r]
-            b = positions[to_bodies[d], r]
+            a = positions[tasks.from_bodies[d], r]
+            b = positions[tasks.to_bodies[d], r]
             for c in range(3):
-                a += rotations[from_bodies[d], r, c] * from_positions[d, c]
-                b += rotations[to_bodies[d], r, c] * to_positions[d, c]
+                a += rotations[tasks.from_bodies[d], r, c] * tasks.from_positions[d, c]
+                b += rotations[tasks.to_bodies[d], r, c] * tasks.to_positions[d, c]
             other[r] = a
             point[r] = b
         length = np.sqrt((point[0] - other[0]) ** 2 + (point[1] - other[1]) ** 2 + (point[2] - other[2]) ** 2)
@@ -240,10 +285,12 @@ def quadratic_model(  # type: ignore[no-untyped-def]
             continue
         linear[:] = 0.0
         angular[:] = 0.0
-        point_jacobian(tree, positions, rotations, from_bodies[d], other, -1.0, linear, angular, support)
+        point_jacobian(
+            tree, positions, rotations, tasks.from_bodies[d], other, -1.0, linear, angular, support
+        )
         supported = point_jacobian(
             tree, positions, rotations,
-            to_bodies[d], point, 1.0, linear, angular, support,
+            tasks.to_bodies[d], point, 1.0, linear, angular, support,
         )  # fmt: skip
         ux, uy, uz = (
             (point[0] - other[0]) / length,
@@ -257,9 +304,9 @@ def quadratic_model(  # type: ignore[no-untyped-def]
             projected[1, i] = (linear[1, i] - along * uy) / length
             projected[2, i] = (linear[2, i] - along * uz) / length
         residual[0], residual[1], residual[2] = (
-            ux - directions[d, 0],
-            uy - directions[d, 1],
-            uz - directions[d, 2],
+            ux - targets.elbow_directions[d, 0],
+            uy - targets.elbow_directions[d, 1],
+            uz - targets.elbow_directions[d, 2],
         )
         add_rows(projected, residual, weight, 3, hessian, gradient, support, supported)
         cost += 0.5 * weight * weight * (residual[0] ** 2 + residual[1] ** 2 + residual[2] ** 2)

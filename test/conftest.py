@@ -1,4 +1,4 @@
-"""What all tests need: ROS usable from the wheels, no network beyond this machine, no clock on generated input."""
+"""What all tests need: ROS usable from the wheels, no network beyond this machine, patience."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class Residual:
 
 
 def task_weights(robot: ReducedRobot, parameters: SolverParameters) -> dict[str, tuple[float, float]]:
-    """(position, orientation) weight per pose site, as `retargeting.solver.build_layout` takes them."""
+    """(position, orientation) weight per pose site, as `retargeting.robot_tasks.robot_tasks` takes them."""
     has_head = bool(robot.model.description.chains["head"])
     weights = {
         site: (parameters.position_weight, parameters.orientation_weight_m_rad) for site in POSE_SITES[:2]

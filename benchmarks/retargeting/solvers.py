@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.retargeting.reduced_robot import ReducedRobot
-from retargeting.joint_limits import velocity_box
+from retargeting.joint_limits import JointLimits, velocity_box
 from retargeting.robot_model import RobotModel
 from retargeting.solver import Solver, SolverParameters, SolverTargets
 
@@ -35,7 +35,7 @@ class PublishedBox:
     """What our limits allow after the last published command: bounds ``(m,)`` on the next position."""
 
     def __init__(self, robot: ReducedRobot) -> None:
-        self._robot = robot
+        self._limits = JointLimits(robot.lower, robot.upper, robot.velocity, robot.acceleration)
         self.q, self.v = robot.neutral.copy(), np.zeros(len(robot.names))
         self._low, self._high = np.empty(len(self.q)), np.empty(len(self.q))
 
@@ -43,11 +43,7 @@ class PublishedBox:
         self.q, self.v = q.copy(), np.zeros(len(q))
 
     def bounds(self, dt: float) -> tuple[Array, Array]:
-        robot = self._robot
-        velocity_box(
-            self.q, self.v, robot.lower, robot.upper, robot.velocity, robot.acceleration, dt,
-            self._low, self._high,
-        )  # fmt: skip
+        velocity_box(self.q, self.v, self._limits, dt, self._low, self._high)
         return self.q + self._low * dt, self.q + self._high * dt
 
     def publish(self, q: Array, dt: float) -> Array:

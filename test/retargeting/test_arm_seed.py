@@ -14,7 +14,8 @@ from retargeting.errors import InvalidConfiguration
 from retargeting.frames import quaternion_from_rotation_matrix, quaternion_from_rotation_vector, rotate
 from retargeting.kinematics import KinematicTree, TreeArrays
 from retargeting.robot_model import load_robot
-from retargeting.solver import SolverParameters, build_layout
+from retargeting.robot_tasks import robot_tasks
+from retargeting.solver_parameters import SolverParameters
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HALF_TURN = np.full(7, np.pi)
@@ -131,7 +132,8 @@ def usable(name: str):
 )
 def test_an_arm_whose_axes_meet_is_exact_inside_its_limits(name: str):
     model = usable(name)
-    layout = build_layout(model, SolverParameters())
+    layout = robot_tasks(model, SolverParameters())
+    tasks = layout.arrays
     rng = np.random.default_rng(7)
     m = model.body_count
     for k, side in enumerate(("left", "right")):
@@ -140,8 +142,8 @@ def test_an_arm_whose_axes_meet_is_exact_inside_its_limits(name: str):
         arm, reason = robot_arms(model, layout)[side]
         assert arm is not None and arm.offset_m < 1e-3, reason
         lower, upper = model.lower[arm.coordinates], model.upper[arm.coordinates]
-        hand = (int(layout.site_bodies[k]), layout.site_positions[k], layout.site_rotations[k])
-        elbow = (int(layout.to_bodies[k]), layout.to_positions[k])
+        hand = (int(tasks.site_bodies[k]), tasks.site_positions[k], tasks.site_rotations[k])
+        elbow = (int(tasks.to_bodies[k]), tasks.to_positions[k])
         for _ in range(100):
             q = model.neutral[:m].copy()
             q[arm.coordinates] = rng.uniform(np.maximum(lower, -np.pi), np.minimum(upper, np.pi))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retargeting.box_qp import NOT_POSITIVE_DEFINITE, SOLVED, solve_box_qp
+from retargeting.box_qp import NOT_POSITIVE_DEFINITE, SOLVED, BoxQpWork, solve_box_qp
 
 
 def problem(seed: int, size: int):
@@ -24,8 +24,7 @@ def problem(seed: int, size: int):
 def solve(hessian, gradient, low, high, start=None):
     size = len(gradient)
     x = np.zeros(size) if start is None else start.copy()
-    work = np.empty((size, size)), np.empty(size), np.empty(size, dtype=np.int64)
-    return x, solve_box_qp(hessian, gradient, low, high, x, *work)
+    return x, solve_box_qp(hessian, gradient, low, high, x, BoxQpWork.of_size(size))
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

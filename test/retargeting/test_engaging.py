@@ -20,7 +20,8 @@ from retargeting.retargeter_parameters import EngageMode
 from retargeting.robot_body import measure_robot
 from retargeting.robot_model import RobotModel
 from retargeting.robot_posture import robot_posture
-from retargeting.solver import SolverParameters, build_layout
+from retargeting.robot_tasks import robot_tasks
+from retargeting.solver_parameters import SolverParameters
 from retargeting.trainer_size import TrainerSize
 
 RELATIVE = RetargeterParameters(engage_mode="relative")
@@ -309,7 +310,7 @@ def test_what_stops_an_arm_is_said_per_side(kestrel: RobotModel):
 
 def test_a_joint_at_its_end_is_named_where_the_hand_misses(model: RobotModel):
     stops = ArmStops(model, measure_robot(model))
-    layout = build_layout(model, SolverParameters())
+    layout = robot_tasks(model, SolverParameters())
     goal = model.neutral.copy()
     joint = model.description.chains["left_arm"][3]
     k = model.joint_names.index(joint)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retargeting.joint_limits import braking_velocity, velocity_box
+from retargeting.joint_limits import JointLimits, braking_velocity, velocity_box
 
 NOMINAL_S = 0.005
 
@@ -39,7 +39,7 @@ def test_from_any_start_inside_the_box_is_never_empty_and_every_limit_holds(seed
     for _ in range(400):
         # Ticks may come early; late ones are never longer than nominal.
         dt = NOMINAL_S * (1.0 if rng.random() < 0.7 else rng.uniform(0.1, 1.0))
-        forced = velocity_box(q, v, lower, upper, velocity, acceleration, dt, low, high)
+        forced = velocity_box(q, v, JointLimits(lower, upper, velocity, acceleration), dt, low, high)
         assert forced == 0
         assert (low <= high).all()
         # The worst that can be wanted: always a corner of the box, often the same one for long.
@@ -54,8 +54,7 @@ def test_from_any_start_inside_the_box_is_never_empty_and_every_limit_holds(seed
 def test_outside_the_limits_the_way_leads_back_and_is_counted():
     q, v = np.array([1.2]), np.array([2.0])
     low, high = np.empty(1), np.empty(1)
-    forced = velocity_box(
-        q, v, np.array([-1.0]), np.array([1.0]), np.array([6.0]), np.array([30.0]), NOMINAL_S, low, high
-    )
+    limits = JointLimits(np.array([-1.0]), np.array([1.0]), np.array([6.0]), np.array([30.0]))
+    forced = velocity_box(q, v, limits, NOMINAL_S, low, high)
     assert forced == 1
     assert high[0] <= 0.0

@@ -65,10 +65,9 @@ def test_the_solvers_tree_agrees_with_the_whole_robot(model: RobotModel):
             np.testing.assert_allclose(where[k], model.site_pose(site, positions)[:3], atol=1e-12)
 
 
-def test_the_gradient_is_that_of_the_cost(model: RobotModel):
+def check_gradient(solver: Solver):
     """Central differences of the cost, at zero orientation error, where Gauss-Newton is exact."""
-    solver = Solver(model, SolverParameters(posture_weight_m_rad=0.1, elbow_weight_m=0.5))
-    m = model.body_count
+    model, m = solver.model, solver.model.body_count
     rng = np.random.default_rng(3)
     for _ in range(10):
         q = rng.uniform(np.maximum(model.lower, -2.0), np.minimum(model.upper, 2.0))[:m]
@@ -77,15 +76,29 @@ def test_the_gradient_is_that_of_the_cost(model: RobotModel):
         directions /= np.linalg.norm(directions, axis=1)[:, None]
         # At the target's orientation the approximation is exact, so every part is tested.
         targets = SolverTargets(where + rng.normal(size=(3, 3)) * 0.3, rotations, directions)
-        solver._model_at(q, targets)
-        gradient = solver._gradient.copy()
+        solver.cost(q, targets)
+        gradient = solver.cost_gradient.copy()
         step = 1e-6
         for i in range(m):
             shifted = [q.copy(), q.copy()]
             shifted[0][i] -= step
             shifted[1][i] += step
-            costs = [solver._model_at(s, targets) for s in shifted]
+            costs = [solver.cost(s, targets) for s in shifted]
             np.testing.assert_allclose(gradient[i], (costs[1] - costs[0]) / (2 * step), atol=1e-7)
+
+
+def test_the_gradient_is_that_of_the_cost(model: RobotModel):
+    check_gradient(Solver(model, SolverParameters(posture_weight_m_rad=0.1, elbow_weight_m=0.5)))
+
+
+def test_the_gradient_counts_once_what_moves_several_joints(kestrel: RobotModel):
+    """An arm in which a joint follows another one, as in a parallelogram."""
+    solver = Solver(kestrel, SolverParameters(posture_weight_m_rad=0.1, elbow_weight_m=0.5))
+    tree = solver.layout.tree.arrays
+    leader, follower = (kestrel.joint_names.index(f"left_{name}") for name in ("shoulder_yaw", "wrist_yaw"))
+    row = int(np.flatnonzero(tree.coordinates == follower)[0])
+    tree.coordinates[row], tree.multipliers[row], tree.biases[row] = leader, -0.5, 0.2
+    check_gradient(solver)
 
 
 def test_goals_reach_targets_that_are_reachable(model: RobotModel):

@@ -7,8 +7,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retargeting.box_qp import NOT_POSITIVE_DEFINITE, SOLVED, solve_box_qp
-from retargeting.row_qp import INFEASIBLE, solve_row_qp
+from retargeting.box_qp import NOT_POSITIVE_DEFINITE, SOLVED, BoxQpWork, solve_box_qp
+from retargeting.row_qp import INFEASIBLE, RowQpWork, solve_row_qp
 
 
 def problem(seed: int, size: int, count: int):
@@ -31,8 +31,9 @@ def problem(seed: int, size: int, count: int):
 def solve(hessian, gradient, low, high, rows, bounds):
     size = len(gradient)
     x = np.zeros(size)
-    work = np.empty((size, size)), np.empty(size), np.empty(size, dtype=np.int64)
-    return x, solve_row_qp(hessian, gradient, low, high, rows, bounds, len(bounds), x, *work)
+    return x, solve_row_qp(
+        hessian, gradient, low, high, rows, bounds, len(bounds), x, RowQpWork.of_size(size, len(bounds))
+    )
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -78,9 +79,7 @@ def test_daqp_gives_the_same_answer(seed, size, count):
 def test_without_rows_it_is_the_box_problem():
     hessian, gradient, low, high, _, _, _ = problem(3, 9, 1)
     expected = np.zeros(9)
-    solve_box_qp(
-        hessian, gradient, low, high, expected, np.empty((9, 9)), np.empty(9), np.empty(9, dtype=np.int64)
-    )
+    solve_box_qp(hessian, gradient, low, high, expected, BoxQpWork.of_size(9))
     x, status = solve(hessian, gradient, low, high, np.zeros((0, 9)), np.zeros(0))
     assert status == SOLVED
     np.testing.assert_array_equal(x, expected)

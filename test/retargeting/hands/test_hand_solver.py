@@ -119,26 +119,21 @@ def _check_gradient(hand):
 def _model(solver, q):
     from retargeting import hand_solver
 
-    tree, n, bodies = solver.hand.tree, len(q), len(solver.hand.tree.names)
+    n = len(q)
     hessian, gradient = np.empty((n, n)), np.empty(n)
-    cost = hand_solver._goal_model(
-        q, tree.arrays, solver._kinds, solver._bodies, solver._positions,
-        solver._weights, solver._targets, solver.parameters.posture_weight_m_rad, solver.hand.open,
-        np.empty((bodies, 3)), np.empty((bodies, 3, 3)), np.empty((3, n)), np.zeros((3, n)), np.empty((2, 3)),
-        np.empty(3), np.empty(n + bodies, dtype=np.int64), hessian, gradient,
-    )  # fmt: skip
+    cost = hand_solver._goal_model(q, solver.hand.tree.arrays, solver._goals, solver._work, hessian, gradient)
     return cost, gradient
 
 
 def _residuals(solver, q):
     hand = solver.hand
     positions, rotations = hand.tree.body_poses(q)
-    ends = positions[solver._bodies] + np.einsum(
-        "geij,gej->gei", rotations[solver._bodies], solver._positions
+    ends = positions[solver._goals.bodies] + np.einsum(
+        "geij,gej->gei", rotations[solver._goals.bodies], solver._goals.positions
     )
     residuals = [solver.parameters.posture_weight_m_rad * (q - hand.open)]
     for kind, weight, target, (start, end) in zip(
-        solver._kinds, solver._weights, solver._targets, ends, strict=True
+        solver._goals.kinds, solver._goals.weights, solver._goals.targets, ends, strict=True
     ):
         apart = end - start
         length = np.linalg.norm(apart)

@@ -1,0 +1,137 @@
+"""The command: of the velocities that the limits allow, the one that leads best towards the goal."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retargeting.box_qp import SOLVED, BoxQpWork, solve_box_qp
+from retargeting.compiled import compiled
+from retargeting.joint_limits import braking_velocity, velocity_box
+
+Array = NDArray[np.float64]
+
+NOT_FINITE = 10
+# Frames come slower than ticks: a short average keeps their beat out of the goal's velocity.
+_AVERAGE_S = 0.01
+# Added to the tasks' metric (m²/rad²). With much less, joints that still can stand in for those that cannot,
+# overshoot their own goals and swing back.
+_METRIC_DAMPING = 0.1
+
+
+class Motion(NamedTuple):
+    """What passes from tick to tick: positions and velocities ``(n,)`` of the goal and the command."""
+
+    goal: Array
+    goal_velocity: Array
+    q: Array
+    v: Array
+
+
+class CommandWork(NamedTuple):
+    """Room for `n` joints: before, wanted, velocity, low, high, gradient ``(n,)``, hessian ``(n, n)``.
+
+    `wanted` is the velocity that the goal asks for, low and high what is allowed, hessian the metric.
+    """
+
+    before: Array
+    wanted: Array
+    velocity: Array
+    low: Array
+    high: Array
+    gradient: Array
+    hessian: Array
+    qp: BoxQpWork
+
+    @staticmethod
+    def of_size(n: int) -> CommandWork:
+        return CommandWork(
+            np.zeros(n),
+            np.zeros(n),
+            np.zeros(n),
+            np.zeros(n),
+            np.zeros(n),
+            np.zeros(n),
+            np.zeros((n, n)),
+            BoxQpWork.of_size(n),
+        )
+
+
+@compiled
+def want_velocity(motion, grippers, limits, share, settling_time, dt, m, work):  # type: ignore[no-untyped-def]
+    """Fill `work.wanted`: the goal's own velocity plus the closing of the distance, braked in time.
+
+    The joints from m on follow `grippers` ``(n - m,)``. `work.before`: the goal of the tick before.
+    """
+    goal, goal_velocity, q, _ = motion
+    lower, upper, velocity, acceleration = limits
+    for i in range(q.shape[0]):
+        if i < m:
+            raw = min(max((goal[i] - work.before[i]) / dt, -velocity[i]), velocity[i])
+            goal_velocity[i] += min(1.0, dt / _AVERAGE_S) * (raw - goal_velocity[i])
+        else:
+            goal[i] = min(max(grippers[i - m], lower[i]), upper[i])
+            goal_velocity[i] = 0.0
+        distance = goal[i] - q[i]
+        speed = min(
+            abs(distance) / settling_time, braking_velocity(abs(distance), share * acceleration[i], dt)
+        )
+        work.wanted[i] = goal_velocity[i] + (speed if distance > 0.0 else -speed)
+
+
+@compiled
+def fill_metric(hessian, work):  # type: ignore[no-untyped-def]
+    """Fill `work.hessian` ``(n, n)`` from that of the tasks ``(m, m)``: what a velocity does to them."""
+    m, n = hessian.shape[0], work.hessian.shape[0]
+    for i in range(n):
+        for j in range(n):
+            work.hessian[i, j] = hessian[i, j] if i < m and j < m else 0.0
+        work.hessian[i, i] += _METRIC_DAMPING
+
+
+@compiled
+def bound_velocity(motion, limits, dt, outside, work):  # type: ignore[no-untyped-def]
+    """Fill `work.low`, `work.high` with what the limits allow, `work.velocity` with the wanted one clipped.
+
+    `outside` ``(n,)`` tells which joints that changes. Returns `velocity_box`'s forced exceptions.
+    """
+    forced = velocity_box(motion.q, motion.v, limits, dt, work.low, work.high)
+    for i in range(motion.q.shape[0]):
+        wanted = work.wanted[i]
+        outside[i] = wanted < work.low[i] or wanted > work.high[i]
+        work.velocity[i] = min(max(wanted, work.low[i]), work.high[i])
+    return forced
+
+
+@compiled
+def weigh_velocity(hessian, outside, work):  # type: ignore[no-untyped-def]
+    """Let the other joints make up for one that cannot have what it wants; see `fill_metric`."""
+    m, n = hessian.shape[0], work.hessian.shape[0]
+    limited = False
+    for i in range(m):
+        limited = limited or outside[i]
+    if not limited:
+        return SOLVED
+    fill_metric(hessian, work)
+    for i in range(n):
+        value = 0.0
+        for j in range(n):
+            value -= work.hessian[i, j] * work.wanted[j]
+        work.gradient[i] = value
+    return solve_box_qp(work.hessian, work.gradient, work.low, work.high, work.velocity, work.qp)
+
+
+@compiled
+def move_command(motion, limits, dt, work):  # type: ignore[no-untyped-def]
+    """Bring the command on by `work.velocity` for `dt`; SOLVED, or NOT_FINITE and nothing is moved."""
+    q, v = motion.q, motion.v
+    for i in range(q.shape[0]):
+        if not np.isfinite(q[i] + work.velocity[i] * dt):
+            return NOT_FINITE
+    for i in range(q.shape[0]):
+        position = min(max(q[i] + work.velocity[i] * dt, limits.lower[i]), limits.upper[i])
+        v[i] = (position - q[i]) / dt
+        q[i] = position
+    return SOLVED
