@@ -14,7 +14,8 @@ Gauss-Newton finds no way on: an elbow or a shoulder turned the other way. Phase
   nothing moves unless another branch comes much nearer, and no two branches ever alternate.
 - *passing*: the joints of those arms and of the waist lead the goal to the rival in a straight line, as
   fast as their velocity limits allow; everything else is solved for as ever. The rival goes on following
-  the targets meanwhile. With self-collision the way is *checked* first: one that breaks a margin is not taken.
+  the targets meanwhile. With self-collision the way is *checked* first: one that breaks a margin is not
+  taken.
 """
 
 from __future__ import annotations
@@ -46,11 +47,9 @@ Room = Callable[[Array], Array]
 
 _SEEDS, _SPREAD = 3, 3
 _SAMPLES = 200
-# A way takes about this much longer than its slowest joint at full speed; where its error is sampled, and
-# what it is at the least.
+# A way takes about this much longer than its slowest joint at full speed; where its error is sampled.
 _STARTING_S = 0.25
 _ON_THE_WAY = (0.25, 0.5, 0.75)
-_LEAST_DETOUR_M = 0.02
 
 
 class Phase(Enum):
@@ -73,11 +72,11 @@ class RecoveryParameters:
     away_m: float = 0.01
     watch_ticks: int = 4
     watches: int = 3
-    search_ticks: int = 10
+    search_ticks: int = 6
     rival_steps: int = 2
     share: float = 0.5
     lasting_s: float = 30.0
-    lasting_m: float = 0.5
+    lasting_m: float = 0.15
     rest_s: float = 0.3
     way_points: int = 12
 
@@ -345,7 +344,7 @@ class ArmRecovery:
         cost, error = float(stays.sum()), float(np.sqrt(2.0 * stays).sum())
         rival = self._cost_of(self._rival, targets, self._costs if stays is comes else self._other_costs)
         gain = error - float(np.sqrt(2.0 * rival).sum())
-        if float(rival.sum()) < self.parameters.share * cost and self._pays(goal, targets, gain, dt):
+        if float(rival.sum()) < self.parameters.share * cost and self._pays(goal, targets, error, gain, dt):
             self._ticks = 0
             self.phase = Phase.CHECKING
             if not check:
@@ -353,8 +352,8 @@ class ArmRecovery:
         else:
             self._begin(goal, targets)
 
-    def _pays(self, goal: Array, targets: SolverTargets, gain_m: float, dt: float) -> bool:
-        """Whether the rival's gain is worth the error on the way to it."""
+    def _pays(self, goal: Array, targets: SolverTargets, error_m: float, gain_m: float, dt: float) -> bool:
+        """Whether the rival's gain is worth what the error on the way to it is beyond the present one."""
         parameters = self.parameters
         moved = max(
             float(np.linalg.norm(targets.positions[k] - self._asked[k]))
@@ -364,14 +363,12 @@ class ArmRecovery:
         speed = moved / (parameters.search_ticks * dt)
         lasting_s = min(parameters.lasting_s, parameters.lasting_m / max(speed, 1e-9))
         takes_s = float((np.abs(self._rival - goal) / self._velocity).max()) + _STARTING_S
-        if gain_m * lasting_s <= _LEAST_DETOUR_M * takes_s:
-            return False
         detour = 0.0
         for share in _ON_THE_WAY:
             way = goal + share * (self._rival - goal)
             costs = self._cost_of(way, targets, self._way_costs)
             detour += float(np.sqrt(2.0 * costs).sum()) / len(_ON_THE_WAY)
-        return gain_m * lasting_s > detour * takes_s
+        return gain_m * lasting_s > (detour - error_m) * takes_s
 
     def _pass(self) -> None:
         self.phase = Phase.PASSING
