@@ -13,7 +13,7 @@ Gauss-Newton finds no way on: an elbow or a shoulder turned the other way. Phase
   the way there. A target at rest is expected to stay, one that moves to be elsewhere soon. So out of reach
   nothing moves unless another branch comes much nearer, and no two branches ever alternate.
 - *passing*: the joints of those arms and of the waist lead the goal to the rival in a straight line, as
-  fast as their velocity limits allow; everything else is solved for as ever. The rival goes on following
+  fast as a command can follow; everything else is solved for as ever. The rival goes on following
   the targets meanwhile. With self-collision the way is *checked* first: one that breaks a margin is not
   taken.
 """
@@ -49,6 +49,9 @@ _SEEDS, _SPREAD = 3, 3
 _SAMPLES = 200
 # A way takes about this much longer than its slowest joint at full speed; where its error is sampled.
 _STARTING_S = 0.25
+# The goal speeds up and brakes on its way with this share of the acceleration limits. Where no joint is farther
+# off than that, its own search finds the rest of the way.
+_ACCELERATION_SHARE, _ARRIVED_RAD = 0.8, 0.15
 _ON_THE_WAY = (0.25, 0.5, 0.75)
 
 
@@ -190,6 +193,7 @@ class ArmRecovery:
         self._name = model.name
         self._lower, self._upper = model.lower[:m], model.upper[:m]
         self._neutral, self._velocity = model.neutral[:m], model.velocity[:m]
+        self._acceleration = _ACCELERATION_SHARE * model.acceleration[:m]
         self._elbow_weight_m = float(solver.elbow_weight_m)
         self._chains = {
             side: np.array(
@@ -235,7 +239,7 @@ class ArmRecovery:
         self.phase = Phase.WATCHING
         self._ticks = self._seen = self._number = 0
         self._resting_s = 0.0
-        self._arrives = False
+        self._arrives, self._speed = False, 0.0
         self._wrong: tuple[str, ...] = ()
         self.led[:] = False
         self.lead[:] = 0.0
@@ -245,10 +249,18 @@ class ArmRecovery:
         if self.phase is not Phase.PASSING:
             return
         way = np.where(self._passing, self._rival - goal, 0.0)
-        left = float((np.abs(way) / (self._velocity * dt)).max())
+        size = np.abs(way)
+        self._arrives = bool(size.max() <= _ARRIVED_RAD)
+        # As a command can follow it: speeding up, and braking in time.
+        ticks = size / (self._velocity * dt)
+        slowest = int(np.argmax(ticks))
+        limit = float(self._acceleration[slowest] / self._velocity[slowest])
+        left = float(ticks[slowest]) * dt
+        room = 2.0 * left / (dt + np.sqrt(dt * dt + 2.0 * left / limit))
+        self._speed = min(1.0, self._speed + limit * dt, room)
+        share = min(1.0, self._speed / max(float(ticks[slowest]), 1e-9))
         self.led[:] = self._passing
-        self.lead[:] = way / max(left, 1.0)
-        self._arrives = left <= 1.0
+        self.lead[:] = share * way
 
     def watch(self, goal: Array, targets: SolverTargets, room: Room | None, dt: float) -> None:
         """After the goal's own steps: suspect, seek, decide. `room`: with self-collision."""
@@ -373,7 +385,7 @@ class ArmRecovery:
     def _pass(self) -> None:
         self.phase = Phase.PASSING
         self.recoveries += 1
-        self._arrives = False
+        self._arrives, self._speed = False, 0.0
         self._passing[:] = False
         self._passing[self._waist] = True
         for side in self._wrong:

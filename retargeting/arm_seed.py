@@ -46,6 +46,8 @@ _PARALLEL_SINE = 0.1
 _SWIVEL_RAD, _ALIKE_RAD = 0.7, 0.5
 # What a joint that is cut off at its limit costs, about (m/rad).
 _UPPER_LEVER_M, _WRIST_LEVER_M = 0.3, 0.15
+# A little for the way there, which is as long as that of the joint that turns farthest (m/rad).
+_WAY_M_RAD = 0.01
 
 
 class ArmGeometry(NamedTuple):
@@ -456,10 +458,13 @@ def arm_seeds(  # type: ignore[no-untyped-def]
         count = arm_candidates(arm, where, turn, aside, swivel, near, low, high, candidates, excess, missed)
         for c in range(count):
             score = missed[c] ** 2 + 2.0 * elbow_weight**2 * (1.0 - np.cos(swivel))
+            farthest = 0.0
             for i in range(n):
                 j = arm.coordinates[i]
                 lever = _UPPER_LEVER_M if i <= arm.shoulder_axes else _WRIST_LEVER_M
                 score += (lever * excess[c, i]) ** 2 + (weights[j] * (candidates[c, i] - posture[j])) ** 2
+                farthest = max(farthest, abs(candidates[c, i] - near[i]))
+            score += (_WAY_M_RAD * farthest) ** 2
             score *= 0.5
             # Where it goes among the ones that are kept; of two that are alike the better stays.
             at, alike = found, -1
