@@ -7,7 +7,7 @@ Gauss-Newton finds no way on: an elbow or a shoulder turned the other way. Phase
 - *searching*: two searches without limits of speed, a few steps each per tick. One goes on from the goal
   and says where it will come to by itself: a goal that is only late comes home and ends the search. The
   other, the rival, starts from the arm's seeds in closed form (`arm_seed`), then from mirrored, neutral
-  and spread postures in turn.
+  and spread postures in turn. The first that reaches its targets is taken, else the best of a round.
 - A rival *wins* if its wrists cost much less than those of the goal and of where it will come to, and if
   that is worth the way: what it gains, times how long that may be expected to last, against the error on
   the way there. A target at rest is expected to stay, one that moves to be elsewhere soon. So out of reach
@@ -46,6 +46,7 @@ Array = NDArray[np.float64]
 Room = Callable[[Array], Array]
 
 _SEEDS, _SPREAD = 3, 3
+_KINDS = 5 + _SPREAD
 _SAMPLES = 200
 # A way takes about this much longer than its slowest joint at full speed; where its error is sampled.
 _STARTING_S = 0.25
@@ -228,7 +229,7 @@ class ArmRecovery:
             for side, n in ((side, len(arm.coordinates)) for side, arm in self._arms.items())
         }  # fmt: skip
         self._rival, self._shadow = np.empty(m), np.empty(m)
-        self._asked = np.zeros((2, 3))
+        self._asked, self._best = np.zeros((2, 3)), np.empty(m)
         self._passing = np.zeros(m, dtype=np.bool_)
         self.led, self.lead = np.zeros(m, dtype=np.bool_), np.zeros(m)
         self.recoveries = 0
@@ -240,6 +241,7 @@ class ArmRecovery:
         self._ticks = self._seen = self._number = 0
         self._resting_s = 0.0
         self._arrives, self._speed = False, 0.0
+        self._best_cost, self._last_call = np.inf, False
         self._wrong: tuple[str, ...] = ()
         self.led[:] = False
         self.lead[:] = 0.0
@@ -312,10 +314,15 @@ class ArmRecovery:
         self._shadow[:] = goal
         self._asked[:] = targets.positions[:2]
         rival = self._rival
+        self._last_call = self._number == _KINDS and np.isfinite(self._best_cost)
+        if self._last_call:
+            rival[:] = self._best
+            self._best_cost, self._number = np.inf, 0
+            return
         rival[:] = goal
         # Seeds where the waist is, seeds with a straight waist, then other branches and what needs no seeds.
-        kind = self._number % (5 + _SPREAD)
-        self._number += 1
+        kind = self._number % _KINDS
+        self._number = kind + 1
         if kind in (1, 4):
             rival[self._waist] = self._neutral[self._waist]
         rank = {0: 0, 1: 0, 2: 1, 3: 2}.get(kind)
@@ -356,13 +363,18 @@ class ArmRecovery:
         cost, error = float(stays.sum()), float(np.sqrt(2.0 * stays).sum())
         rival = self._cost_of(self._rival, targets, self._costs if stays is comes else self._other_costs)
         gain = error - float(np.sqrt(2.0 * rival).sum())
-        if float(rival.sum()) < self.parameters.share * cost and self._pays(goal, targets, error, gain, dt):
+        found, arrived = float(rival.sum()), not self._away(rival)
+        wins = found < self.parameters.share * cost and self._pays(goal, targets, error, gain, dt)
+        if wins and (arrived or self._last_call):
             self._ticks = 0
             self.phase = Phase.CHECKING
             if not check:
                 self._pass()
-        else:
-            self._begin(goal, targets)
+            return
+        if wins and found < self._best_cost:
+            self._best_cost = found
+            self._best[:] = self._rival
+        self._begin(goal, targets)
 
     def _pays(self, goal: Array, targets: SolverTargets, error_m: float, gain_m: float, dt: float) -> bool:
         """Whether the rival's gain is worth what the error on the way to it is beyond the present one."""

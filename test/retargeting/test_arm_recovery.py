@@ -94,13 +94,13 @@ def ends_of_violent_motions(model: RobotModel, parameters: SolverParameters, cou
 
 
 def test_a_violent_motion_leaves_no_arm_in_the_wrong_branch(model: RobotModel):
-    ends = ends_of_violent_motions(model, SolverParameters(), 10)
+    ends = ends_of_violent_motions(model, SolverParameters(), 6)
     assert max(ends) < 0.010, np.round(ends, 4)
 
 
 def test_without_recovery_arms_stay_in_the_wrong_branch(model: RobotModel):
     """What the other tests would not notice if their motions were too mild."""
-    ends = ends_of_violent_motions(model, SolverParameters(branch_recovery=False), 10)
+    ends = ends_of_violent_motions(model, SolverParameters(branch_recovery=False), 6)
     assert max(ends) > 0.025, np.round(ends, 4)
 
 
