@@ -52,7 +52,7 @@ _SAMPLES = 200
 _STARTING_S = 0.25
 # The goal speeds up and brakes on its way with this share of the acceleration limits. Where no joint is farther
 # off than that, its own search finds the rest of the way.
-_ACCELERATION_SHARE, _ARRIVED_RAD = 0.8, 0.15
+_ACCELERATION_SHARE, _ARRIVED_RAD = 0.9, 0.2
 _ON_THE_WAY = (0.25, 0.5, 0.75)
 
 
@@ -74,8 +74,8 @@ class RecoveryParameters:
     """
 
     away_m: float = 0.01
-    watch_ticks: int = 4
-    watches: int = 3
+    watch_ticks: int = 3
+    watches: int = 2
     search_ticks: int = 6
     rival_steps: int = 2
     share: float = 0.5

@@ -20,6 +20,8 @@ Array = NDArray[np.float64]
 
 # Weight (squared) of bringing the goal out of a margin, against 1 for the wrists' positions.
 _PUSH_OUT = 100.0
+# No more is added to the Hessian (m²/rad²): far out of reach the search would creep.
+_MOST_DAMPING = 1.0
 
 
 class GoalRows(NamedTuple):
@@ -104,7 +106,7 @@ def search_goal(  # type: ignore[no-untyped-def]
     cost, status = 0.0, SOLVED
     for _ in range(steps):
         cost = quadratic_model(q, tree, tasks, targets, work.model)
-        status = _goal_step(q, origin, reach, damping + residual_damping * cost, limits, near, work)
+        status = _goal_step(q, origin, reach, damping + min(residual_damping * cost, _MOST_DAMPING), limits, near, work)
         if status != SOLVED:
             break
     return status, cost
