@@ -50,8 +50,8 @@ _KINDS = 5 + _SPREAD
 _SAMPLES = 200
 # A way takes about this much longer than its slowest joint at full speed; where its error is sampled.
 _STARTING_S = 0.25
-# The goal speeds up and brakes on its way with this share of the acceleration limits. Where no joint is farther
-# off than that, its own search finds the rest of the way.
+# The goal speeds up and brakes on its way with this share of the acceleration limits. Where no joint is
+# farther off than that, its own search finds the rest of the way.
 _ACCELERATION_SHARE, _ARRIVED_RAD = 0.9, 0.2
 _ON_THE_WAY = (0.25, 0.5, 0.75)
 

@@ -106,7 +106,8 @@ def search_goal(  # type: ignore[no-untyped-def]
     cost, status = 0.0, SOLVED
     for _ in range(steps):
         cost = quadratic_model(q, tree, tasks, targets, work.model)
-        status = _goal_step(q, origin, reach, damping + min(residual_damping * cost, _MOST_DAMPING), limits, near, work)
+        damped = damping + min(residual_damping * cost, _MOST_DAMPING)
+        status = _goal_step(q, origin, reach, damped, limits, near, work)
         if status != SOLVED:
             break
     return status, cost

@@ -236,8 +236,8 @@ class Solver:
             damping = _CONTACT_DAMPING
         tree, tasks = self.layout.tree.arrays, self.layout.arrays
         status, cost = search_goal(
-            goal, origin, reach, steps, damping, float(self.parameters.residual_damping), tree, tasks, targets,
-            self._limits, near, self._goal_work,
+            goal, origin, reach, steps, damping, float(self.parameters.residual_damping), tree, tasks,
+            targets, self._limits, near, self._goal_work,
         )  # fmt: skip
         self._check(status)
         return float(cost)
