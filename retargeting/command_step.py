@@ -14,8 +14,9 @@ from retargeting.joint_limits import braking_velocity, velocity_box
 Array = NDArray[np.float64]
 
 NOT_FINITE = 10
-# Added to the tasks' metric, in which some motions cost nothing.
-_METRIC_DAMPING = 1e-3
+# Added to the tasks' metric (m²/rad²). With much less, joints that still can stand in for those that cannot,
+# overshoot their own goals and swing back.
+_METRIC_DAMPING = 0.1
 
 
 class Motion(NamedTuple):

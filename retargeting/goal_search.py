@@ -22,6 +22,8 @@ Array = NDArray[np.float64]
 _ARRIVED_RAD = 1e-6
 # Weight (squared) of bringing the goal out of a margin, against 1 for the wrists' positions.
 _PUSH_OUT = 100.0
+# No more is added to the Hessian (m²/rad²): far out of reach the search would creep.
+_MOST_DAMPING = 1.0
 
 
 class GoalRows(NamedTuple):
@@ -91,18 +93,23 @@ def _goal_step(q, origin, reach, damping, limits, near, work):  # type: ignore[n
 
 
 @compiled
-def search_goal(q, origin, reach, steps, damping, tree, tasks, targets, limits, near, work):  # type: ignore[no-untyped-def]
+def search_goal(  # type: ignore[no-untyped-def]
+    q, origin, reach, steps, damping, residual_damping, tree, tasks, targets, limits, near, work
+):
     """Bring q ``(m,)`` nearer to what suits the targets, in place, by up to `steps` damped steps.
 
     No joint leaves its limits (`JointLimits`, of which the first m count) or gets farther than `reach`
     ``(m,)`` from `origin` ``(m,)``; no pair of `near` (`GoalRows`, as of `origin`) comes nearer than it may.
+    What is added to the Hessian is `damping` and, out of reach where Gauss-Newton swings, `residual_damping`
+    times the cost: nothing where the targets are met (Sugihara, IEEE Trans. Robotics 27(5), 2011).
     tree `TreeArrays`, tasks `TaskArrays`, targets `SolverTargets`, work `GoalWork`. Returns (status of the
     quadratic problem, cost before the last step).
     """
     cost, status = 0.0, SOLVED
     for _ in range(steps):
         cost = quadratic_model(q, tree, tasks, targets, work.model)
-        status = _goal_step(q, origin, reach, damping, limits, near, work)
+        damped = damping + min(residual_damping * cost, _MOST_DAMPING)
+        status = _goal_step(q, origin, reach, damped, limits, near, work)
         if status != SOLVED:
             break
         largest = 0.0

@@ -55,8 +55,8 @@ def _follow_trunk(packed, turn, posture, shoulders):  # type: ignore[no-untyped-
                 wanted[r, c] += waist.turn[r, k] * waist.rotation[k, c]
     posture[:] = tasks.posture
     status, _ = search_goal(
-        posture, tasks.posture, waist.anywhere, _STEPS, _DAMPING, waist.tree, tasks, waist.targets,
-        waist.limits, waist.near, work,
+        posture, tasks.posture, waist.anywhere, _STEPS, _DAMPING, 0.0, waist.tree, tasks,
+        waist.targets, waist.limits, waist.near, work,
     )  # fmt: skip
     positions, rotations, chest = work.model.positions, work.model.rotations, waist.chest
     forward(waist.tree, posture, positions, rotations)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from retargeting.arm_recovery import ArmRecovery
 from retargeting.box_qp import SOLVED
 from retargeting.collision_braking import MOST_ROWS, Margins, goal_room, goal_rows, keep_margins
 from retargeting.command_step import (
@@ -71,8 +72,8 @@ class Step:
 
 
 class SolverArrays(NamedTuple):
-    """All that a tick reads and writes. reach ``(m,)``, outside ``(n,)``; goal_steps, damping: see
-    `SolverParameters`."""
+    """All that a tick reads and writes. origin, reach ``(m,)``, outside ``(n,)``; led, lead ``(m,)``: see
+    `ArmRecovery`; goal_steps, damping, residual_damping: see `SolverParameters`."""
 
     motion: Motion
     tree: TreeArrays
@@ -81,11 +82,28 @@ class SolverArrays(NamedTuple):
     near: GoalRows
     goal_steps: int
     damping: float
+    residual_damping: float
     approach: Approach
+    origin: Array
     reach: Array
+    led: NDArray[np.bool_]
+    lead: Array
     outside: NDArray[np.bool_]
     goal_work: GoalWork
     work: CommandWork
+
+
+@compiled
+def _begin(motion, limits, led, lead, dt, origin, reach, work):  # type: ignore[no-untyped-def]
+    """Before the goal's search: keep where it was, move the joints that are led, and say from where
+    (`origin`) the search may move each joint how far (`reach`)."""
+    work.before[:] = motion.goal
+    for i in range(reach.shape[0]):
+        reach[i] = limits.velocity[i] * dt
+        if led[i]:
+            motion.goal[i] += lead[i]
+            reach[i] = 0.0
+        origin[i] = motion.goal[i]
 
 
 @compiled
@@ -97,12 +115,10 @@ def _follow(packed, targets, grippers, dt):  # type: ignore[no-untyped-def]
     arrays = packed.content
     motion, tree, tasks, limits, work = arrays.motion, arrays.tree, arrays.tasks, arrays.limits, arrays.work
     m = arrays.reach.shape[0]
-    work.before[:] = motion.goal
-    for i in range(m):
-        arrays.reach[i] = limits.velocity[i] * dt
+    _begin(motion, limits, arrays.led, arrays.lead, dt, arrays.origin, arrays.reach, work)
     status, _ = search_goal(
-        motion.goal[:m], work.before[:m], arrays.reach, arrays.goal_steps, arrays.damping,
-        tree, tasks, targets, limits, arrays.near, arrays.goal_work,
+        motion.goal[:m], arrays.origin, arrays.reach, arrays.goal_steps, arrays.damping,
+        arrays.residual_damping, tree, tasks, targets, limits, arrays.near, arrays.goal_work,
     )  # fmt: skip
     if status != SOLVED:
         return status, 0, 0
@@ -131,9 +147,7 @@ def _follow_apart(packed, targets, grippers, dt):  # type: ignore[no-untyped-def
     arrays, margins = packed.content.solver, packed.content.margins
     motion, tree, tasks, limits, work = arrays.motion, arrays.tree, arrays.tasks, arrays.limits, arrays.work
     m = arrays.reach.shape[0]
-    work.before[:] = motion.goal
-    for i in range(m):
-        arrays.reach[i] = limits.velocity[i] * dt
+    _begin(motion, limits, arrays.led, arrays.lead, dt, arrays.origin, arrays.reach, work)
     used = goal_rows(
         margins.tree, margins.hull, motion.goal, margins.goal_m, m,
         margins.goal.rows, margins.goal.gaps, margins.goal.owners, margins.proof,
@@ -142,9 +156,10 @@ def _follow_apart(packed, targets, grippers, dt):  # type: ignore[no-untyped-def
     for k in range(used):
         nearest = min(nearest, margins.goal.gaps[k])
     damping = _CONTACT_DAMPING if nearest < _CONTACT_M else arrays.damping
-    goal, origin = motion.goal[:m], work.before[:m]
+    goal, origin = motion.goal[:m], arrays.origin
     status, _ = search_goal(
-        goal, origin, arrays.reach, arrays.goal_steps, damping, tree, tasks, targets, limits,
+        goal, origin, arrays.reach, arrays.goal_steps, damping, arrays.residual_damping,
+        tree, tasks, targets, limits,
         GoalRows(margins.goal.rows, margins.goal.gaps, used), arrays.goal_work,
     )  # fmt: skip
     if status != SOLVED:
@@ -202,8 +217,12 @@ class Solver:
             float(said.goal_average_s), float(said.settling_time_s), float(said.braking_share)
         )
         self._reach, self._no_reach = np.empty(m), np.full(m, 2.0 * np.pi)
+        self._origin, self._led, self._lead = np.empty(m), np.zeros(m, dtype=np.bool_), np.zeros(m)
         self._outside = np.zeros(n, dtype=np.bool_)
         self._nothing_near = GoalRows.none(m)
+        self._recovery = ArmRecovery(model, self.layout, said) if said.branch_recovery else None
+        if self._recovery is not None:
+            self._led, self._lead = self._recovery.led, self._recovery.lead
         self._motion = Motion(model.neutral.copy(), np.zeros(n), model.neutral.copy(), np.zeros(n))
         arrays = SolverArrays(
             self._motion,
@@ -213,8 +232,12 @@ class Solver:
             self._nothing_near,
             int(said.goal_steps),
             float(said.damping),
+            float(said.residual_damping),
             self._approach,
+            self._origin,
             self._reach,
+            self._led,
+            self._lead,
             self._outside,
             self._goal_work,
             self._work,
@@ -257,6 +280,13 @@ class Solver:
         """Let the search for the goal continue from `positions` ``(n,)``, at rest."""
         np.clip(positions, self.model.lower, self.model.upper, out=self.goal)
         self._motion.goal_velocity[:] = 0.0
+        if self._recovery is not None:
+            self._recovery.reset()
+
+    @property
+    def recoveries(self) -> int:
+        """How often an arm was led out of a wrong branch."""
+        return 0 if self._recovery is None else self._recovery.recoveries
 
     def cost(self, q: Array, targets: SolverTargets) -> float:
         """What the goal's search brings down, at q ``(m,)`` (m²); its gradient is then in `cost_gradient`."""
@@ -276,8 +306,8 @@ class Solver:
         goal, limits, near = self.goal[: self.model.body_count], self._limits, self._nothing_near
         tree, tasks, damping = self.layout.tree.arrays, self.layout.arrays, self.parameters.damping
         status, cost = search_goal(
-            goal, goal.copy(), self._no_reach, steps, damping, tree, tasks, targets, limits, near,
-            self._goal_work,
+            goal, goal.copy(), self._no_reach, steps, damping, float(self.parameters.residual_damping), tree,
+            tasks, targets, limits, near, self._goal_work,
         )  # fmt: skip
         self._check(status)
         return float(cost)
@@ -293,10 +323,24 @@ class Solver:
         command stays as it was.
         """
         self.layout.arrays.posture[: len(targets.waist)] = targets.waist
-        following = _follow if self._self_collision is None else _follow_apart
+        recovery, goal, apart = self._recovery, self.goal[: self.model.body_count], self._self_collision
+        if recovery is not None:
+            recovery.fill_lead(goal, dt)
+        following = _follow if apart is None else _follow_apart
         status, forced, until = following(self._packed, targets, gripper_positions, dt)
         self._check(status)
-        return self._step(forced, until)
+        step = self._step(forced, until)
+        if recovery is not None:
+            recovery.watch(goal, targets, None if apart is None else self._room, dt)
+        return step
+
+    def _room(self, q: Array) -> Array:
+        """What the robot's own distances exceed the margin by at q ``(m,)``, grippers as they are."""
+        apart = self._self_collision
+        if apart is None:
+            return np.empty(0)
+        full = np.concatenate([q, self.goal[self.model.body_count :]])
+        return apart.collision.distances(full) - apart.collision.margin_m
 
     def brake(self, dt: float) -> Step:
         """One tick towards standing still, as fast as the limits allow."""

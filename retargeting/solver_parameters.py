@@ -26,10 +26,12 @@ class SolverParameters:
     waist_posture_weight_m_rad: float = 0.03
     goal_steps: int = 3
     damping: float = 1e-3
+    residual_damping: float = 30.0
     goal_average_s: float = 0.007
     settling_time_s: float = 0.025
     braking_share: float = 0.7
     self_collision: bool = False
+    branch_recovery: bool = True
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -1,0 +1,425 @@
+"""Out of the wrong branch: a rival of the goal, sought beside it when a wrist stays away from its target.
+
+The goal is followed from tick to tick, so a motion that is too violent to follow can leave an arm where
+Gauss-Newton finds no way on: an elbow or a shoulder turned the other way. Phases:
+
+- *watching*: a wrist of the goal is away from its target for a while.
+- *searching*: two searches without limits of speed, a few steps each per tick. One goes on from the goal
+  and says where it will come to by itself: a goal that is only late comes home and ends the search. The
+  other, the rival, starts from the arm's seeds in closed form (`arm_seed`), then from mirrored, neutral
+  and spread postures in turn. The first that reaches its targets is taken, else the best of a round.
+- A rival *wins* if its wrists cost much less than those of the goal and of where it will come to, and if
+  that is worth the way: what it gains, times how long that may be expected to last, against the error on
+  the way there. A target at rest is expected to stay, one that moves to be elsewhere soon. So out of reach
+  nothing moves unless another branch comes much nearer, and no two branches ever alternate.
+- *passing*: the joints of those arms and of the waist lead the goal to the rival in a straight line, as
+  fast as a command can follow; everything else is solved for as ever. The rival goes on following
+  the targets meanwhile. With self-collision the way is *checked* first: one that breaks a margin is not
+  taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retargeting.arm_seed import MOST_CANDIDATES, arm_seeds, robot_arms
+from retargeting.body_points import SIDES
+from retargeting.box_qp import SOLVED
+from retargeting.compiled import compiled
+from retargeting.errors import RetargetingError
+from retargeting.goal_search import GoalRows, GoalWork, search_goal
+from retargeting.joint_limits import JointLimits
+from retargeting.kinematics import TreeArrays, forward
+from retargeting.packed import pack
+from retargeting.robot_model import RobotModel
+from retargeting.solver_parameters import SolverParameters
+from retargeting.tasks import SolverTargets, TaskArrays, TaskLayout, rotation_error
+
+Array = NDArray[np.float64]
+# The distances of what must stay apart at joints ``(m,)``, less what they must be.
+Room = Callable[[Array], Array]
+
+_SEEDS, _SPREAD = 3, 3
+_KINDS = 5 + _SPREAD
+_SAMPLES = 200
+# A way takes about this much longer than its slowest joint at full speed; where its error is sampled.
+_STARTING_S = 0.25
+# The goal speeds up and brakes on its way with this share of the acceleration limits. Where no joint is
+# farther off than that, its own search finds the rest of the way.
+_ACCELERATION_SHARE, _ARRIVED_RAD = 0.9, 0.2
+_ON_THE_WAY = (0.25, 0.5, 0.75)
+
+
+class Phase(Enum):
+    WATCHING = "watching"
+    SEARCHING = "searching"
+    CHECKING = "checking"
+    PASSING = "passing"
+
+
+@dataclass(frozen=True)
+class RecoveryParameters:
+    """When an arm is suspected to be in the wrong branch, and when a rival wins.
+
+    A wrist is away where its pose costs as much as a distance of `away_m`, looked at every `watch_ticks`,
+    `watches` times. Each rival has `search_ticks` to settle; it wins with less than `share` of the wrists'
+    cost if that pays within `lasting_s`, or in the time a moving target takes for `lasting_m`. After a
+    passing nothing is sought for `rest_s`. With self-collision a way is checked in `way_points` places.
+    """
+
+    away_m: float = 0.01
+    watch_ticks: int = 3
+    watches: int = 2
+    search_ticks: int = 6
+    rival_steps: int = 2
+    share: float = 0.5
+    lasting_s: float = 30.0
+    lasting_m: float = 0.15
+    rest_s: float = 0.3
+    way_points: int = 12
+
+    def __post_init__(self) -> None:
+        for name in ("watch_ticks", "watches", "search_ticks", "rival_steps", "way_points"):
+            if not 1 <= getattr(self, name) <= 1000:
+                raise RetargetingError(
+                    f"recovery parameter {name}: {getattr(self, name)} is outside 1 .. 1000"
+                )
+        for name in ("away_m", "share", "lasting_s", "lasting_m", "rest_s"):
+            if not (np.isfinite(getattr(self, name)) and getattr(self, name) >= 0.0):
+                raise RetargetingError(
+                    f"recovery parameter {name}: {getattr(self, name)!r} must be finite and not negative"
+                )
+        if self.share >= 1.0:
+            raise RetargetingError(f"recovery parameter share: {self.share:g} must be below 1")
+
+
+class SearchArrays(NamedTuple):
+    """What the searches beside the goal read, and where they work; `reach` ``(m,)``: anywhere."""
+
+    tree: TreeArrays
+    tasks: TaskArrays
+    limits: JointLimits
+    near: GoalRows
+    reach: Array
+    damping: float
+    residual_damping: float
+    work: GoalWork
+
+
+@compiled
+def _settle(packed, q, steps, targets):  # type: ignore[no-untyped-def]
+    """`steps` steps of the goal's search on q ``(m,)``, in place, without a limit of speed; its status."""
+    a = packed.content
+    status, _ = search_goal(
+        q,
+        q,
+        a.reach,
+        steps,
+        a.damping,
+        a.residual_damping,
+        a.tree,
+        a.tasks,
+        targets,
+        a.limits,
+        a.near,
+        a.work,
+    )
+    return status
+
+
+@compiled
+def _wrist_costs(packed, q, targets, costs):  # type: ignore[no-untyped-def]
+    """Fill `costs` ``(2,)`` (m²) with what the wrists' poses cost at q ``(m,)``."""
+    tree, tasks, model = packed.content.tree, packed.content.tasks, packed.content.work.model
+    positions, rotations = model.positions, model.rotations
+    forward(tree, q, positions, rotations)
+    for k in range(2):
+        costs[k] = 0.0
+        body = tasks.site_bodies[k]
+        if tasks.position_weights[k] > 0.0:
+            squared = 0.0
+            for r in range(3):
+                away = positions[body, r] - targets.positions[k, r]
+                for c in range(3):
+                    away += rotations[body, r, c] * tasks.site_positions[k, c]
+                squared += away * away
+            costs[k] += 0.5 * tasks.position_weights[k] ** 2 * squared
+        if tasks.orientation_weights[k] > 0.0:
+            for r in range(3):
+                for c in range(3):
+                    value = 0.0
+                    for i in range(3):
+                        value += rotations[body, r, i] * tasks.site_rotations[k, i, c]
+                    model.current[r, c] = value
+            rotation_error(targets.rotations[k], model.current, model.residual)
+            squared = model.residual[0] ** 2 + model.residual[1] ** 2 + model.residual[2] ** 2
+            costs[k] += 0.5 * tasks.orientation_weights[k] ** 2 * squared
+
+
+@compiled
+def _seed(packed, arm, k, targets, q, elbow_weight, seeds, scores, candidates, excess, missed):  # type: ignore[no-untyped-def]
+    """`arm_seeds` of the arm of wrist k for its targets, the carrier as at q ``(m,)``."""
+    a = packed.content
+    positions, rotations = a.work.model.positions, a.work.model.rotations
+    forward(a.tree, q, positions, rotations)
+    return arm_seeds(
+        arm, targets.positions[k], targets.rotations[k], targets.elbow_directions[k],
+        positions[arm.carrier], rotations[arm.carrier], q, a.limits.lower, a.limits.upper,
+        a.tasks.posture, a.tasks.posture_weights, elbow_weight, seeds, scores, candidates, excess, missed,
+    )  # fmt: skip
+
+
+class ArmRecovery:
+    """Watches one robot's goal and leads it out of a wrong branch. `recoveries`: how often it did.
+
+    led, lead ``(m,)``: which joints of the goal are led in this tick, and by how much.
+    reasons: per side why its arm has no seeds in closed form (empty where it has).
+    """
+
+    def __init__(
+        self,
+        model: RobotModel,
+        layout: TaskLayout,
+        solver: SolverParameters,
+        parameters: RecoveryParameters | None = None,
+    ) -> None:
+        self.parameters = parameters or RecoveryParameters()
+        m = model.body_count
+        self._name = model.name
+        self._lower, self._upper = model.lower[:m], model.upper[:m]
+        self._neutral, self._velocity = model.neutral[:m], model.velocity[:m]
+        self._acceleration = _ACCELERATION_SHARE * model.acceleration[:m]
+        self._elbow_weight_m = float(solver.elbow_weight_m)
+        self._chains = {
+            side: np.array(
+                [model.joint_names.index(name) for name in model.description.chains[f"{side}_arm"]]
+            )
+            for side in SIDES
+            if model.description.chains[f"{side}_arm"] and f"{side}_wrist" in model.description.sites
+        }
+        waist = [model.joint_names.index(name) for name in model.description.chains["waist"]]
+        self._waist = np.array(waist, dtype=np.int64)
+        arms = robot_arms(model, layout)
+        self._arms = {side: arm for side, (arm, _) in arms.items() if arm is not None}
+        self.reasons = {side: reason for side, (_, reason) in arms.items()}
+        self._spread = _spread_postures(self._lower, self._upper, self._neutral, _SPREAD)
+        self._packed = pack(
+            SearchArrays(
+                layout.tree.arrays,
+                layout.arrays,
+                JointLimits(model.lower, model.upper, model.velocity, model.acceleration),
+                GoalRows.none(m),
+                np.full(m, 2.0 * np.pi),
+                float(solver.damping),
+                float(solver.residual_damping),
+                GoalWork.of_size(m, len(layout.tree.names), 0),
+            )
+        )
+        self._costs, self._other_costs, self._way_costs = np.empty(2), np.empty(2), np.empty(2)
+        self._seeds = {side: np.empty((_SEEDS, len(arm.coordinates))) for side, arm in self._arms.items()}
+        self._work = {
+            side: (np.empty(_SEEDS), np.empty((MOST_CANDIDATES, n)), np.empty((MOST_CANDIDATES, n)),
+                   np.empty(MOST_CANDIDATES))
+            for side, n in ((side, len(arm.coordinates)) for side, arm in self._arms.items())
+        }  # fmt: skip
+        self._rival, self._shadow = np.empty(m), np.empty(m)
+        self._asked, self._best = np.zeros((2, 3)), np.empty(m)
+        self._passing = np.zeros(m, dtype=np.bool_)
+        self.led, self.lead = np.zeros(m, dtype=np.bool_), np.zeros(m)
+        self.recoveries = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was suspected or sought."""
+        self.phase = Phase.WATCHING
+        self._ticks = self._seen = self._number = 0
+        self._resting_s = 0.0
+        self._arrives, self._speed = False, 0.0
+        self._best_cost, self._last_call = np.inf, False
+        self._wrong: tuple[str, ...] = ()
+        self.led[:] = False
+        self.lead[:] = 0.0
+
+    def fill_lead(self, goal: Array, dt: float) -> None:
+        """Before the goal's own steps: fill `led` and `lead` for this tick; goal ``(m,)``."""
+        if self.phase is not Phase.PASSING:
+            return
+        way = np.where(self._passing, self._rival - goal, 0.0)
+        size = np.abs(way)
+        self._arrives = bool(size.max() <= _ARRIVED_RAD)
+        # As a command can follow it: speeding up, and braking in time.
+        ticks = size / (self._velocity * dt)
+        slowest = int(np.argmax(ticks))
+        limit = float(self._acceleration[slowest] / self._velocity[slowest])
+        left = float(ticks[slowest]) * dt
+        room = 2.0 * left / (dt + np.sqrt(dt * dt + 2.0 * left / limit))
+        self._speed = min(1.0, self._speed + limit * dt, room)
+        share = min(1.0, self._speed / max(float(ticks[slowest]), 1e-9))
+        self.led[:] = self._passing
+        self.lead[:] = share * way
+
+    def watch(self, goal: Array, targets: SolverTargets, room: Room | None, dt: float) -> None:
+        """After the goal's own steps: suspect, seek, decide. `room`: with self-collision."""
+        parameters = self.parameters
+        self._ticks += 1
+        if self.phase is Phase.WATCHING:
+            self._resting_s = max(0.0, self._resting_s - dt)
+            if self._ticks % parameters.watch_ticks == 0 and self._resting_s == 0.0:
+                self._wrong = self._away(self._cost_of(goal, targets, self._costs))
+                self._seen = self._seen + 1 if self._wrong else 0
+                if self._seen >= parameters.watches:
+                    self._number = 0
+                    self._begin(goal, targets)
+        elif self.phase is Phase.PASSING:
+            if self.led.any() and self._arrives:
+                self.reset()
+                self._resting_s = parameters.rest_s
+            else:
+                self._settle(self._rival, 1, targets)
+        elif self.phase is Phase.SEARCHING:
+            self._settle(self._shadow, 1, targets)
+            self._settle(self._rival, parameters.rival_steps, targets)
+            if self._ticks >= parameters.search_ticks:
+                self._decide(goal, targets, room is not None, dt)
+        elif room is not None:
+            self._settle(self._rival, 1, targets)
+            self._check(goal, targets, room)
+
+    def _settle(self, q: Array, steps: int, targets: SolverTargets) -> None:
+        status = _settle(self._packed, q, steps, targets)
+        if status != SOLVED:
+            raise RetargetingError(f"{self._name}: a quadratic problem of the recovery failed ({status})")
+
+    def _cost_of(self, q: Array, targets: SolverTargets, costs: Array) -> Array:
+        _wrist_costs(self._packed, q, targets, costs)
+        return costs
+
+    def _away(self, costs: Array) -> tuple[str, ...]:
+        limit = 0.5 * self.parameters.away_m**2
+        return tuple(side for k, side in enumerate(SIDES) if side in self._chains and costs[k] > limit)
+
+    def _begin(self, goal: Array, targets: SolverTargets) -> None:
+        """Start the next rival, and where the goal will come to."""
+        self._wrong = self._away(self._cost_of(goal, targets, self._costs))
+        if not self._wrong:
+            self.reset()
+            return
+        self.phase, self._ticks = Phase.SEARCHING, 0
+        self._shadow[:] = goal
+        self._asked[:] = targets.positions[:2]
+        rival = self._rival
+        self._last_call = self._number == _KINDS and np.isfinite(self._best_cost)
+        if self._last_call:
+            rival[:] = self._best
+            self._best_cost, self._number = np.inf, 0
+            return
+        rival[:] = goal
+        # Seeds where the waist is, seeds with a straight waist, then other branches and what needs no seeds.
+        kind = self._number % _KINDS
+        self._number = kind + 1
+        if kind in (1, 4):
+            rival[self._waist] = self._neutral[self._waist]
+        rank = {0: 0, 1: 0, 2: 1, 3: 2}.get(kind)
+        for side in self._wrong:
+            chain = self._chains[side]
+            found = self._seed(side, targets, rival) if rank is not None and side in self._arms else 0
+            if rank is not None and rank < found:
+                rival[chain] = self._seeds[side][rank]
+            elif kind in (0, 1, 4):
+                rival[chain] = self._neutral[chain]
+            elif kind == 2:
+                rival[chain] = np.clip(
+                    self._lower[chain] + self._upper[chain] - goal[chain],
+                    self._lower[chain],
+                    self._upper[chain],
+                )
+            else:
+                rival[chain] = self._spread[(kind - 3) % _SPREAD][chain]
+
+    def _seed(self, side: str, targets: SolverTargets, rival: Array) -> int:
+        """Fill the seeds of one arm, its carrier as at `rival` ``(m,)``; returns how many there are."""
+        k = SIDES.index(side)
+        weight = self._elbow_weight_m if targets.elbow_directions[k].any() else 0.0
+        found: int = _seed(
+            self._packed, self._arms[side], k, targets, rival, weight, self._seeds[side], *self._work[side]
+        )
+        return found
+
+    def _decide(self, goal: Array, targets: SolverTargets, check: bool, dt: float) -> None:
+        stays = self._cost_of(goal, targets, self._costs)
+        comes = self._cost_of(self._shadow, targets, self._other_costs)
+        if not self._away(comes):
+            # Only late: it comes home by itself.
+            self.reset()
+            return
+        if comes.sum() < stays.sum():
+            stays = comes
+        cost, error = float(stays.sum()), float(np.sqrt(2.0 * stays).sum())
+        rival = self._cost_of(self._rival, targets, self._costs if stays is comes else self._other_costs)
+        gain = error - float(np.sqrt(2.0 * rival).sum())
+        found, arrived = float(rival.sum()), not self._away(rival)
+        wins = found < self.parameters.share * cost and self._pays(goal, targets, error, gain, dt)
+        if wins and (arrived or self._last_call):
+            self._ticks = 0
+            self.phase = Phase.CHECKING
+            if not check:
+                self._pass()
+            return
+        if wins and found < self._best_cost:
+            self._best_cost = found
+            self._best[:] = self._rival
+        self._begin(goal, targets)
+
+    def _pays(self, goal: Array, targets: SolverTargets, error_m: float, gain_m: float, dt: float) -> bool:
+        """Whether the rival's gain is worth what the error on the way to it is beyond the present one."""
+        parameters = self.parameters
+        moved = max(
+            float(np.linalg.norm(targets.positions[k] - self._asked[k]))
+            for k, side in enumerate(SIDES)
+            if side in self._wrong
+        )
+        speed = moved / (parameters.search_ticks * dt)
+        lasting_s = min(parameters.lasting_s, parameters.lasting_m / max(speed, 1e-9))
+        takes_s = float((np.abs(self._rival - goal) / self._velocity).max()) + _STARTING_S
+        detour = 0.0
+        for share in _ON_THE_WAY:
+            way = goal + share * (self._rival - goal)
+            costs = self._cost_of(way, targets, self._way_costs)
+            detour += float(np.sqrt(2.0 * costs).sum()) / len(_ON_THE_WAY)
+        return gain_m * lasting_s > (detour - error_m) * takes_s
+
+    def _pass(self) -> None:
+        self.phase = Phase.PASSING
+        self.recoveries += 1
+        self._arrives, self._speed = False, 0.0
+        self._passing[:] = False
+        self._passing[self._waist] = True
+        for side in self._wrong:
+            self._passing[self._chains[side]] = True
+
+    def _check(self, goal: Array, targets: SolverTargets, room: Room) -> None:
+        """One more place of the way there, the far end first; a way that comes too near is dropped."""
+        number = self._ticks - 1
+        share = 1.0 - number / self.parameters.way_points
+        if bool((room(goal + share * (self._rival - goal)) < np.minimum(room(goal), 0.0)).any()):
+            self._begin(goal, targets)
+        elif number + 1 >= self.parameters.way_points:
+            self._pass()
+
+
+def _spread_postures(lower: Array, upper: Array, neutral: Array, count: int) -> list[Array]:
+    """Postures inside the limits, each as far as can be from the neutral one and the ones before (seeded)."""
+    low, high = np.maximum(lower, neutral - np.pi), np.minimum(upper, neutral + np.pi)
+    pool = np.random.default_rng(0).uniform(low, high, (_SAMPLES, len(lower)))
+    scale = np.maximum(high - low, 1e-9)
+    chosen = [neutral]
+    for _ in range(count):
+        nearest = np.min([np.linalg.norm((pool - one) / scale, axis=1) for one in chosen], axis=0)
+        chosen.append(pool[int(np.argmax(nearest))])
+    return chosen[1:]
