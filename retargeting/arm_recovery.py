@@ -233,6 +233,12 @@ class ArmRecovery:
         self._passing = np.zeros(m, dtype=np.bool_)
         self.led, self.lead = np.zeros(m, dtype=np.bool_), np.zeros(m)
         self.recoveries = 0
+        # Compiles (or loads) what would else stop the tick in which the first search begins.
+        somewhere = SolverTargets(np.zeros((3, 3)), np.tile(np.eye(3), (3, 1, 1)), np.zeros((2, 3)))
+        self._settle(self._neutral.copy(), 1, somewhere)
+        self._cost_of(self._neutral, somewhere, self._costs)
+        for side in self._arms:
+            self._seed(side, somewhere, self._neutral)
         self.reset()
 
     def reset(self) -> None:
