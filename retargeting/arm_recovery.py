@@ -1,19 +1,18 @@
-"""Out of the wrong branch: a rival of the goal, sought beside it when a wrist stays away from its target.
+"""Out of the wrong branch: a rival of the goal, sought where a wrist stays away from a target at rest.
 
 The goal is followed from tick to tick, so a motion that is too violent to follow can leave an arm where
-Gauss-Newton finds no way on: an elbow or a shoulder turned the other way. Phases:
+Gauss-Newton finds no way on: an elbow or a shoulder turned the other way. While the trainer moves nothing
+is done about it: going over to another branch costs more than it brings as long as the target goes
+elsewhere meanwhile. Phases:
 
-- *watching*: a wrist of the goal is away from its target for a while.
+- *watching*: a wrist of the goal is away from its target, and the targets have been still for a while.
 - *searching*: two searches without limits of speed, a few steps each per tick. One goes on from the goal
   and says where it will come to by itself: a goal that is only late comes home and ends the search. The
   other, the rival, starts from the arm's seeds in closed form (`arm_seed`), then from mirrored, neutral
-  and spread postures in turn. The first that reaches its targets is taken, else the best of a round.
-- A rival *wins* if its wrists cost much less than those of the goal and of where it will come to, and if
-  that is worth the way: what it gains, times how long that may be expected to last, against the error on
-  the way there. A target at rest is expected to stay, one that moves to be elsewhere soon. So out of reach
-  nothing moves unless another branch comes much nearer, and no two branches ever alternate.
-- *passing*: the joints of those arms and of the waist lead the goal to the rival in a straight line, as
-  fast as a command can follow; everything else is solved for as ever. The rival goes on following
+  and spread postures in turn. Of those that have all wrists at their targets the one nearest to the neutral
+  posture, elbows as asked for, is taken; none: all stays.
+- *passing*: the joints of those arms and of the waist lead the goal to the rival in a straight line, at a
+  share of their speed; everything else is solved for as ever. The rival goes on following
   the targets meanwhile. With self-collision the way is *checked* first: one that breaks a margin is not
   taken.
 """
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 
 from retargeting.arm_seed import MOST_CANDIDATES, arm_seeds, robot_arms
 from retargeting.body_points import SIDES
+from retargeting.bounds import out_of_bounds
 from retargeting.box_qp import SOLVED
 from retargeting.compiled import compiled
 from retargeting.errors import RetargetingError
@@ -39,7 +39,7 @@ from retargeting.kinematics import TreeArrays, forward
 from retargeting.packed import pack
 from retargeting.robot_model import RobotModel
 from retargeting.solver_parameters import SolverParameters
-from retargeting.tasks import SolverTargets, TaskArrays, TaskLayout, rotation_error
+from retargeting.tasks import SolverTargets, TaskArrays, TaskLayout, quadratic_model, rotation_error
 
 Array = NDArray[np.float64]
 # The distances of what must stay apart at joints ``(m,)``, less what they must be.
@@ -48,12 +48,9 @@ Room = Callable[[Array], Array]
 _SEEDS, _SPREAD = 3, 3
 _KINDS = 5 + _SPREAD
 _SAMPLES = 200
-# A way takes about this much longer than its slowest joint at full speed; where its error is sampled.
-_STARTING_S = 0.25
 # The goal speeds up and brakes on its way with this share of the acceleration limits. Where no joint is
 # farther off than that, its own search finds the rest of the way.
 _ACCELERATION_SHARE, _ARRIVED_RAD = 0.9, 0.2
-_ON_THE_WAY = (0.25, 0.5, 0.75)
 
 
 class Phase(Enum):
@@ -65,38 +62,42 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class RecoveryParameters:
-    """When an arm is suspected to be in the wrong branch, and when a rival wins.
+    """When an arm is suspected to be in the wrong branch, and how it is led out.
 
-    A wrist is away where its pose costs as much as a distance of `away_m`, looked at every `watch_ticks`,
-    `watches` times. Each rival has `search_ticks` to settle; it wins with less than `share` of the wrists'
-    cost if that pays within `lasting_s`, or in the time a moving target takes for `lasting_m`. After a
-    passing nothing is sought for `rest_s`. With self-collision a way is checked in `way_points` places.
+    A wrist is away where its pose costs as much as a distance of `away_m`, looked at every `watch_ticks` once
+    no wrist's target has moved faster than `still_m_s` for `still_s`. Each rival has `search_ticks` to
+    settle, and arrives if no wrist is off by more than `arrived_m`. A passing takes `speed_share` of the
+    velocity limits. After it, or after all rivals have failed, nothing is sought for `rest_s`. With
+    self-collision a way is checked in `way_points` places.
     """
 
     away_m: float = 0.01
+    arrived_m: float = 0.01
+    still_m_s: float = 0.05
+    still_s: float = 0.25
     watch_ticks: int = 3
-    watches: int = 2
     search_ticks: int = 6
     rival_steps: int = 2
-    share: float = 0.5
-    lasting_s: float = 30.0
-    lasting_m: float = 0.15
-    rest_s: float = 0.3
+    speed_share: float = 0.5
+    rest_s: float = 0.5
     way_points: int = 12
 
     def __post_init__(self) -> None:
-        for name in ("watch_ticks", "watches", "search_ticks", "rival_steps", "way_points"):
-            if not 1 <= getattr(self, name) <= 1000:
-                raise RetargetingError(
-                    f"recovery parameter {name}: {getattr(self, name)} is outside 1 .. 1000"
-                )
-        for name in ("away_m", "share", "lasting_s", "lasting_m", "rest_s"):
-            if not (np.isfinite(getattr(self, name)) and getattr(self, name) >= 0.0):
-                raise RetargetingError(
-                    f"recovery parameter {name}: {getattr(self, name)!r} must be finite and not negative"
-                )
-        if self.share >= 1.0:
-            raise RetargetingError(f"recovery parameter share: {self.share:g} must be below 1")
+        bounds = {
+            "away_m": (0.001, 1.0),
+            "arrived_m": (0.001, 1.0),
+            "still_m_s": (0.0, 10.0),
+            "still_s": (0.0, 60.0),
+            "watch_ticks": (1, 1000),
+            "search_ticks": (1, 1000),
+            "rival_steps": (1, 1000),
+            "speed_share": (0.01, 1.0),
+            "rest_s": (0.0, 60.0),
+            "way_points": (1, 1000),
+        }
+        wrong = out_of_bounds(self, bounds, "recovery parameter")
+        if wrong:
+            raise RetargetingError("\n".join(wrong))
 
 
 class SearchArrays(NamedTuple):
@@ -163,6 +164,13 @@ def _wrist_costs(packed, q, targets, costs):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _whole_cost(packed, q, targets):  # type: ignore[no-untyped-def]
+    """What the goal's search brings down, posture and elbows included, at q ``(m,)`` (m²)."""
+    a = packed.content
+    return quadratic_model(q, a.tree, a.tasks, targets, a.work.model)
+
+
+@compiled
 def _seed(packed, arm, k, targets, q, elbow_weight, seeds, scores, candidates, excess, missed):  # type: ignore[no-untyped-def]
     """`arm_seeds` of the arm of wrist k for its targets, the carrier as at q ``(m,)``."""
     a = packed.content
@@ -193,7 +201,8 @@ class ArmRecovery:
         m = model.body_count
         self._name = model.name
         self._lower, self._upper = model.lower[:m], model.upper[:m]
-        self._neutral, self._velocity = model.neutral[:m], model.velocity[:m]
+        self._neutral = model.neutral[:m]
+        self._velocity = self.parameters.speed_share * model.velocity[:m]
         self._acceleration = _ACCELERATION_SHARE * model.acceleration[:m]
         self._elbow_weight_m = float(solver.elbow_weight_m)
         self._chains = {
@@ -221,7 +230,7 @@ class ArmRecovery:
                 GoalWork.of_size(m, len(layout.tree.names), 0),
             )
         )
-        self._costs, self._other_costs, self._way_costs = np.empty(2), np.empty(2), np.empty(2)
+        self._costs = np.empty(2)
         self._seeds = {side: np.empty((_SEEDS, len(arm.coordinates))) for side, arm in self._arms.items()}
         self._work = {
             side: (np.empty(_SEEDS), np.empty((MOST_CANDIDATES, n)), np.empty((MOST_CANDIDATES, n)),
@@ -236,7 +245,8 @@ class ArmRecovery:
         # Compiles (or loads) what would else stop the tick in which the first search begins.
         somewhere = SolverTargets(np.zeros((3, 3)), np.tile(np.eye(3), (3, 1, 1)), np.zeros((2, 3)))
         self._settle(self._neutral.copy(), 1, somewhere)
-        self._cost_of(self._neutral, somewhere, self._costs)
+        self._cost_of(self._neutral, somewhere)
+        _whole_cost(self._packed, self._neutral, somewhere)
         for side in self._arms:
             self._seed(side, somewhere, self._neutral)
         self.reset()
@@ -244,10 +254,10 @@ class ArmRecovery:
     def reset(self) -> None:
         """Forget what was suspected or sought."""
         self.phase = Phase.WATCHING
-        self._ticks = self._seen = self._number = 0
-        self._resting_s = 0.0
+        self._ticks = self._number = 0
+        self._resting_s = self._still_s = 0.0
+        self._best_cost, self._checks = np.inf, False
         self._arrives, self._speed = False, 0.0
-        self._best_cost, self._last_call = np.inf, False
         self._wrong: tuple[str, ...] = ()
         self.led[:] = False
         self.lead[:] = 0.0
@@ -274,61 +284,71 @@ class ArmRecovery:
         """After the goal's own steps: suspect, seek, decide. `room`: with self-collision."""
         parameters = self.parameters
         self._ticks += 1
-        if self.phase is Phase.WATCHING:
-            self._resting_s = max(0.0, self._resting_s - dt)
-            if self._ticks % parameters.watch_ticks == 0 and self._resting_s == 0.0:
-                self._wrong = self._away(self._cost_of(goal, targets, self._costs))
-                self._seen = self._seen + 1 if self._wrong else 0
-                if self._seen >= parameters.watches:
-                    self._number = 0
-                    self._begin(goal, targets)
-        elif self.phase is Phase.PASSING:
+        self._checks = room is not None
+        moved_m = float(np.abs(targets.positions[:2] - self._asked).max())
+        self._asked[:] = targets.positions[:2]
+        self._still_s = self._still_s + dt if moved_m <= parameters.still_m_s * dt else 0.0
+        if self.phase is Phase.PASSING:
             if self.led.any() and self._arrives:
-                self.reset()
-                self._resting_s = parameters.rest_s
+                self._rest()
             else:
                 self._settle(self._rival, 1, targets)
+        elif self.phase is Phase.WATCHING:
+            self._resting_s = max(0.0, self._resting_s - dt)
+            still = self._still_s >= parameters.still_s and self._resting_s == 0.0
+            if still and self._ticks % parameters.watch_ticks == 0:
+                self._begin(goal, targets)
+        elif self._still_s == 0.0:
+            self.reset()
         elif self.phase is Phase.SEARCHING:
             self._settle(self._shadow, 1, targets)
             self._settle(self._rival, parameters.rival_steps, targets)
             if self._ticks >= parameters.search_ticks:
-                self._decide(goal, targets, room is not None, dt)
+                self._decide(goal, targets)
         elif room is not None:
             self._settle(self._rival, 1, targets)
             self._check(goal, targets, room)
+
+    def _rest(self) -> None:
+        self.reset()
+        self._resting_s = self.parameters.rest_s
 
     def _settle(self, q: Array, steps: int, targets: SolverTargets) -> None:
         status = _settle(self._packed, q, steps, targets)
         if status != SOLVED:
             raise RetargetingError(f"{self._name}: a quadratic problem of the recovery failed ({status})")
 
-    def _cost_of(self, q: Array, targets: SolverTargets, costs: Array) -> Array:
-        _wrist_costs(self._packed, q, targets, costs)
-        return costs
+    def _cost_of(self, q: Array, targets: SolverTargets) -> Array:
+        _wrist_costs(self._packed, q, targets, self._costs)
+        return self._costs
 
-    def _away(self, costs: Array) -> tuple[str, ...]:
-        limit = 0.5 * self.parameters.away_m**2
+    def _away(self, costs: Array, away_m: float) -> tuple[str, ...]:
+        limit = 0.5 * away_m**2
         return tuple(side for k, side in enumerate(SIDES) if side in self._chains and costs[k] > limit)
 
     def _begin(self, goal: Array, targets: SolverTargets) -> None:
         """Start the next rival, and where the goal will come to."""
-        self._wrong = self._away(self._cost_of(goal, targets, self._costs))
+        self._wrong = self._away(self._cost_of(goal, targets), self.parameters.away_m)
         if not self._wrong:
-            self.reset()
+            self._number, self._best_cost = 0, np.inf
+            self.phase = Phase.WATCHING
+            return
+        if self._number == _KINDS:
+            if not np.isfinite(self._best_cost):
+                self._rest()
+                return
+            self._rival[:] = self._best
+            self.phase, self._ticks = Phase.CHECKING, 0
+            if not self._checks:
+                self._pass()
             return
         self.phase, self._ticks = Phase.SEARCHING, 0
         self._shadow[:] = goal
-        self._asked[:] = targets.positions[:2]
         rival = self._rival
-        self._last_call = self._number == _KINDS and np.isfinite(self._best_cost)
-        if self._last_call:
-            rival[:] = self._best
-            self._best_cost, self._number = np.inf, 0
-            return
         rival[:] = goal
         # Seeds where the waist is, seeds with a straight waist, then other branches and what needs no seeds.
-        kind = self._number % _KINDS
-        self._number = kind + 1
+        kind = self._number
+        self._number += 1
         if kind in (1, 4):
             rival[self._waist] = self._neutral[self._waist]
         rank = {0: 0, 1: 0, 2: 1, 3: 2}.get(kind)
@@ -357,48 +377,18 @@ class ArmRecovery:
         )
         return found
 
-    def _decide(self, goal: Array, targets: SolverTargets, check: bool, dt: float) -> None:
-        stays = self._cost_of(goal, targets, self._costs)
-        comes = self._cost_of(self._shadow, targets, self._other_costs)
-        if not self._away(comes):
+    def _decide(self, goal: Array, targets: SolverTargets) -> None:
+        if not self._away(self._cost_of(self._shadow, targets), self.parameters.away_m):
             # Only late: it comes home by itself.
-            self.reset()
+            self._rest()
             return
-        if comes.sum() < stays.sum():
-            stays = comes
-        cost, error = float(stays.sum()), float(np.sqrt(2.0 * stays).sum())
-        rival = self._cost_of(self._rival, targets, self._costs if stays is comes else self._other_costs)
-        gain = error - float(np.sqrt(2.0 * rival).sum())
-        found, arrived = float(rival.sum()), not self._away(rival)
-        wins = found < self.parameters.share * cost and self._pays(goal, targets, error, gain, dt)
-        if wins and (arrived or self._last_call):
-            self._ticks = 0
-            self.phase = Phase.CHECKING
-            if not check:
-                self._pass()
-            return
-        if wins and found < self._best_cost:
-            self._best_cost = found
-            self._best[:] = self._rival
+        if not self._away(self._cost_of(self._rival, targets), self.parameters.arrived_m):
+            # Of those that arrive the one nearest to the neutral posture, elbows as they are asked for.
+            cost = float(_whole_cost(self._packed, self._rival, targets))
+            if cost < self._best_cost:
+                self._best_cost = cost
+                self._best[:] = self._rival
         self._begin(goal, targets)
-
-    def _pays(self, goal: Array, targets: SolverTargets, error_m: float, gain_m: float, dt: float) -> bool:
-        """Whether the rival's gain is worth what the error on the way to it is beyond the present one."""
-        parameters = self.parameters
-        moved = max(
-            float(np.linalg.norm(targets.positions[k] - self._asked[k]))
-            for k, side in enumerate(SIDES)
-            if side in self._wrong
-        )
-        speed = moved / (parameters.search_ticks * dt)
-        lasting_s = min(parameters.lasting_s, parameters.lasting_m / max(speed, 1e-9))
-        takes_s = float((np.abs(self._rival - goal) / self._velocity).max()) + _STARTING_S
-        detour = 0.0
-        for share in _ON_THE_WAY:
-            way = goal + share * (self._rival - goal)
-            costs = self._cost_of(way, targets, self._way_costs)
-            detour += float(np.sqrt(2.0 * costs).sum()) / len(_ON_THE_WAY)
-        return gain_m * lasting_s > (detour - error_m) * takes_s
 
     def _pass(self) -> None:
         self.phase = Phase.PASSING
@@ -414,7 +404,7 @@ class ArmRecovery:
         number = self._ticks - 1
         share = 1.0 - number / self.parameters.way_points
         if bool((room(goal + share * (self._rival - goal)) < np.minimum(room(goal), 0.0)).any()):
-            self._begin(goal, targets)
+            self._rest()
         elif number + 1 >= self.parameters.way_points:
             self._pass()
 

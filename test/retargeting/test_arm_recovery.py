@@ -17,6 +17,7 @@ from retargeting.robot_posture import robot_posture
 from retargeting.solver import Solver, SolverParameters, SolverTargets
 
 TICK_S = 0.005
+RECOVERING = SolverParameters(branch_recovery=True)
 
 
 def resting_targets(solver: Solver) -> SolverTargets:
@@ -41,7 +42,7 @@ class Run:
     """A solver driven tick by tick; every command and every goal is checked."""
 
     def __init__(self, model: RobotModel, parameters: SolverParameters | None = None) -> None:
-        self.model, self.solver = model, Solver(model, parameters)
+        self.model, self.solver = model, Solver(model, parameters or RECOVERING)
         self.home = resting_targets(self.solver)
         self.errors: list[float] = []
         self._grippers = model.neutral[model.body_count :]
@@ -82,19 +83,19 @@ class Run:
 
 
 def ends_of_violent_motions(model: RobotModel, parameters: SolverParameters) -> list[float]:
-    """The larger wrist error (m) 1.5 s after each of some violent motions."""
+    """The larger wrist error (m) 3 s after each of some violent motions."""
     ends = []
-    for seed in (0, 3, 4, 7):
+    for seed in range(8):
         run = Run(model, parameters)
         run.violent(np.random.default_rng(seed))
-        for _ in range(300):
+        for _ in range(600):
             run.tick(run.home)
         ends.append(run.errors[-1])
     return ends
 
 
 def test_a_violent_motion_leaves_no_arm_in_the_wrong_branch(model: RobotModel):
-    ends = ends_of_violent_motions(model, SolverParameters())
+    ends = ends_of_violent_motions(model, RECOVERING)
     assert max(ends) < 0.010, np.round(ends, 4)
 
 
@@ -122,7 +123,7 @@ def test_a_stuck_arm_comes_home(model: RobotModel, closed_form: bool, monkeypatc
     for seed in range(4):
         run = Run(model)
         wrong_posture(run, np.random.default_rng(seed))
-        for _ in range(300):
+        for _ in range(700):
             run.tick(run.home)
         assert run.errors[0] > 0.05
         assert run.errors[-1] < 0.010
@@ -167,6 +168,14 @@ def test_an_unreachable_target_lets_no_arm_alternate(model: RobotModel, seed: in
         run.tick(far)
     assert run.solver.recoveries == before
     assert np.ptp(run.errors[-400:]) < 0.005
+
+
+def test_while_the_trainer_moves_no_arm_is_led(model: RobotModel):
+    """However far off it is: the target may be elsewhere before another branch is reached."""
+    for seed in range(3):
+        run = Run(model)
+        run.violent(np.random.default_rng(seed), legs=3)
+        assert run.solver.recoveries == 0
 
 
 def test_in_reach_nothing_is_sought(model: RobotModel):
@@ -232,7 +241,7 @@ def test_beyond_reach_the_error_grows_smoothly_and_nothing_shakes(model: RobotMo
 def test_parameters_are_checked():
     with pytest.raises(RetargetingError, match="search_ticks"):
         RecoveryParameters(search_ticks=0)
-    with pytest.raises(RetargetingError, match="share: 1"):
-        RecoveryParameters(share=1.0)
+    with pytest.raises(RetargetingError, match=r"speed_share: 1\.5"):
+        RecoveryParameters(speed_share=1.5)
     with pytest.raises(RetargetingError, match="away_m: nan"):
         replace(RecoveryParameters(), away_m=float("nan"))
