@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
@@ -145,7 +146,9 @@ class Robot:
 def _mimics(urdf: Path) -> dict[str, tuple[str, float, float]]:
     """Every mimicking joint: (leader, multiplier, offset), leaders before those that mimic them."""
     found = {}
-    for joint in ElementTree.parse(urdf).getroot().iter("joint"):
+    # Prefixes without a namespace (`drake:acceleration`) are common, and no XML to the parser.
+    text = re.sub(r"(</?|\s)(\w+):(\w+)(?=[\s=>/])", r"\1\2_\3", Path(urdf).read_text(encoding="utf-8"))
+    for joint in ElementTree.fromstring(text.encode()).iter("joint"):
         mimic = joint.find("mimic")
         if mimic is not None:
             found[str(joint.get("name"))] = (

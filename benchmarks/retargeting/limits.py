@@ -83,7 +83,7 @@ def judge_apart(files: Sequence[Path], collision_every: int) -> list[dict[str, A
     command = [sys.executable, "-m", "benchmarks.retargeting.check_commands", *map(str, files)]
     command += ["--json", "--collision-every", str(collision_every)]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    if result.returncode not in (0, 1):
+    if result.returncode not in (0, 1) or not result.stdout:
         raise RuntimeError(f"commands cannot be judged: {result.stderr.strip()[-600:]}")
     answers: list[dict[str, Any]] = json.loads(result.stdout)
     return answers
