@@ -148,8 +148,9 @@ def test_streams_commands_stop_and_reset(processes: list[subprocess.Popen[str]])
         where = last.name.index("left_elbow_pitch")
         begin = last.position[where]
         position = begin
-        while position > begin - 0.2:
-            position -= 0.004
+        # Until it is there: a pause of this process lets the robot hold in between, as it should.
+        while joints[-1].position[where] > begin - 0.15:
+            position = max(position - 0.004, begin - 0.2)
             commands.publish(JointState(name=["left_elbow_pitch"], position=[position], velocity=[-0.8]))
             listener.until_more(joints)
         listener.until(lambda: state_of(states) == "holding", "holding state")
