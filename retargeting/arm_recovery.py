@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from retargeting.arm_seed import MOST_CANDIDATES, arm_seeds, robot_arms
 from retargeting.body_points import SIDES
-from retargeting.bounds import out_of_bounds
+from retargeting.bounds import check_bounds
 from retargeting.box_qp import SOLVED
 from retargeting.compiled import compiled
 from retargeting.errors import RetargetingError
@@ -39,7 +39,14 @@ from retargeting.kinematics import TreeArrays, forward
 from retargeting.packed import pack
 from retargeting.robot_model import RobotModel
 from retargeting.solver_parameters import SolverParameters
-from retargeting.tasks import SolverTargets, TaskArrays, TaskLayout, quadratic_model, rotation_error
+from retargeting.tasks import (
+    SolverTargets,
+    TaskArrays,
+    TaskLayout,
+    place_site,
+    quadratic_model,
+    rotation_error,
+)
 
 Array = NDArray[np.float64]
 # The distances of what must stay apart at joints ``(m,)``, less what they must be.
@@ -95,9 +102,7 @@ class RecoveryParameters:
             "rest_s": (0.0, 60.0),
             "way_points": (1, 1000),
         }
-        wrong = out_of_bounds(self, bounds, "recovery parameter")
-        if wrong:
-            raise RetargetingError("\n".join(wrong))
+        check_bounds(self, bounds, "recovery parameter")
 
 
 class SearchArrays(NamedTuple):
@@ -142,22 +147,13 @@ def _wrist_costs(packed, q, targets, costs):  # type: ignore[no-untyped-def]
     forward(tree, q, positions, rotations)
     for k in range(2):
         costs[k] = 0.0
-        body = tasks.site_bodies[k]
+        place_site(tasks, k, positions, rotations, model.point, model.current)
         if tasks.position_weights[k] > 0.0:
             squared = 0.0
             for r in range(3):
-                away = positions[body, r] - targets.positions[k, r]
-                for c in range(3):
-                    away += rotations[body, r, c] * tasks.site_positions[k, c]
-                squared += away * away
+                squared += (model.point[r] - targets.positions[k, r]) ** 2
             costs[k] += 0.5 * tasks.position_weights[k] ** 2 * squared
         if tasks.orientation_weights[k] > 0.0:
-            for r in range(3):
-                for c in range(3):
-                    value = 0.0
-                    for i in range(3):
-                        value += rotations[body, r, i] * tasks.site_rotations[k, i, c]
-                    model.current[r, c] = value
             rotation_error(targets.rotations[k], model.current, model.residual)
             squared = model.residual[0] ** 2 + model.residual[1] ** 2 + model.residual[2] ** 2
             costs[k] += 0.5 * tasks.orientation_weights[k] ** 2 * squared
@@ -222,7 +218,7 @@ class ArmRecovery:
             SearchArrays(
                 layout.tree.arrays,
                 layout.arrays,
-                JointLimits(model.lower, model.upper, model.velocity, model.acceleration),
+                model.limits,
                 GoalRows.none(m),
                 np.full(m, 2.0 * np.pi),
                 float(solver.damping),
@@ -256,7 +252,7 @@ class ArmRecovery:
         self.phase = Phase.WATCHING
         self._ticks = self._number = 0
         self._resting_s = self._still_s = 0.0
-        self._best_cost, self._checks = np.inf, False
+        self._best_cost = np.inf
         self._arrives, self._speed = False, 0.0
         self._wrong: tuple[str, ...] = ()
         self.led[:] = False
@@ -284,7 +280,6 @@ class ArmRecovery:
         """After the goal's own steps: suspect, seek, decide. `room`: with self-collision."""
         parameters = self.parameters
         self._ticks += 1
-        self._checks = room is not None
         moved_m = float(np.abs(targets.positions[:2] - self._asked).max())
         self._asked[:] = targets.positions[:2]
         self._still_s = self._still_s + dt if moved_m <= parameters.still_m_s * dt else 0.0
@@ -297,14 +292,14 @@ class ArmRecovery:
             self._resting_s = max(0.0, self._resting_s - dt)
             still = self._still_s >= parameters.still_s and self._resting_s == 0.0
             if still and self._ticks % parameters.watch_ticks == 0:
-                self._begin(goal, targets)
+                self._begin(goal, targets, room is not None)
         elif self._still_s == 0.0:
             self.reset()
         elif self.phase is Phase.SEARCHING:
             self._settle(self._shadow, 1, targets)
             self._settle(self._rival, parameters.rival_steps, targets)
             if self._ticks >= parameters.search_ticks:
-                self._decide(goal, targets)
+                self._decide(goal, targets, room is not None)
         elif room is not None:
             self._settle(self._rival, 1, targets)
             self._check(goal, targets, room)
@@ -326,8 +321,11 @@ class ArmRecovery:
         limit = 0.5 * away_m**2
         return tuple(side for k, side in enumerate(SIDES) if side in self._chains and costs[k] > limit)
 
-    def _begin(self, goal: Array, targets: SolverTargets) -> None:
-        """Start the next rival, and where the goal will come to."""
+    def _begin(self, goal: Array, targets: SolverTargets, checked: bool) -> None:
+        """Start the next rival, and where the goal will come to; after the last take the best.
+
+        checked: whether the way there has to be checked first.
+        """
         self._wrong = self._away(self._cost_of(goal, targets), self.parameters.away_m)
         if not self._wrong:
             self._number, self._best_cost = 0, np.inf
@@ -339,7 +337,7 @@ class ArmRecovery:
                 return
             self._rival[:] = self._best
             self.phase, self._ticks = Phase.CHECKING, 0
-            if not self._checks:
+            if not checked:
                 self._pass()
             return
         self.phase, self._ticks = Phase.SEARCHING, 0
@@ -377,7 +375,7 @@ class ArmRecovery:
         )
         return found
 
-    def _decide(self, goal: Array, targets: SolverTargets) -> None:
+    def _decide(self, goal: Array, targets: SolverTargets, checked: bool) -> None:
         if not self._away(self._cost_of(self._shadow, targets), self.parameters.away_m):
             # Only late: it comes home by itself.
             self._rest()
@@ -388,7 +386,7 @@ class ArmRecovery:
             if cost < self._best_cost:
                 self._best_cost = cost
                 self._best[:] = self._rival
-        self._begin(goal, targets)
+        self._begin(goal, targets, checked)
 
     def _pass(self) -> None:
         self.phase = Phase.PASSING

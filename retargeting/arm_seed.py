@@ -29,6 +29,7 @@ from retargeting.body_points import SIDES
 from retargeting.compiled import compiled
 from retargeting.frames import quaternion_from_rotation_matrix
 from retargeting.kinematics import KinematicTree
+from retargeting.quaternions import product, rotate_by
 from retargeting.robot_model import RobotModel
 from retargeting.tasks import TaskLayout
 
@@ -226,27 +227,13 @@ def _about(axis, angle):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _times(p, q):  # type: ignore[no-untyped-def]
-    return (
-        p[3] * q[0] + p[0] * q[3] + p[1] * q[2] - p[2] * q[1],
-        p[3] * q[1] - p[0] * q[2] + p[1] * q[3] + p[2] * q[0],
-        p[3] * q[2] + p[0] * q[1] - p[1] * q[0] + p[2] * q[3],
-        p[3] * q[3] - p[0] * q[0] - p[1] * q[1] - p[2] * q[2],
-    )
-
-
-@compiled
 def _back(q):  # type: ignore[no-untyped-def]
     return -q[0], -q[1], -q[2], q[3]
 
 
 @compiled
 def _turned(q, v):  # type: ignore[no-untyped-def]
-    axis = (q[0], q[1], q[2])
-    t = _cross(axis, v)
-    t = (2.0 * t[0], 2.0 * t[1], 2.0 * t[2])
-    u = _cross(axis, t)
-    return v[0] + q[3] * t[0] + u[0], v[1] + q[3] * t[1] + u[1], v[2] + q[3] * t[2] + u[2]
+    return rotate_by(q, v[0], v[1], v[2])
 
 
 @compiled
@@ -340,7 +327,7 @@ def arm_candidates(  # type: ignore[no-untyped-def]
         position[2] + hand[2] - shoulder[2],
     )
     zero = arm.hand_rotation
-    turn = _times(wanted_turn, _back((zero[0], zero[1], zero[2], zero[3])))
+    turn = product(wanted_turn, _back((zero[0], zero[1], zero[2], zero[3])))
     bend = _vector(arm.axes[s])
     u, v = _minus(shoulder, elbow), _minus(wrist, elbow)
     distance = np.sqrt(_dot(goal, goal))
@@ -360,7 +347,7 @@ def arm_candidates(  # type: ignore[no-untyped-def]
         if s == 3:
             raised = _from_to(reached, goal)
             beside = _angle_about(along, _turned(raised, _vector(arm.elbow_offset)), _vector(direction))
-            raised = _times(_about(along, beside + swivel), raised)
+            raised = product(_about(along, beside + swivel), raised)
             pivot = _turned(raised, third)
             middle1, half1 = _level(first, second, third, _dot(first, pivot))
         else:
@@ -370,14 +357,14 @@ def arm_candidates(  # type: ignore[no-untyped-def]
             q1 = middle1 + half1 if k == 0 else middle1 - half1
             lifted = _about(second, q1)
             q0 = _angle_about(first, _turned(lifted, third if s == 3 else reached), pivot)
-            upper_arm = _times(_about(first, q0), lifted)
+            upper_arm = product(_about(first, q0), lifted)
             q2 = 0.0
             if s == 3:
-                q2 = _twist(_times(_back(upper_arm), raised), third)
-                upper_arm = _times(upper_arm, _about(third, q2))
+                q2 = _twist(product(_back(upper_arm), raised), third)
+                upper_arm = product(upper_arm, _about(third, q2))
             gap = _minus(_turned(upper_arm, reached), goal)
             gap_m = np.sqrt(_dot(gap, gap))
-            rest = _times(_back(_times(upper_arm, bent)), turn)
+            rest = product(_back(product(upper_arm, bent)), turn)
             three = n - s - 1 == 3
             middle4, half4 = 0.0, 0.0
             if three:
@@ -393,11 +380,11 @@ def arm_candidates(  # type: ignore[no-untyped-def]
                     flexed = _about(b1, q5)
                     q4 = _angle_about(b0, _turned(flexed, b2), _turned(rest, b2))
                     row[s + 1], row[s + 2] = q4, q5
-                    row[n - 1] = _twist(_times(_back(_times(_about(b0, q4), flexed)), rest), b2)
+                    row[n - 1] = _twist(product(_back(product(_about(b0, q4), flexed)), rest), b2)
                 else:
                     q4 = _angle_about(b0, b1, _turned(rest, b1))
                     row[s + 1] = q4
-                    row[s + 2] = _twist(_times(_back(_about(b0, q4)), rest), b1)
+                    row[s + 2] = _twist(product(_back(_about(b0, q4)), rest), b1)
                 for i in range(n):
                     row[i], excess[count, i] = _within(row[i], near[i], lower[i], upper[i])
                 missed[count] = gap_m

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from retargeting.applied_command import ArmStop, StopKind
 from retargeting.body_points import SIDES
+from retargeting.pose_blend import smoothstep
 from retargeting.robot_body import RobotBody
 from retargeting.robot_model import RobotModel
 from retargeting.self_collision import Clearance
@@ -96,19 +97,16 @@ class ArmStops:
 
 def _links_behind(model: RobotModel, joint: str) -> frozenset[str]:
     """The links that a joint carries."""
-    children: dict[str, list[str]] = {}
-    for other in model.urdf.joints.values():
-        children.setdefault(other.parent, []).append(other.child)
-    carried = [model.urdf.joints[joint].child]
-    for link in carried:
-        carried += children.get(link, [])
+    carried = {model.urdf.joints[joint].child}
+    for other in model.urdf.joints_root_first():
+        if other.parent in carried:
+            carried.add(other.child)
     return frozenset(carried)
 
 
 def _smooth(low: float, high: float, value: float) -> float:
     """0 up to `low`, 1 from `high` on, a smoothstep between."""
-    share = min(1.0, max(0.0, (value - low) / (high - low)))
-    return share * share * (3.0 - 2.0 * share)
+    return float(smoothstep((value - low) / (high - low)))
 
 
 def _turn(rotation: Array, wanted: Array) -> float:

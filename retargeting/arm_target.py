@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.frames import quaternion_inverse, quaternion_multiply
-from retargeting.pose_blend import blend_directions, blend_pose, offset_pose
+from retargeting.pose_blend import blend_directions, blend_pose, offset_pose, smoothstep
 
 Array = NDArray[np.float64]
 
@@ -89,7 +89,7 @@ class ArmTarget:
         if self.state is ArmState.APPROACHING:
             share = (now_s - self._start_s) / self._duration_s
             if share < 1.0:
-                smooth = max(0.0, share * share * (3.0 - 2.0 * share))
+                smooth = smoothstep(share)
                 blend_pose(self._start, self.wanted(pose), smooth, self.pose)
                 start, end, out = self._start_direction[None], direction[None], self.direction[None]
                 blend_directions(start, end, smooth, out)

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retargeting.bounds import out_of_bounds
-from retargeting.errors import RetargetingError
+from retargeting.bounds import check_bounds
 from retargeting.motion_frame import Axis, Controls
 from retargeting.robot_description import MobileBase
 
@@ -30,8 +29,7 @@ class BaseDriveParameters:
 
     def __post_init__(self) -> None:
         bounds = {"deadband": (0.0, 0.9), "zeros_s": (0.0, 10.0)}
-        if problems := out_of_bounds(self, bounds, "base drive"):
-            raise RetargetingError("\n".join(problems))
+        check_bounds(self, bounds, "base drive")
 
 
 class BaseDrive:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from retargeting.arm_target import ArmState, ArmTarget
 from retargeting.body_points import SIDES
-from retargeting.pose_blend import split_poses
+from retargeting.pose_blend import smoothstep, split_poses
 from retargeting.quaternions import angle_between
 from retargeting.retargeter_parameters import RetargeterParameters
 from retargeting.robot_posture import RobotPosture
@@ -127,8 +127,7 @@ class BodyTargets:
         self.poses[_HEAD_ROW] = self._head.pose
         share = 1.0
         if now_s - self._waist_since_s < self._waist_takes_s:
-            share = max(0.0, (now_s - self._waist_since_s) / self._waist_takes_s)
-            share *= share * (3.0 - 2.0 * share)
+            share = smoothstep((now_s - self._waist_since_s) / self._waist_takes_s)
         self.waist = self._waist_start + share * (track.waist - self._waist_start)
 
     def for_solver(self) -> SolverTargets:

@@ -29,6 +29,7 @@ from retargeting.errors import RetargetingError
 from retargeting.hand_model import RobotHand
 from retargeting.hand_points import BASE, DISTAL, MIDDLE, TIP
 from retargeting.kinematics import forward
+from retargeting.pose_blend import smoothstep
 from retargeting.tasks import add_rows, point_jacobian
 
 Array = NDArray[np.float64]
@@ -83,8 +84,7 @@ class HandParameters:
 @compiled
 def _smooth_fall(value, start, end):  # type: ignore[no-untyped-def]
     """1 up to `start`, 0 from `end` on, smooth between."""
-    share = min(1.0, max(0.0, (value - start) / (end - start)))
-    return 1.0 - share * share * (3.0 - 2.0 * share)
+    return 1.0 - smoothstep((value - start) / (end - start))
 
 
 @compiled

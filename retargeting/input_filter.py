@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.body_points import BODY_POINTS
-from retargeting.bounds import out_of_bounds
+from retargeting.bounds import check_bounds
 from retargeting.compiled import compiled
-from retargeting.errors import RetargetingError
 from retargeting.motion_frame import Controls
 from retargeting.one_euro import JITTER_M_S, smooth_pose
 from retargeting.outlier_gate import GOOD, JUMPED, UNLIKELY, judge
@@ -56,9 +55,7 @@ class InputFilterParameters:
             "longest_doubt_s": (0.02, 1.0),
             "forget_s": (0.05, 5.0),
         }
-        wrong = out_of_bounds(self, bounds, "input filter")
-        if wrong:
-            raise RetargetingError("\n".join(wrong))
+        check_bounds(self, bounds, "input filter")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,13 @@ from retargeting.quaternions import multiply, rotation_matrix
 
 
 @compiled
+def smoothstep(share):  # type: ignore[no-untyped-def]
+    """From 0 to 1 as `share` does, at rest at both ends; 0 before, 1 after."""
+    share = min(1.0, max(0.0, share))
+    return share * share * (3.0 - 2.0 * share)
+
+
+@compiled
 def blend_pose(start, end, share, pose):  # type: ignore[no-untyped-def]
     """Fill `pose` ``(7,)``: `share` (0..1) of the way from `start` to `end`, straight line, shortest arc."""
     for i in range(3):

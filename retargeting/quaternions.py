@@ -8,17 +8,25 @@ from retargeting.compiled import compiled
 
 
 @compiled
+def product(a, b):  # type: ignore[no-untyped-def]
+    """``a * b`` as a tuple: rotate by b first, then by a. Both arrays ``(4,)`` or tuples."""
+    return (
+        a[3] * b[0] + a[0] * b[3] + a[1] * b[2] - a[2] * b[1],
+        a[3] * b[1] - a[0] * b[2] + a[1] * b[3] + a[2] * b[0],
+        a[3] * b[2] + a[0] * b[1] - a[1] * b[0] + a[2] * b[3],
+        a[3] * b[3] - a[0] * b[0] - a[1] * b[1] - a[2] * b[2],
+    )
+
+
+@compiled
 def multiply(a, b, out):  # type: ignore[no-untyped-def]
-    """Fill `out` ``(4,)``, neither of the others, with ``a * b``: rotate by b first, then by a."""
-    out[0] = a[3] * b[0] + a[0] * b[3] + a[1] * b[2] - a[2] * b[1]
-    out[1] = a[3] * b[1] - a[0] * b[2] + a[1] * b[3] + a[2] * b[0]
-    out[2] = a[3] * b[2] + a[0] * b[1] - a[1] * b[0] + a[2] * b[3]
-    out[3] = a[3] * b[3] - a[0] * b[0] - a[1] * b[1] - a[2] * b[2]
+    """Fill `out` ``(4,)`` with ``a * b``."""
+    out[0], out[1], out[2], out[3] = product(a, b)
 
 
 @compiled
 def rotate_by(q, x, y, z):  # type: ignore[no-untyped-def]
-    """The vector (x, y, z) rotated by q ``(4,)``."""
+    """The vector (x, y, z) rotated by q, an array ``(4,)`` or a tuple."""
     tx = 2.0 * (q[1] * z - q[2] * y)
     ty = 2.0 * (q[2] * x - q[0] * z)
     tz = 2.0 * (q[0] * y - q[1] * x)

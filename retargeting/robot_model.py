@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from retargeting.errors import InvalidConfiguration, Problem, RetargetingError
 from retargeting.frames import pose_compose, pose_from_matrix
 from retargeting.joint_caps import joint_caps, range_problem, with_range
+from retargeting.joint_limits import JointLimits
 from retargeting.kinematics import KinematicTree, build_tree
 from retargeting.robot_description import CHAINS, RobotDescription, load_robot_description
 from retargeting.urdf import MOVABLE_KINDS, Urdf, load_urdf
@@ -44,6 +45,11 @@ class RobotModel:
     @property
     def name(self) -> str:
         return self.description.name
+
+    @cached_property
+    def limits(self) -> JointLimits:
+        """Those of all commanded joints, as compiled code takes them."""
+        return JointLimits(self.lower, self.upper, self.velocity, self.acceleration)
 
     @cached_property
     def movable_joint_names(self) -> tuple[str, ...]:

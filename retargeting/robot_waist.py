@@ -101,9 +101,7 @@ class RobotWaist:
             posture=self.neutral,
         )
         rows = [rotations[row].T @ (shoulders[side] - positions[row]) for side in self._sides]
-        limits = JointLimits(
-            model.lower[:count], model.upper[:count], model.velocity[:count], model.acceleration[:count]
-        )
+        limits = JointLimits(*(array[:count] for array in model.limits))
         self._packed = pack(
             _WaistArrays(
                 tree.arrays,

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from retargeting.applied_command import ArmStop
 from retargeting.body_points import SIDES
-from retargeting.bounds import out_of_bounds
-from retargeting.errors import RetargetingError
+from retargeting.bounds import check_bounds
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,7 @@ class RumbleParameters:
             "step": (0.0, 1.0),
             "least": (0.0, 0.5),
         }
-        if problems := out_of_bounds(self, bounds, "rumble"):
-            raise RetargetingError("\n".join(problems))
+        check_bounds(self, bounds, "rumble")
 
 
 class Rumble:

@@ -18,7 +18,6 @@ from retargeting.collision_braking import (
     joint_bits,
 )
 from retargeting.collision_pairs import collision_model
-from retargeting.joint_limits import JointLimits
 from retargeting.robot_model import RobotModel
 
 Array = NDArray[np.float64]
@@ -53,7 +52,7 @@ class SelfCollision:
         self.margins = Margins(
             tree.arrays,
             Hull(c.bodies, c.starts, c.ends, c.radii, c.pairs, c.common, c.levers, c.turns, spheres, movers),
-            JointLimits(model.lower, model.upper, model.velocity, model.acceleration),
+            model.limits,
             full_m,
             full_m + _GOAL_SPARE_M,
             MarginState.of_size(n, pairs),

@@ -124,11 +124,9 @@ def _follow(packed, targets, grippers, dt):  # type: ignore[no-untyped-def]
         return status, 0, 0
     want_velocity(motion, grippers, limits, arrays.approach, dt, m, work)
     forced, until = bound_velocity(motion, limits, dt, arrays.outside, work)
-    for i in range(min(until, m)):
-        if arrays.outside[i]:
-            quadratic_model(motion.q[:m], tree, tasks, targets, arrays.goal_work.model)
-            status = weigh_velocity(arrays.goal_work.model.hessian, work)
-            break
+    if arrays.outside[:m].any():
+        quadratic_model(motion.q[:m], tree, tasks, targets, arrays.goal_work.model)
+        status = weigh_velocity(arrays.goal_work.model.hessian, work)
     if status == SOLVED:
         status = move_command(motion, limits, dt, work)
     return status, forced, until
@@ -182,11 +180,9 @@ def _advance_apart(arrays, margins, dt, weighed):  # type: ignore[no-untyped-def
     motion, limits, work = arrays.motion, arrays.limits, arrays.work
     forced, until = bound_velocity(motion, limits, dt, arrays.outside, work)
     fill_metric(arrays.goal_work.model.hessian, work)
-    limited = False
-    for i in range(arrays.reach.shape[0]):
-        limited = limited or arrays.outside[i]
+    limited = weighed and arrays.outside[: arrays.reach.shape[0]].any()
     keep_margins(
-        margins, motion.q, motion.v, work.wanted, work.low, work.high, work.hessian, weighed and limited, dt,
+        margins, motion.q, motion.v, work.wanted, work.low, work.high, work.hessian, limited, dt,
         work.velocity,
     )  # fmt: skip
     return move_command(motion, limits, dt, work), forced, until
@@ -207,7 +203,7 @@ class Solver:
         self.parameters = said = parameters or SolverParameters()
         self.layout = robot_tasks(model, said)
         n, m = len(model.joint_names), model.body_count
-        self._limits = JointLimits(model.lower, model.upper, model.velocity, model.acceleration)
+        self._limits = model.limits
         self._self_collision = SelfCollision(model) if said.self_collision else None
         self._goal_work = GoalWork.of_size(
             m, len(self.layout.tree.names), MOST_ROWS if said.self_collision else 0

@@ -225,6 +225,22 @@ def point_jacobian(  # type: ignore[no-untyped-def]
 
 
 @compiled
+def place_site(tasks, k, positions, rotations, point, current):  # type: ignore[no-untyped-def]
+    """Fill `point` ``(3,)`` and `current` ``(3, 3)`` with the pose of site k, the bodies being placed."""
+    body = tasks.site_bodies[k]
+    for r in range(3):
+        value = positions[body, r]
+        for c in range(3):
+            value += rotations[body, r, c] * tasks.site_positions[k, c]
+        point[r] = value
+        for c in range(3):
+            value = 0.0
+            for m in range(3):
+                value += rotations[body, r, m] * tasks.site_rotations[k, m, c]
+            current[r, c] = value
+
+
+@compiled
 def quadratic_model(q, tree, tasks, targets, model):  # type: ignore[no-untyped-def]
     """Gauss-Newton model of the cost at q ``(n,)``, into a `QuadraticModel`; returns the cost.
 
@@ -246,17 +262,9 @@ def quadratic_model(q, tree, tasks, targets, model):  # type: ignore[no-untyped-
         if tasks.position_weights[k] == 0.0 and tasks.orientation_weights[k] == 0.0:
             continue
         body = tasks.site_bodies[k]
+        place_site(tasks, k, positions, rotations, point, current)
         for r in range(3):
-            value = positions[body, r]
-            for c in range(3):
-                value += rotations[body, r, c] * tasks.site_positions[k, c]
-            point[r] = value
-            residual[r] = value - targets.positions[k, r]
-            for c in range(3):
-                value = 0.0
-                for m in range(3):
-                    value += rotations[body, r, m] * tasks.site_rotations[k, m, c]
-                current[r, c] = value
+            residual[r] = point[r] - targets.positions[k, r]
         linear[:] = 0.0
         angular[:] = 0.0
         supported = point_jacobian(tree, positions, rotations, body, point, 1.0, linear, angular, support)

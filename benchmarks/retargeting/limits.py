@@ -34,6 +34,7 @@ from numpy.typing import NDArray  # noqa: E402
 from benchmarks.retargeting.command_trace import CommandTrace  # noqa: E402
 from benchmarks.retargeting.motions import SYNTHETIC, Motion  # noqa: E402
 from benchmarks.retargeting.playback import Playback, play  # noqa: E402
+from benchmarks.retargeting.report import aligned  # noqa: E402
 from retargeting.collision_pairs import collision_model  # noqa: E402
 from retargeting.errors import RetargetingError  # noqa: E402
 from retargeting.robot_model import RobotModel  # noqa: E402
@@ -192,13 +193,7 @@ def table(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> str:
                 str(len(found["failures"])),
             ]
         )
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(
-            c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )
+    return aligned(lines, words=2)
 
 
 def _scaled(value: float | None, factor: float, digits: int) -> str:

@@ -46,10 +46,15 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """One line per solver, aligned."""
     lines = [[title for title, *_ in COLUMNS]]
     lines += [[_cell(row, key, factor, form) for _, key, factor, form in COLUMNS] for row in rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
+    return aligned(lines, words=1)
+
+
+def aligned(lines: Sequence[Sequence[str]], words: int) -> str:
+    """Columns side by side; the first `words` of them from the left, the others, numbers, from the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
+            cell.ljust(width) if i < words else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
