@@ -685,13 +685,18 @@ class _Reader:
         """Narrow and slow leaders so that no follower leaves its own limits."""
         stated = {name: (joint.lower, joint.upper) for name, joint in joints.items()}
         for name, joint in list(joints.items()):
-            if joint.mimic is None or joint.mimic.multiplier == 0.0:
+            if joint.mimic is None:
                 continue
             element, multiplier, offset = (
                 self._mimic_element(name),
                 joint.mimic.multiplier,
                 joint.mimic.offset,
             )
+            if multiplier == 0.0:
+                # It stands still, whatever its leader does.
+                if not joint.lower - 1e-6 <= offset <= joint.upper + 1e-6:
+                    self._ignore_limits(joints, name)
+                continue
             leader = joints[joint.mimic.joint]
             fastest = joint.velocity / abs(multiplier)
             if fastest < leader.velocity - 1e-9:
@@ -711,13 +716,16 @@ class _Reader:
                     )
                     leader = dataclasses.replace(leader, lower=lower, upper=upper)
                 else:
-                    self.warn(
-                        element,
-                        f"joint {name!r}",
-                        "its limits do not fit those of the joint it mimics and are ignored",
-                    )
-                    joints[name] = dataclasses.replace(joint, lower=-math.inf, upper=math.inf)
+                    self._ignore_limits(joints, name)
             joints[leader.name] = leader
+
+    def _ignore_limits(self, joints: dict[str, Joint], follower: str) -> None:
+        self.warn(
+            self._mimic_element(follower),
+            f"joint {follower!r}",
+            "its limits do not fit those of the joint it mimics and are ignored",
+        )
+        joints[follower] = dataclasses.replace(joints[follower], lower=-math.inf, upper=math.inf)
 
 
 def _parsed(text: str, count: int) -> tuple[float, ...]:

@@ -403,6 +403,14 @@ def test_a_followers_limits_that_leave_its_leader_nothing_are_ignored(tmp_path):
     assert any("do not fit" in str(warning) for warning in urdf.warnings)
 
 
+def test_a_follower_that_stands_still_outside_its_limits_has_them_ignored(tmp_path):
+    """A multiplier of 0: no place of its leader brings it inside."""
+    text = ROW.replace('multiplier="-3" offset="1"', 'multiplier="0" offset="9.5"')
+    urdf = load(tmp_path, text)
+    assert urdf.joints["j3"].upper == float("inf")
+    assert any("do not fit" in str(warning) for warning in urdf.warnings)
+
+
 def test_followers_of_a_joint_that_cannot_move_leave_it_where_it_is(tmp_path):
     text = ROW.replace('lower="-1" upper="1" ', "").replace('lower="-9"', 'lower="4"', 1)
     assert (load(tmp_path, text).joints["j1"].upper, load(tmp_path, text).joints["j1"].lower) == (0.0, 0.0)
