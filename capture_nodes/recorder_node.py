@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future as ConcurrentFuture
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from capture_nodes.node_runtime import CaptureNode, run_node
 from capture_nodes.recorder_parameters import RecorderParameters
 from capture_nodes.recording.episode_record import EpisodeFields
 from capture_nodes.recording.mcap_file import Attachment
-from capture_nodes.recording.recorder import Recorder, purge_trash
+from capture_nodes.recording.recorder import Recorder
+from capture_nodes.recording.recordings_folder import purge_trash
 from capture_nodes.recording.recovery import recover_all
 from capture_nodes.recording.tf_stream import TfStream
 from capture_nodes.resources import robot_description_file
@@ -37,7 +39,10 @@ FINISH_TIMEOUT_S = 20.0
 
 
 class RecorderNode(CaptureNode):
-    """Services `~/start`, `~/stop`, `~/discard`; state on `~/state`, the episode at hand on `~/episode`."""
+    """Services `~/start`, `~/stop`, `~/discard`, `~/mark_success`, `~/mark_failure`, `~/mark_moment`.
+
+    State on `~/state`, the episode at hand on `~/episode`.
+    """
 
     def __init__(self) -> None:
         super().__init__("recorder")
@@ -47,7 +52,7 @@ class RecorderNode(CaptureNode):
         model = load_robot(robot_file)
         self._configuration = parameters.configuration(model.description)
         urdf_text = model.urdf.text.encode("utf-8")
-        self._said = EpisodeParameters(self, model.name, hashlib.sha256(urdf_text).hexdigest())
+        self._said = EpisodeParameters(self, model)
         self._recorder = Recorder(
             self._root,
             self._configuration,
@@ -76,9 +81,15 @@ class RecorderNode(CaptureNode):
         self._recovery_thread.start()
 
         self._episode = EpisodePublisher(self, self._recorder)
-        self.create_service(Trigger, "~/start", self._on_start)
-        self.create_service(Trigger, "~/stop", self._on_stop)
-        self.create_service(Trigger, "~/discard", self._on_discard)
+        for name, answer in {
+            "start": self._on_start,
+            "stop": self._on_stop,
+            "discard": self._on_discard,
+            "mark_success": lambda _, response: self._mark("success", response),
+            "mark_failure": lambda _, response: self._mark("failure", response),
+            "mark_moment": self._on_mark_moment,
+        }.items():
+            self.create_service(Trigger, f"~/{name}", answer)
         self._graph_age_s = 0.0
         self._topics.look()
         self.create_timer(GRAPH_PERIOD_S, self._on_graph_timer)
@@ -130,7 +141,7 @@ class RecorderNode(CaptureNode):
             response.message = f"still joining {', '.join(waiting)}; ask again in a moment"
             return response
         try:
-            response.message = self._recorder.start(self._fields())
+            response.message = self._recorder.start(self._fields(), self._said.attachments())
             # What was set before belongs to no episode.
             self._said.take_verdict()
             response.success = True
@@ -141,15 +152,15 @@ class RecorderNode(CaptureNode):
         return response
 
     async def _on_stop(self, _request: Any, response: Any) -> Any:
-        return await self._end_episode(response, discard=False)
+        return await self._answer(response, lambda: self._recorder.stop(False, *self._said.take_verdict()))
 
     async def _on_discard(self, _request: Any, response: Any) -> Any:
-        return await self._end_episode(response, discard=True)
+        return await self._answer(response, self._recorder.discard_last)
 
-    async def _end_episode(self, response: Any, discard: bool) -> Any:
+    async def _answer(self, response: Any, end: Callable[[], ConcurrentFuture[Path]]) -> Any:
         """Answers when the file has its name; meanwhile the node goes on serving."""
         try:
-            result = self._recorder.stop(discard, *self._said.take_verdict())
+            result = end()
             self._episode.publish()
             done: Future[None] = Future(executor=self.executor)
             executor = self.executor
@@ -167,6 +178,23 @@ class RecorderNode(CaptureNode):
             response.success, response.message = False, str(error)
             self.get_logger().error(f"episode not completed: {error}")
         self._episode.publish(last=response.message if response.success else "")
+        return response
+
+    def _mark(self, verdict: str, response: Any) -> Any:
+        """The trainer's word on the episode at hand or, between two, on the last one."""
+        try:
+            response.message = self._recorder.mark(verdict, self._said.take_verdict()[1])
+            response.success = True
+        except CaptureError as error:
+            response.success, response.message = False, str(error)
+        return response
+
+    def _on_mark_moment(self, _request: Any, response: Any) -> Any:
+        try:
+            episode_id, time_ns = self._recorder.mark_moment(self._said.moment())
+            response.success, response.message = True, f"{episode_id} {time_ns}"
+        except CaptureError as error:
+            response.success, response.message = False, str(error)
         return response
 
     # State --------------------------------------------------------------------------------------------------

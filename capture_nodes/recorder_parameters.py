@@ -28,7 +28,11 @@ class RecorderParameters:
 
     The rates (Hz) that the station gives its commands, motion frames and cameras; 0: as `recorder.yaml` has
     it, or for cameras the `robot.yaml`. `verdict` (success, failure or empty) and `reason` are set while an
-    episode is recorded; `~/stop` writes them into it and clears them.
+    episode is recorded; `~/stop` writes them into it and clears them. `moment` names what `~/mark_moment`
+    marks. `instruction` is a text or a JSON object of texts by language. `attachments` and `calibrations` are
+    files, separated by colons, that go into every episode as they are when it starts; of the latter, which
+    need not be there yet, dates and sums go into its record. `station`: the station's arguments as JSON,
+    attached too.
     """
 
     root: str = "episodes_data"
@@ -39,6 +43,11 @@ class RecorderParameters:
     source: str = ""
     scenario: str = ""
     instruction: str = ""
+    assignment: str = ""
+    robot_serial: str = ""
+    attachments: str = ""
+    calibrations: str = ""
+    station: str = ""
     simulated: str = "auto"
     report_path: str = ""
     command_rate_hz: float = 0.0
@@ -46,6 +55,7 @@ class RecorderParameters:
     camera_rate_hz: float = 0.0
     verdict: str = ""
     reason: str = ""
+    moment: str = ""
 
     def __post_init__(self) -> None:
         problems = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import math
 import os
 import sys
@@ -105,6 +106,8 @@ class StationArguments:
     operator: str
     scenario: str
     instruction: str
+    assignment: str
+    robot_serial: str
     recorder_config: str
     scene: str
     seed: int
@@ -309,6 +312,10 @@ def _processes(
                 "source": settings.source,
                 "scenario": settings.scenario,
                 "instruction": settings.instruction,
+                "assignment": settings.assignment,
+                "robot_serial": settings.robot_serial,
+                "station": json.dumps(dataclasses.asdict(settings)),
+                "calibrations": _operator_file(settings),
                 "report_path": str(report_path),
                 "command_rate_hz": settings.command_rate_hz,
                 "motion_rate_hz": settings.headset_rate_hz,
@@ -355,6 +362,14 @@ def _retargeting_parameters(settings: StationArguments) -> dict[str, ParameterVa
         "operator": settings.operator if keeps_sizes else "",
         "trainer_folder": _absolute(folder or TRAINER_FOLDER),
     }
+
+
+def _operator_file(settings: StationArguments) -> str:
+    """Where the operator's sizes are kept, "" where none are."""
+    parameters = RetargetingParameters(robot=settings.robot, **_retargeting_parameters(settings))  # type: ignore[arg-type]
+    if not parameters.operator:
+        return ""
+    return str(TrainerStore(parameters.trainer_path).file(parameters.operator))
 
 
 def _absolute(path: str) -> str:

@@ -27,7 +27,7 @@ from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import Bool
 
 from capture_nodes.child_process import ChildProcess
-from capture_nodes.recording.recorder import TRASH
+from capture_nodes.recording.recordings_folder import TRASH
 from capture_nodes.shared_memory import dds_files, remove_orphans
 from capture_nodes.station import (
     EXIT_BAD_ARGUMENTS,

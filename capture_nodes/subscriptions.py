@@ -17,7 +17,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from capture_nodes.recording.recorder import Stream
+from capture_nodes.recording.stream import Stream
 
 # What the middleware says where it numbers nothing.
 NO_SEQUENCE = (1 << 64) - 1

@@ -12,8 +12,9 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from capture_nodes.errors import CaptureError
 from capture_nodes.recording.mcap_file import ChannelDescription
 from capture_nodes.recording.message_schemas import ament_prefixes, schema_text
-from capture_nodes.recording.recorder import Recorder, Role, Stream
+from capture_nodes.recording.recorder import Recorder
 from capture_nodes.recording.recorder_configuration import RecorderConfiguration, TopicRule
+from capture_nodes.recording.stream import Role, Stream
 from capture_nodes.recording.tf_stream import TF_TYPE
 from capture_nodes.subscriptions import SubscriptionSet, endpoint_metadata, profile_text
 from capture_nodes.topics import DIAGNOSTICS, JOINT_STATES, RETARGETING_STATE
@@ -140,7 +141,8 @@ class TopicWatch:
             self._refuse(topic, str(error))
             return
         channel = ChannelDescription(topic, rule.type_name, text)
-        stream = self._recorder.add_stream(channel, rule.latched, self._roles.get(topic, ""), rule.rate_hz)
+        role = self._roles.get(topic, "")
+        stream = self._recorder.add_stream(channel, rule.latched, role, rule.rate_hz, rule.priority)
         self.readers.add(stream, message_type, rule.rate_hz, rule.latched)
 
     def _refuse(self, topic: str, reason: str) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -40,17 +40,41 @@ def new_episode_id(time_ns: int | None = None) -> str:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """Something that happened at a time (station clock) of an episode, with details where it has any."""
+
+    time_ns: int
+    label: str
+    details: Mapping[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, object]:
+        return {"time_ns": self.time_ns, "label": self.label, **self.details}
+
+
+@dataclass(frozen=True)
 class EpisodeFields:
-    """What the station knows of an episode when it starts. Raises `CaptureError` on an unusable name."""
+    """What the station knows of an episode when it starts. Raises `CaptureError` on an unusable name.
+
+    `instruction`: language (BCP 47) to text. `end_effectors`: site to kind. `action_space`: what the
+    commands in the file are. `calibrations`: file name to its SHA-256 and date. `clock`: where stamps come
+    from and how far they may be off.
+    """
 
     robot: str
     skill: str
     source: str = ""
     scenario: str = ""
     operator: str = ""
-    instruction: str = ""
+    assignment: str = ""
+    robot_serial: str = ""
+    instruction: Mapping[str, str] = field(default_factory=dict)
     simulated: bool | None = None
     urdf_sha256: str = ""
+    end_effectors: Mapping[str, str] = field(default_factory=dict)
+    action_space: Mapping[str, Any] = field(default_factory=dict)
+    control_mode: str = ""
+    calibrations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    clock: Mapping[str, Any] = field(default_factory=lambda: {"source": "system (ROS time)"})
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -89,12 +113,23 @@ def opening_record(
         "source": fields.source,
         "scenario": fields.scenario,
         "operator": fields.operator,
-        "instruction": fields.instruction,
+        "assignment": fields.assignment,
+        "robot_serial": fields.robot_serial,
+        # As it was given first; all of them are in `instructions`.
+        "instruction": next(iter(fields.instruction.values()), ""),
+        "instructions": json.dumps(dict(fields.instruction), ensure_ascii=False),
         "simulated": simulated,
         "urdf_sha256": fields.urdf_sha256,
+        "end_effectors": json.dumps(dict(fields.end_effectors), sort_keys=True),
+        "action_space": json.dumps(dict(fields.action_space), sort_keys=True),
+        "control_mode": fields.control_mode,
+        "calibrations": json.dumps(
+            {name: dict(of) for name, of in fields.calibrations.items()}, sort_keys=True
+        ),
         "versions": json.dumps(dict(fields.versions), sort_keys=True),
         "start_ns": str(start_ns),
-        "clock": "system (ROS time)",
+        "started_ns": str(start_ns),
+        "clock": json.dumps(dict(fields.clock), sort_keys=True),
         "verdict": "",
         "reason": "",
         EXPECTED_HZ: json.dumps(dict(expected_hz or {}), sort_keys=True),
@@ -112,8 +147,14 @@ def closing_record(
     verdict: str = "",
     reason: str = "",
     real_time_factor: float | None = None,
+    stopped_ns: int = 0,
+    moments: Sequence[Moment] = (),
+    clutch: Sequence[Moment] = (),
 ) -> dict[str, str]:
     """The complete `episode` record; ``topics``: counts per topic, ``refused``: topics with the reason.
+
+    ``start_ns`` to ``end_ns`` is what the file holds; the start was asked for at `started_ns`, the stop at
+    ``stopped_ns``. ``clutch``: the retargeter's states, each arm's with it, from the last before the start.
 
     ``real_time_factor``: the lowest that a simulated robot reported during the episode, None if none did.
     """
@@ -125,6 +166,9 @@ def closing_record(
         reason=reason,
         start_ns=str(start_ns),
         end_ns=str(end_ns),
+        stopped_ns=str(stopped_ns or end_ns),
+        moments=json.dumps([moment.as_json() for moment in moments]),
+        clutch=json.dumps([state.as_json() for state in clutch]),
         topics=json.dumps(topics, sort_keys=True),
         lost=str(sum(entry.get("lost", 0) for entry in topics.values())),
         refused_topics=json.dumps(dict(refused or {}), sort_keys=True),

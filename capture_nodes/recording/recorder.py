@@ -1,34 +1,28 @@
-"""The recorder without ROS: streams, episodes, counts, the tf tree. A node feeds it what it takes.
+"""The recorder without ROS: streams, episodes, counts. A node feeds it what it takes.
 
-Three threads meet here. The *taking* thread calls `take` for every message and `pass_done` after each round,
-both inside ``with recorder.taking():``. The *writer* thread (own) touches the disk. *Control* (services)
-calls `start`, `stop` and the queries from any thread. One lock orders taking and control; nothing that
-can block is done under it.
+Threads meet here. The *taking* thread calls `take` for every message and `pass_done` after each round, both
+inside ``with recorder.taking():``. The *writer* thread writes messages. Two more open and complete files, so
+that neither the next start nor the messages wait for that. *Control* (services) calls `start`, `stop`,
+`discard`, `mark` and the queries from any thread. One lock orders taking and control; nothing that can block
+is done under it.
 """
 
 from __future__ import annotations
 
 import math
-import shutil
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from capture_nodes.errors import CaptureError
-from capture_nodes.recording.cdr import (
-    CdrReader,
-    JointStateReader,
-    read_child_frames,
-    read_status,
-    read_status_array,
-)
+from capture_nodes.recording.cdr import read_status, read_status_array
+from capture_nodes.recording.episode import Episode, EpisodeStatus
 from capture_nodes.recording.episode_record import (
     DISCARDED,
     EPISODE_RECORD,
@@ -36,108 +30,32 @@ from capture_nodes.recording.episode_record import (
     STREAMS_RECORD,
     VERDICTS,
     EpisodeFields,
+    Moment,
     closing_record,
     episode_path,
     new_episode_id,
     opening_record,
     streams_record,
 )
-from capture_nodes.recording.mcap_file import (
-    Attachment,
-    ChannelDescription,
-    EpisodeFile,
-    FileProblem,
-    rename_without_overwriting,
-)
+from capture_nodes.recording.episode_transforms import OWN_GID, EpisodeTransforms
+from capture_nodes.recording.mcap_file import Attachment, ChannelDescription, EpisodeFile, FileProblem
+from capture_nodes.recording.publisher_reports import PublisherReports
+from capture_nodes.recording.recent_messages import RecentMessages, TakenMessage
 from capture_nodes.recording.recorder_configuration import RecorderConfiguration
-from capture_nodes.recording.stream_statistics import (
-    EpisodeCounts,
-    PublisherCounts,
-    StreamStatistics,
-    parse_published_counts,
-)
+from capture_nodes.recording.recordings_folder import check_free_space, move_to_trash
+from capture_nodes.recording.stream import HIGHEST_PRIORITY, Latched, Role, Stream
+from capture_nodes.recording.stream_statistics import EpisodeCounts, StreamStatistics
 from capture_nodes.recording.tf_stream import TfStream
 from capture_nodes.recording.writer_thread import WriterThread
 
-EpisodeState = Literal["idle", "recording", "finishing"]
-Role = Literal["", "joint_states", "retargeting_state", "diagnostics", "transforms"]
-
-# The recorder's own streams have no publisher on the network.
-OWN_GID = "recorder"
-TRASH = ".trash"
 OPEN_TIMEOUT_S = 10.0
+_OPENING_NS = 100_000_000
 # Only a publisher faster than this can be expected to show its next message within the tail.
 TAIL_RATE_HZ = 25.0
-# A stamp may be this far ahead of the clock: those of a schedule are, by as much as two clocks drift apart.
-STAMP_LEAD_NS = 5_000_000
-# Publishers report every second; one that has not for this long may be gone.
-ANNOUNCED_NS = 3_000_000_000
-
-
-@dataclass
-class Stream:
-    """One recorded topic. `role` marks the few whose content the recorder itself reads.
-
-    `expected_hz`: the rate it should have, None where it has no fixed one.
-    """
-
-    channel: ChannelDescription
-    latched: bool = False
-    role: Role = ""
-    expected_hz: float | None = None
-    publishers: dict[bytes, PublisherCounts] = field(default_factory=dict)
-    latest: dict[bytes, tuple[bytes, int, int]] = field(default_factory=dict)
-
-    @property
-    def topic(self) -> str:
-        return self.channel.topic
-
-
-@dataclass
-class Episode:
-    """One repetition from the start to the renamed file."""
-
-    id: str
-    fields: EpisodeFields
-    file: EpisodeFile
-    opening: dict[str, str]
-    start_ns: int = 0
-    stop_ns: int = 0
-    rounds_after_stop: int = 0
-    deadline_s: float = 0.0
-    tf_tail_done: bool = False
-    discard: bool = False
-    verdict: str = ""
-    reason: str = ""
-    real_time_factor: float | None = None
-    closing: bool = False
-    tf_counts: EpisodeCounts | None = None
-    tf_static_counts: EpisodeCounts | None = None
-    result: Future[Path] = field(default_factory=Future)
-
-
-@dataclass(frozen=True)
-class _Announced:
-    """What a publisher said of itself in its last two reports (0 before the first)."""
-
-    count_before: int
-    count: int
-    received_ns: int
-
-
-@dataclass(frozen=True)
-class EpisodeStatus:
-    """What `~/episode` tells: `problem` is the reason the file cannot be written any further."""
-
-    state: EpisodeState
-    id: str = ""
-    path: str = ""
-    duration_s: float = 0.0
-    messages: int = 0
-    lost: int = 0
-    bytes: int = 0
-    backlog_bytes: int = 0
-    problem: str = ""
+# Of so many episodes the counts are kept; all of them are in their files.
+EPISODES_REMEMBERED = 1000
+# An episode is taken to become as long as this, or as the longest of the run.
+EPISODE_S = 60.0
 
 
 class Recorder:
@@ -152,36 +70,52 @@ class Recorder:
         tf_channel: ChannelDescription | None = None,
         tf_static_channel: ChannelDescription | None = None,
     ) -> None:
-        if tf is not None and (tf_channel is None or tf_static_channel is None):
-            raise CaptureError("a tf stream needs the channels of /tf and /tf_static")
         self.root = root
         self.configuration = configuration
         self.statistics = StreamStatistics()
         self.attachments = attachments
         self.refused: dict[str, str] = {}
         self._messages_refused: dict[str, tuple[int, str]] = {}
-        self._tf = tf
-        self._tf_channel = tf_channel
-        self._tf_static_channel = tf_static_channel
-        self._tf_publisher = self.statistics.publisher("/tf", OWN_GID)
-        self._tf_static_publisher = self.statistics.publisher("/tf_static", OWN_GID)
-        self._tf_publisher.node = self._tf_static_publisher.node = "recorder"
-        self._joint_states = JointStateReader()
-        self._tf_next_ns = 0
-        self._tf_period_ns = round(1e9 / configuration.tf_rate_hz)
-        # One more than the head needs, so that it reaches back all the way.
-        recent = 2 + round(configuration.tf_head_s * configuration.tf_rate_hz)
-        self._tf_recent: deque[tuple[str, bytes, int, int]] = deque(maxlen=recent)
+        self._writer = WriterThread(configuration.queue_limit_bytes, self._refuse_message)
+        self._opener = ThreadPoolExecutor(1, "episode opener")
+        self._finisher = ThreadPoolExecutor(1, "episode finisher")
+        self._pre_roll_ns = round(configuration.pre_roll_s * 1e9)
+        self._post_roll_ns = round(configuration.post_roll_s * 1e9)
+        self._transforms: EpisodeTransforms | None = None
+        if tf is not None:
+            if tf_channel is None or tf_static_channel is None:
+                raise CaptureError("a tf stream needs the channels of /tf and /tf_static")
+            self._transforms = EpisodeTransforms(
+                tf,
+                tf_channel,
+                tf_static_channel,
+                self.statistics,
+                self._writer,
+                configuration.tf_rate_hz,
+                round(configuration.tf_head_s * 1e9),
+                self._pre_roll_ns,
+            )
         self._streams: dict[str, Stream] = {}
+        # A little more than the pre-roll, for the time that opening a file takes.
+        span_ns = self._pre_roll_ns + _OPENING_NS if self._pre_roll_ns else 0
+        self._recent = RecentMessages(span_ns, configuration.pre_roll_limit_bytes, time.time_ns())
         self._active: Episode | None = None
         self._opening = False
-        self._finishing: list[Episode] = []
-        self._open_tails: dict[int, list[tuple[Episode, EpisodeCounts]]] = {}
-        self._finished: list[dict[str, Any]] = []
+        # What messages may still belong to: the one being recorded, and those in their post-roll or tail.
+        self._open: list[Episode] = []
+        # Those that are written to their end and become files.
+        self._closing: list[Episode] = []
+        self._last: Episode | None = None
+        # Windows, by publisher, whose first number after the end is not known yet.
+        self._tails: dict[int, list[EpisodeCounts]] = {}
+        self._finished: deque[dict[str, Any]] = deque(maxlen=EPISODES_REMEMBERED)
         self._lock = threading.RLock()
         self._simulated_robot = ""
-        self._announced: dict[tuple[str, str], _Announced] = {}
-        self._writer = WriterThread(configuration.queue_limit_bytes, self._refuse_message)
+        self._reports = PublisherReports(self.statistics)
+        self._clutch: Moment | None = None
+        self._bytes_taken = 0
+        self._since_s = time.monotonic()
+        self._longest_s = 0.0
 
     # Streams ------------------------------------------------------------------------------------------------
 
@@ -191,6 +125,7 @@ class Recorder:
         latched: bool = False,
         role: Role = "",
         rate_hz: float | None = None,
+        priority: int = HIGHEST_PRIORITY,
     ) -> Stream:
         """A topic to be recorded from now on; once added it stays. ``rate_hz`` is its expected rate."""
         with self._lock:
@@ -198,7 +133,8 @@ class Recorder:
             if stream is None:
                 # Several publish transforms, each at a rate of its own.
                 expected_hz = None if role == "transforms" else rate_hz
-                stream = self._streams[channel.topic] = Stream(channel, latched, role, expected_hz)
+                stream = Stream(channel, latched, role, expected_hz, priority)
+                self._streams[channel.topic] = stream
                 if role == "joint_states":
                     self._simulated_robot = f"{channel.topic.rsplit('/', 1)[0]}/simulated_robot"
             return stream
@@ -211,11 +147,9 @@ class Recorder:
             )
             for gid, node in nodes.items():
                 self.statistics.publisher(stream.topic, gid).node = node
-            if stream.latched and nodes:
-                # What a publisher that is gone had latched is repeated only as long as nobody replaced it.
-                alive = [gid for gid in stream.latest if gid.hex() in nodes]
-                if alive:
-                    stream.latest = {gid: stream.latest[gid] for gid in alive}
+            stream.alive = frozenset(nodes)
+            if len(stream.latest) > 1:
+                stream.latest = stream.heard_before(())
 
     @property
     def streams(self) -> list[Stream]:
@@ -236,43 +170,18 @@ class Recorder:
         counts = stream.publishers.get(gid)
         if counts is None:
             counts = stream.publishers[gid] = self.statistics.publisher(stream.topic, gid.hex())
-        before = counts.last
         counts.saw(sequence, len(data))
+        self._bytes_taken += len(data)
         # One that was repaired came late, and those behind it were held back for it: in the order of
         # their numbers, they cross the end of an episode together and leave no hole before it.
         crossed_ns = counts.latest_received_ns = max(received_ns, counts.latest_received_ns)
-        episode = self._episode_at(crossed_ns)
-        window: EpisodeCounts | None = None
-        if episode is not None:
-            window = counts.episodes.get(episode.id)
-            if window is None:
-                window = counts.episodes[episode.id] = EpisodeCounts(before=before)
-            window.received += 1
-            if sequence is not None:
-                if window.first is None or sequence < window.first:
-                    window.first = sequence
-                if window.last is None or sequence > window.last:
-                    window.last = sequence
-            self._writer.put(
-                episode.file, stream.channel, received_ns, source_ns, sequence or 0, data, window
-            )
-        elif sequence is not None and self._active is not None and crossed_ns < self._active.start_ns:
-            early = counts.episodes.get(self._active.id)
-            if early is not None and early.first is None:
-                early.before = sequence
-        if self._open_tails and sequence is not None:
-            tails = self._open_tails.get(id(counts))
-            if tails:
-                for ended, tail in tails:
-                    if tail is not window and crossed_ns > ended.stop_ns and tail.after is None:
-                        tail.after = sequence
-                left = [entry for entry in tails if entry[1].after is None]
-                if left:
-                    self._open_tails[id(counts)] = left
-                else:
-                    del self._open_tails[id(counts)]
-        if stream.latched:
-            stream.latest[gid] = (data, source_ns, sequence or 0)
+        message = TakenMessage(stream, counts, data, source_ns, received_ns, crossed_ns, sequence, gid)
+        self._recent.add(message)
+        for episode in self._open:
+            self._give(episode, message)
+        if self._tails and sequence is not None:
+            for window in self._tails.pop(id(counts), ()):
+                window.after = sequence
         if stream.role:
             try:
                 self._read(stream, data, source_ns, received_ns)
@@ -280,103 +189,126 @@ class Recorder:
                 # One odd message must not end the taking of all others; it is in the file as it came.
                 self._refuse_message(stream.topic, error)
 
-    def _episode_at(self, received_ns: int) -> Episode | None:
-        active = self._active
-        if active is not None and received_ns >= active.start_ns:
-            return active
-        for episode in self._finishing:
-            if not episode.closing and episode.start_ns <= received_ns <= episode.stop_ns:
-                return episode
-        return None
+    def _give(self, episode: Episode, message: TakenMessage) -> None:
+        """Into the episode, if it belongs there; else its number tells where the publisher's window ends."""
+        counts, sequence = message.counts, message.sequence
+        window = counts.episodes.get(episode.id)
+        if message.crossed_ns > episode.end_ns:
+            if window is not None and window.after is None:
+                window.after = sequence
+            return
+        if message.crossed_ns < episode.start_ns:
+            if window is not None and window.first is None and sequence is not None:
+                window.before = max(sequence, window.before or 0)
+            elif window is None and sequence is not None:
+                counts.episodes[episode.id] = EpisodeCounts(before=sequence)
+            return
+        if window is None:
+            window = counts.episodes[episode.id] = EpisodeCounts(before=None)
+        window.received += 1
+        if sequence is not None:
+            if window.first is None or sequence < window.first:
+                window.first = sequence
+            if window.last is None or sequence > window.last:
+                window.last = sequence
+        stream = message.stream
+        self._writer.put(
+            episode.file,
+            stream.channel,
+            message.received_ns,
+            message.source_ns,
+            sequence or 0,
+            message.data,
+            window,
+            stream.priority,
+        )
 
     def _refuse_message(self, topic: str, error: Exception) -> None:
-        """Count and tell a message that could not be read or written. Called by both threads."""
+        """Count and tell a message that could not be read or written. Called by several threads."""
         text = str(error) if isinstance(error, CaptureError) else repr(error)
         with self._lock:
             count = self._messages_refused.get(topic, (0, ""))[0] + 1
             self._messages_refused[topic] = (count, text)
 
     def _read(self, stream: Stream, data: bytes, source_ns: int, received_ns: int) -> None:
-        tf = self._tf
         if stream.role == "diagnostics":
             self._diagnostics(data, received_ns)
-        elif tf is None:
+        elif stream.role == "retargeting_state":
+            self._retargeting_state(stream.topic, data, received_ns)
+        elif self._transforms is None:
             return
         elif stream.role == "joint_states":
-            self._joint_state(stream.topic, data, source_ns, received_ns)
+            self._transforms.joint_state(stream.topic, data, source_ns, received_ns, self._open)
         elif stream.role == "transforms":
-            self._writer.call(stream.topic, lambda: tf.leave_out(read_child_frames(data)))
-        elif stream.role == "retargeting_state" and b"transform_trainer_to_base" in data:
-            text = read_status(data).values.get("transform_trainer_to_base", "")
-            if text:
-                self._writer.call(stream.topic, lambda: tf.set_trainer_transform(text))
+            self._transforms.leave_out(stream.topic, data)
 
     def _diagnostics(self, data: bytes, received_ns: int) -> None:
         if b": published" not in data and b"real_time_factor" not in data:
             return
         for status in read_status_array(data):
             if status.name.endswith(": published"):
-                final = status.hardware_id == "final"
-                for (topic, gid), count in parse_published_counts(status.values).items():
-                    if topic in self._streams:
-                        self.statistics.reported(topic, gid, count, final)
-                    before = self._announced.get((topic, gid), _Announced(0, 0, 0))
-                    self._announced[topic, gid] = _Announced(before.count, count, received_ns)
+                self._reports.heard(status, self._streams, received_ns)
             elif status.name == self._simulated_robot and "real_time_factor" in status.values:
                 factor = float(status.values["real_time_factor"])
-                episode = self._episode_at(received_ns)
-                if episode is not None and math.isfinite(factor):
-                    lowest = episode.real_time_factor
-                    episode.real_time_factor = factor if lowest is None else min(lowest, factor)
+                for episode in self._open:
+                    if math.isfinite(factor) and episode.start_ns <= received_ns <= episode.end_ns:
+                        lowest = episode.real_time_factor
+                        episode.real_time_factor = factor if lowest is None else min(lowest, factor)
 
-    def _joint_state(self, topic: str, data: bytes, source_ns: int, received_ns: int) -> None:
-        for episode in self._finishing:
-            # Samples from beyond the end until one is stamped after everything in the episode, so that its
-            # last stamp lies between two.
-            if not episode.tf_tail_done and not episode.closing and received_ns > episode.stop_ns:
-                episode.tf_tail_done = CdrReader(data).stamp_ns() > episode.stop_ns + STAMP_LEAD_NS
-                self._put_tf(episode, topic, data, source_ns, received_ns)
-        # Due a little early: a publisher's jitter must not make every n-th sample wait for the next one.
-        if source_ns < self._tf_next_ns - self._tf_period_ns // 8:
-            return
-        self._tf_next_ns = max(self._tf_next_ns + self._tf_period_ns, source_ns)
-        self._tf_recent.append((topic, data, source_ns, received_ns))
-        episode_now = self._episode_at(received_ns)
-        if episode_now is not None:
-            self._put_tf(episode_now, topic, data, source_ns, received_ns)
+    def _retargeting_state(self, topic: str, data: bytes, received_ns: int) -> None:
+        if self._transforms is not None:
+            self._transforms.join_trainer(topic, data)
+        status = read_status(data)
+        clutch = Moment(received_ns, status.message, _clutches(status.values))
+        self._clutch = clutch
+        for episode in self._open:
+            if received_ns <= episode.end_ns:
+                episode.clutch.append(clutch)
 
     def pass_done(self) -> None:
         """The taking thread has emptied every subscription once."""
-        if not self._finishing:
-            return
-        now_s = time.monotonic()
-        for episode in list(self._finishing):
-            if episode.closing:
+        now_ns = time.time_ns()
+        self._recent.forget(now_ns)
+        for episode in list(self._open):
+            if episode.file.problem is not None and not episode.stopped:
+                # Nothing more can be written: the trainer need not go on.
+                self._end(episode, "failure", str(episode.file.problem), post_roll_ns=0)
+                self._active = None
+            if now_ns <= episode.end_ns:
                 continue
-            episode.rounds_after_stop += 1
-            # The first full round after the stop has everything the middleware had received before it.
-            if episode.rounds_after_stop < 2:
+            if not episode.rounds_after_end:
+                episode.tail_deadline_s = time.monotonic() + self.configuration.tail_s
+            episode.rounds_after_end += 1
+            # The first full round after the end has everything the middleware had received before it.
+            if episode.rounds_after_end < 2:
                 continue
-            if now_s < episode.deadline_s and not self._tail_complete(episode):
+            if time.monotonic() < episode.tail_deadline_s and self._tail_missing(episode):
                 continue
             self._close(episode)
 
-    def _tail_complete(self, episode: Episode) -> bool:
-        if self._tf_recent and not episode.tf_tail_done:
-            return False
-        duration_s = max(1e-3, (episode.stop_ns - episode.start_ns) / 1e9)
-        return not any(
-            ended is episode and tail.received / duration_s >= TAIL_RATE_HZ
-            for tails in self._open_tails.values()
-            for ended, tail in tails
-        )
+    def _tail_missing(self, episode: Episode) -> bool:
+        if self._transforms is not None and self._transforms.tail_missing(episode):
+            return True
+        duration_s = max(1e-3, (episode.end_ns - episode.start_ns) / 1e9)
+        for counts in self.statistics.publishers:
+            window = counts.episodes.get(episode.id)
+            if (
+                window is not None
+                and window.after is None
+                and counts.gid != OWN_GID
+                and window.received / duration_s >= TAIL_RATE_HZ
+            ):
+                return True
+        return False
 
     # Control ------------------------------------------------------------------------------------------------
 
-    def start(self, fields: EpisodeFields) -> str:
+    def start(self, fields: EpisodeFields, attachments: tuple[Attachment, ...] = ()) -> str:
         """Begin an episode and return its id. Raises `CaptureError` naming what is in the way.
 
-        The file exists, and every stream goes into it, when this returns.
+        ``attachments``: of this episode, beside the recorder's own. The file exists, and every stream goes
+        into it, when this returns. What was received within the pre-roll is in it, also where that belongs
+        to the episode before.
         """
         with self._lock:
             if self._active is not None:
@@ -385,7 +317,8 @@ class Recorder:
                 raise CaptureError("an episode is being started already")
             self._opening = True
         try:
-            episode = self._open(fields)
+            started_ns = time.time_ns()
+            episode = self._open_file(fields, self.attachments + attachments, started_ns)
             with self._lock:
                 self._begin(episode)
         finally:
@@ -393,64 +326,80 @@ class Recorder:
                 self._opening = False
         return episode.id
 
-    def _open(self, fields: EpisodeFields) -> Episode:
-        now_ns = time.time_ns()
-        episode_id = new_episode_id(now_ns)
-        path = episode_path(self.root, fields, episode_id, now_ns)
+    def _open_file(
+        self, fields: EpisodeFields, attachments: tuple[Attachment, ...], started_ns: int
+    ) -> Episode:
+        episode_id = new_episode_id(started_ns)
+        path = episode_path(self.root, fields, episode_id, started_ns)
         with self._lock:
-            opening = opening_record(fields, episode_id, now_ns, self._expected_hz())
+            opening = opening_record(fields, episode_id, started_ns, self._expected_hz())
+            needed_bytes, why = self._needed_bytes()
         file = EpisodeFile(path, self.configuration.file)
-        attachments = self.attachments
 
         def make() -> None:
-            check_free_space(self.root, self.configuration.min_free_bytes)
+            check_free_space(self.root, needed_bytes, why)
             file.open()
             for attachment in attachments:
-                file.attach(attachment, now_ns)
+                file.attach(attachment, started_ns)
             file.add_metadata(OPENING_RECORD, opening)
             if file.problem is not None:
                 file.remove()
                 raise file.problem
-            self._writer.watch(file)
 
         try:
-            self._writer.submit(make).result(timeout=OPEN_TIMEOUT_S)
+            self._opener.submit(make).result(timeout=OPEN_TIMEOUT_S)
         except FutureTimeoutError as error:
-            self._writer.submit(lambda: self._take_back(file))
+            self._opener.submit(file.remove)
             raise FileProblem(
                 f"the disk of {path.parent} did not take a new file within {OPEN_TIMEOUT_S:g} s; "
                 "check it or choose another folder with the parameter `root`",
                 file.active_path,
             ) from error
-        return Episode(episode_id, fields, file, opening)
+        return Episode(episode_id, fields, file, opening, started_ns)
 
-    def _take_back(self, file: EpisodeFile) -> None:
-        self._writer.unwatch(file)
-        file.remove()
+    def _needed_bytes(self) -> tuple[float, str]:
+        """Room that an episode of the run's longest, and at least usual, length takes at the present rate."""
+        elapsed_s = max(1.0, time.monotonic() - self._since_s)
+        episode_s = max(EPISODE_S, self._longest_s)
+        expected = self._bytes_taken / elapsed_s * episode_s
+        least = float(self.configuration.min_free_bytes)
+        return least + expected, (
+            f"disk.min_free_mb {least / 1e6:.0f} and {expected / 1e6:.0f} for {episode_s:.0f} s as they come"
+        )
 
     def _begin(self, episode: Episode) -> None:
-        episode.start_ns = time.time_ns()
-        self.statistics.episode_begins(episode.id)
+        episode.start_ns = max(episode.started_ns - self._pre_roll_ns, self._recent.complete_since_ns)
+        file = episode.file
+        self._writer.call("", lambda: self._writer.watch(file))
+        for counts in self.statistics.publishers:
+            number = self._recent.number_before(counts)
+            if number is not None:
+                counts.episodes[episode.id] = EpisodeCounts(before=number)
+        recent: dict[str, list[tuple[bytes, Latched]]] = {}
+        for message in self._recent:
+            if message.stream.latched and message.crossed_ns < episode.start_ns:
+                entry = (message.data, message.source_ns, message.sequence or 0)
+                recent.setdefault(message.stream.topic, []).append((message.gid, entry))
         head_ns = episode.start_ns - round(self.configuration.tf_head_s * 1e9)
-        for stream in self._streams.values():
-            for gid, (data, source_ns, sequence) in stream.latest.items():
-                counts = stream.publishers[gid]
-                window = self.statistics.episode(counts, episode.id)
-                if self._writer.put(episode.file, stream.channel, head_ns, source_ns, sequence, data, window):
+        for topic, stream in self._streams.items():
+            latched = stream.heard_before(recent.get(topic, ())) if stream.latched else {}
+            for gid, (data, source_ns, sequence) in latched.items():
+                window = self.statistics.episode(stream.publishers[gid], episode.id)
+                if self._writer.put(file, stream.channel, head_ns, source_ns, sequence, data, window):
                     window.repeated += 1
-        if self._tf is not None:
-            episode.tf_counts = self.statistics.episode(self._tf_publisher, episode.id)
-            episode.tf_static_counts = self.statistics.episode(self._tf_static_publisher, episode.id)
-            self._writer.call("/tf_static", lambda: self._write_tf_static(episode, head_ns))
-            for topic, data, source_ns, received_ns in self._tf_recent:
-                if received_ns >= head_ns:
-                    self._put_tf(episode, topic, data, source_ns, received_ns)
-        self._active = episode
+        if self._transforms is not None:
+            self._transforms.begin(episode)
+        if self._clutch is not None:
+            episode.clutch.append(self._clutch)
+        for message in self._recent:
+            self._give(episode, message)
+        self._open.append(episode)
+        self._active = self._last = episode
 
     def _expected_hz(self) -> dict[str, float | None]:
         """Expected rates by topic, None for those without a fixed one; the recorder's own included."""
         rates = {topic: stream.expected_hz for topic, stream in self._streams.items()}
-        if self._tf is not None and "/tf" not in rates:
+        if self._transforms is not None and "/tf" not in rates:
             joints = (s.expected_hz for s in self._streams.values() if s.role == "joint_states")
             # Made from measured joints, so never faster than they come.
             rates["/tf"] = min(
@@ -465,39 +414,106 @@ class Recorder:
         return {key: {**row, "expected_hz": rates.get(row["topic"])} for key, row in table.items()}
 
     def stop(self, discard: bool = False, verdict: str = "", reason: str = "") -> Future[Path]:
-        """End the episode now; the future gives the final path, or the `CaptureError` that prevented it.
+        """End the episode after its post-roll; the future gives the final path, or the `CaptureError` that
+        prevented it.
 
-        Messages received up to now belong to it. A discarded episode goes to ``<root>/.trash``, with the
-        verdict `discard` whatever ``verdict`` says. ``reason`` is in words.
+        A discarded episode ends at once and goes to ``<root>/.trash``, with the verdict `discard` whatever
+        ``verdict`` says. ``reason`` is in words. An episode that a failing disk has ended is answered too.
         """
-        if verdict not in VERDICTS:
-            raise CaptureError(f"verdict {verdict!r} is given; {_one_of(VERDICTS)} is expected")
+        check_verdict(verdict)
         with self._lock:
             episode = self._active
             if episode is None:
+                last = self._last
+                if last is not None and last.file.problem is not None and not last.answered:
+                    last.answered = True
+                    return last.result
                 raise CaptureError("no episode is being recorded")
-            episode.stop_ns = time.time_ns()
-            episode.discard = discard
-            episode.verdict = DISCARDED if discard else verdict
-            episode.reason = reason
-            episode.deadline_s = time.monotonic() + self.configuration.tail_s
+            episode.answered = True
+            if discard:
+                episode.discard, verdict = True, DISCARDED
+            self._end(episode, verdict, reason, 0 if discard else self._post_roll_ns)
             self._active = None
-            self._finishing.append(episode)
-            for counts in self.statistics.publishers:
-                window = counts.episodes.get(episode.id)
-                if window is not None and counts.gid != OWN_GID:
-                    self._open_tails.setdefault(id(counts), []).append((episode, window))
             return episode.result
 
+    def _end(self, episode: Episode, verdict: str, reason: str, post_roll_ns: int) -> None:
+        episode.stopped_ns = time.time_ns()
+        episode.end_ns = episode.stopped_ns + post_roll_ns
+        episode.verdict, episode.reason = verdict or episode.verdict, reason or episode.reason
+        self._longest_s = max(self._longest_s, (episode.end_ns - episode.start_ns) / 1e9)
+
+    def discard_last(self) -> Future[Path]:
+        """Discard the episode at hand or, between two, the last one; the future gives its place in the trash.
+
+        Raises `CaptureError` where there is none.
+        """
+        with self._lock:
+            if self._active is not None:
+                return self.stop(discard=True)
+            last = self._last
+            if last is None:
+                raise CaptureError("no episode has been recorded")
+            if last in self._open:
+                last.discard, last.verdict = True, DISCARDED
+                last.end_ns = min(last.end_ns, time.time_ns())
+                return last.result
+        moved: Future[Path] = Future()
+
+        def move(_: Future[Path]) -> None:
+            self._finisher.submit(self._discard_finished, last, moved)
+
+        last.result.add_done_callback(move)
+        return moved
+
+    def _discard_finished(self, episode: Episode, moved: Future[Path]) -> None:
+        try:
+            path = episode.result.result()
+            if not episode.discard:
+                episode.path = move_to_trash(self.root, path)
+                episode.discard, episode.verdict = True, DISCARDED
+                self._finished_entry(episode).update(
+                    path=str(episode.path), discarded=True, verdict=DISCARDED
+                )
+        except CaptureError as error:
+            moved.set_exception(error)
+        else:
+            moved.set_result(episode.path)
+
+    def mark(self, verdict: str, reason: str = "") -> str:
+        """The trainer's word on the episode at hand or, between two, on the last one; its id."""
+        check_verdict(verdict)
+        with self._lock:
+            episode = self._active or self._last
+            if episode is None:
+                raise CaptureError("no episode has been recorded")
+            if episode.recorded:
+                raise CaptureError(f"episode {episode.id} is completed already")
+            episode.verdict, episode.reason = verdict, reason or episode.reason
+            return episode.id
+
+    def mark_moment(self, label: str) -> tuple[str, int]:
+        """Note this moment of the episode at hand; its id and the time (ns). Raises `CaptureError`."""
+        with self._lock:
+            if self._active is None:
+                raise CaptureError("no episode is being recorded")
+            moment = Moment(time.time_ns(), label)
+            self._active.moments.append(moment)
+            return self._active.id, moment.time_ns
+
     def finish_all(self, timeout_s: float, verdict: str = "", reason: str = "") -> list[str]:
-        """End whatever episode there is and wait for its file; says what came of each that was still open.
+        """End whatever episode there is, without a post-roll, and wait for its file; says what came of each
+        that was still open.
 
         Verdict and reason as in `stop`. The taking thread has to be running.
         """
         with self._lock:
             if self._active is not None:
-                self.stop(verdict=verdict, reason=reason)
-            waiting = [(episode.file.active_path, episode.result) for episode in self._finishing]
+                self._end(self._active, verdict, reason, post_roll_ns=0)
+                self._active = None
+            now_ns = time.time_ns()
+            for episode in self._open:
+                episode.end_ns = min(episode.end_ns, now_ns)
+            waiting = [(episode.file.active_path, episode.result) for episode in self._open + self._closing]
         outcomes = []
         for active_path, result in waiting:
             try:
@@ -509,12 +525,25 @@ class Recorder:
                 outcomes.append(f"{late}; it is recovered at the next start")
         return outcomes
 
+    # Completing ---------------------------------------------------------------------------------------------
+
     def _close(self, episode: Episode) -> None:
-        episode.closing = True
-        self._writer.submit(lambda: self._finish(episode))
+        """Everything that belongs to the episode has been taken."""
+        self._open.remove(episode)
+        self._closing.append(episode)
+        for counts in self.statistics.publishers:
+            window = counts.episodes.get(episode.id)
+            if window is not None and window.after is None and counts.gid != OWN_GID:
+                self._tails.setdefault(id(counts), []).append(window)
+        self._writer.submit(lambda: self._written(episode))
+
+    def _written(self, episode: Episode) -> None:
+        """On the writer thread, after everything that belongs to the episode."""
+        self._writer.unwatch(episode.file)
+        self._finisher.submit(self._finish, episode)
 
     def _finish(self, episode: Episode) -> None:
-        """On the writer thread, after everything that belongs to the episode."""
+        """On the finishing thread."""
         file = episode.file
         path: Path | None = None
         try:
@@ -523,23 +552,25 @@ class Recorder:
                 topics = self.statistics.totals(episode.id)
                 table = self._episode_table(episode.id)
                 refused = self.refused_with_messages()
-            file.add_metadata(STREAMS_RECORD, streams_record(table))
-            file.add_metadata(
-                EPISODE_RECORD,
-                closing_record(
+                episode.recorded = True
+                record = closing_record(
                     episode.opening,
                     start_ns=episode.start_ns,
-                    end_ns=episode.stop_ns,
+                    end_ns=episode.end_ns,
+                    stopped_ns=episode.stopped_ns,
                     topics=topics,
                     refused=refused,
                     verdict=episode.verdict,
                     reason=episode.reason,
                     real_time_factor=episode.real_time_factor,
-                ),
-            )
+                    moments=episode.moments,
+                    clutch=episode.clutch,
+                )
+            file.add_metadata(STREAMS_RECORD, streams_record(table))
+            file.add_metadata(EPISODE_RECORD, record)
             path = file.finish()
             if episode.discard:
-                path = self._to_trash(path)
+                path = move_to_trash(self.root, path)
         except CaptureError as error:
             self._ended(episode, path, error)
         except Exception as error:
@@ -550,15 +581,14 @@ class Recorder:
             self._ended(episode, path, None)
 
     def _ended(self, episode: Episode, path: Path | None, error: CaptureError | None) -> None:
-        self._writer.unwatch(episode.file)
         with self._lock:
-            self._finishing.remove(episode)
+            self._closing.remove(episode)
             self._finished.append(
                 {
                     "id": episode.id,
                     "path": str(path) if path is not None else str(episode.file.active_path),
                     "start_ns": episode.start_ns,
-                    "end_ns": episode.stop_ns,
+                    "end_ns": episode.end_ns,
                     "discarded": episode.discard,
                     "verdict": episode.verdict,
                     "reason": episode.reason,
@@ -567,80 +597,30 @@ class Recorder:
                 }
             )
         if error is None and path is not None:
+            episode.path = path
             episode.result.set_result(path)
         else:
             episode.result.set_exception(error or CaptureError("no file"))
 
-    def _to_trash(self, path: Path) -> Path:
-        target = self.root / TRASH / path.relative_to(self.root)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            rename_without_overwriting(path, target)
-        except OSError as error:
-            message = f"cannot move the discarded {path} to {target}: {error.strerror}"
-            raise FileProblem(message, path) from error
-        return target
-
-    # tf, on the writer thread -------------------------------------------------------------------------------
-
-    def _put_tf(self, episode: Episode, topic: str, data: bytes, source_ns: int, received_ns: int) -> None:
-        """``topic``: that of the joint states ``data``."""
-        self._writer.call(topic, lambda: self._write_tf(episode, data, source_ns, received_ns))
-
-    def _write_tf(self, episode: Episode, data: bytes, source_ns: int, received_ns: int) -> None:
-        if self._tf is None or self._tf_channel is None or episode.tf_counts is None:
-            return
-        message = self._tf.message(self._joint_states.read(data))
-        self._write_own(
-            episode, self._tf_channel, self._tf_publisher, episode.tf_counts, message, source_ns, received_ns
-        )
-
-    def _write_tf_static(self, episode: Episode, head_ns: int) -> None:
-        if self._tf is None or self._tf_static_channel is None or episode.tf_static_counts is None:
-            return
-        message = self._tf.static_message(head_ns)
-        self._write_own(
-            episode,
-            self._tf_static_channel,
-            self._tf_static_publisher,
-            episode.tf_static_counts,
-            message,
-            head_ns,
-            head_ns,
-        )
-
-    def _write_own(
-        self,
-        episode: Episode,
-        channel: ChannelDescription,
-        publisher: PublisherCounts,
-        window: EpisodeCounts,
-        message: bytes,
-        source_ns: int,
-        received_ns: int,
-    ) -> None:
-        if not message:
-            # Others publish all of it.
-            return
-        sequence = (publisher.last or 0) + 1
-        publisher.saw(sequence, len(message))
-        window.received += 1
-        window.first = window.first or sequence
-        window.last = sequence
-        window.after = sequence + 1
-        episode.file.write(channel, received_ns, source_ns, sequence, message, window)
+    def _finished_entry(self, episode: Episode) -> dict[str, Any]:
+        with self._lock:
+            return next((entry for entry in self._finished if entry["id"] == episode.id), {})
 
     # Queries ------------------------------------------------------------------------------------------------
 
     def status(self) -> EpisodeStatus:
         """The episode at hand: the one being recorded, else the one being finished, else idle."""
         with self._lock:
-            episode = self._active or (self._finishing[-1] if self._finishing else None)
+            unfinished = self._open + self._closing
+            episode = self._active or (unfinished[-1] if unfinished else None)
+            backlog_bytes = self._writer.backlog_bytes
             if episode is None:
-                return EpisodeStatus("idle", backlog_bytes=self._writer.backlog_bytes)
-            end_ns = episode.stop_ns or time.time_ns()
+                # A disk that failed is told until the next start.
+                failed = self._last is not None and self._last.file.problem is not None
+                problem = str(self._last.file.problem) if failed and self._last is not None else ""
+                return EpisodeStatus("idle", backlog_bytes=backlog_bytes, problem=problem)
+            end_ns = min(time.time_ns(), episode.end_ns)
             totals = self.statistics.totals(episode.id)
-            problem = episode.file.problem
             return EpisodeStatus(
                 state="recording" if episode is self._active else "finishing",
                 id=episode.id,
@@ -649,8 +629,8 @@ class Recorder:
                 messages=sum(entry["written"] for entry in totals.values()),
                 lost=sum(entry["lost"] for entry in totals.values()),
                 bytes=episode.file.bytes,
-                backlog_bytes=self._writer.backlog_bytes,
-                problem="" if problem is None else str(problem),
+                backlog_bytes=backlog_bytes,
+                problem="" if episode.file.problem is None else str(episode.file.problem),
             )
 
     def received(self) -> dict[str, int]:
@@ -673,20 +653,8 @@ class Recorder:
 
     def unheard(self) -> list[str]:
         """Topics that somebody says to be publishing, but nothing has arrived: not connected yet."""
-        since_ns = time.time_ns() - ANNOUNCED_NS
         with self._lock:
-            heard = {
-                (topic, gid.hex()) for topic, stream in self._streams.items() for gid in stream.publishers
-            }
-            return sorted(
-                {
-                    topic
-                    for (topic, gid), said in self._announced.items()
-                    if (topic, gid) not in heard
-                    and said.count > said.count_before
-                    and said.received_ns >= since_ns
-                }
-            )
+            return self._reports.unheard(self._streams)
 
     def waiting_for_final(self, alive: frozenset[str]) -> list[str]:
         """Publishers that are on the graph and have not given their final counts."""
@@ -725,37 +693,21 @@ class Recorder:
         }
 
     def close(self) -> None:
-        """End the writer thread after its queue is worked off. An episode not stopped stays recoverable."""
+        """End the threads after their queues are worked off. An episode not stopped stays recoverable."""
         self._writer.stop()
+        self._finisher.shutdown()
+        self._opener.shutdown()
+
+
+def check_verdict(verdict: str) -> None:
+    """Raises `CaptureError` where ``verdict`` is none that a person may give."""
+    if verdict not in VERDICTS:
+        raise CaptureError(f"verdict {verdict!r} is given; {_one_of(VERDICTS)} is expected")
 
 
 def _one_of(words: tuple[str, ...]) -> str:
     return ", ".join(repr(word) for word in words[:-1]) + f" or {words[-1]!r}"
 
 
-def check_free_space(root: Path, min_free_bytes: int) -> None:
-    """Raises `FileProblem` where the disk of ``root`` has less than ``min_free_bytes`` left."""
-    existing = root
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    try:
-        free = shutil.disk_usage(existing).free
-    except OSError as error:
-        raise FileProblem(f"cannot look at the disk of {root}: {error.strerror}", root) from error
-    if free < min_free_bytes:
-        raise FileProblem(
-            f"the disk of {root} has {free / 1e6:.0f} MB left, {min_free_bytes / 1e6:.0f} MB are needed "
-            "to start (disk.min_free_mb): free space or choose another folder with the parameter `root`",
-            root,
-        )
-
-
-def purge_trash(root: Path, keep_h: float) -> list[Path]:
-    """Delete discarded episodes older than ``keep_h`` hours and return them."""
-    limit_s = time.time() - keep_h * 3600.0
-    removed = []
-    for path in sorted((root / TRASH).glob("**/*.mcap")):
-        if path.stat().st_mtime < limit_s:
-            path.unlink()
-            removed.append(path)
-    return removed
+def _clutches(values: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in values.items() if key.endswith("_clutch")}

@@ -14,6 +14,7 @@ import yaml
 
 from capture_nodes.errors import CaptureError
 from capture_nodes.recording.mcap_file import COMPRESSIONS, FileOptions
+from capture_nodes.recording.stream import HIGHEST_PRIORITY
 from retargeting.errors import Problem
 
 _TYPE = re.compile(r"^[a-zA-Z]\w*/msg/[a-zA-Z]\w*$")
@@ -39,13 +40,14 @@ class TopicRule:
     """One line of `topics`: a topic, or with ``{…}`` placeholders (each one path element) a family of them.
 
     `rate_hz` is the expected rate, None for topics that speak on change; `latched` topics are subscribed
-    transient local and written again at the head of every episode.
+    transient local and written again at the head of every episode. `priority`: 0 is given up first.
     """
 
     pattern: str
     type_name: str
     rate_hz: float | None = None
     latched: bool = False
+    priority: int = HIGHEST_PRIORITY
 
     @property
     def is_family(self) -> bool:
@@ -66,6 +68,9 @@ class RecorderConfiguration:
 
     topics: tuple[TopicRule, ...]
     file: FileOptions = field(default_factory=FileOptions)
+    pre_roll_s: float = 1.0
+    post_roll_s: float = 1.0
+    pre_roll_limit_bytes: int = 512 * 1024 * 1024
     queue_limit_bytes: int = 256 * 1024 * 1024
     min_free_bytes: int = 512 * 1024 * 1024
     poll_s: float = 0.005
@@ -113,11 +118,20 @@ def load_recorder_configuration(path: Path) -> RecorderConfiguration:
         problem = Problem(path, "file", "a mapping with the key `topics` is expected")
         raise InvalidRecorderConfiguration([problem])
     reader = _Reader(path, problems)
-    sections = {"topics", "file", "taking", "tf", "disk"}
+    sections = {"topics", "episode", "file", "taking", "tf", "disk"}
     reader.only("", data, sections)
     configuration = RecorderConfiguration(
         topics=reader.topics(data.get("topics")),
         file=reader.file_options(reader.section(data, "file")),
+        **reader.numbers(
+            "episode",
+            reader.section(data, "episode"),
+            {
+                "pre_roll_s": ("pre_roll_s", 0.0, 60.0, 1),
+                "post_roll_s": ("post_roll_s", 0.0, 60.0, 1),
+                "pre_roll_limit_mb": ("pre_roll_limit_bytes", 1, 65536, 1024 * 1024),
+            },
+        ),
         **reader.numbers(
             "taking",
             reader.section(data, "taking"),
@@ -223,7 +237,7 @@ class _Reader:
             if not isinstance(entry, dict):
                 self.problem(key, f"is {entry!r}: {{type: package/msg/Type, …}} is expected")
                 continue
-            self.only(key, entry, {"type", "rate_hz", "latched"})
+            self.only(key, entry, {"type", "rate_hz", "latched", "priority"})
             type_name = entry.get("type")
             if not isinstance(type_name, str) or not _TYPE.match(type_name):
                 self.problem(f"{key}.type", f"is {type_name!r}: package/msg/Type is expected")
@@ -235,5 +249,12 @@ class _Reader:
             if not isinstance(latched, bool):
                 self.problem(f"{key}.latched", f"is {latched!r}: true or false is expected")
                 continue
-            rules.append(TopicRule(name, type_name, rate_hz, latched))
+            priority = entry.get("priority", HIGHEST_PRIORITY)
+            if isinstance(priority, bool) or priority not in range(HIGHEST_PRIORITY + 1):
+                self.problem(
+                    f"{key}.priority",
+                    f"is {priority!r}: 0 (given up first) to {HIGHEST_PRIORITY} is expected",
+                )
+                continue
+            rules.append(TopicRule(name, type_name, rate_hz, latched, priority))
         return tuple(rules)

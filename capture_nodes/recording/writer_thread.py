@@ -18,16 +18,22 @@ Message = tuple[EpisodeFile, ChannelDescription, int, int, int, bytes, EpisodeCo
 IDLE_S = 0.01
 
 
+# How much of the queue a message of priority 0, 1, … may find filled.
+SHARES = (0.7, 0.8, 0.9, 1.0)
+
+
 class WriterThread:
     """Runs messages and jobs in the order they were handed over.
 
-    ``queue_limit_bytes`` bounds what waits for a slow disk; beyond it messages are refused (and counted by
-    the caller), never dropped silently. ``refused`` is told, on this thread, the topic and the reason where a
-    message cannot be used. Nothing that goes wrong with one message or file ends the thread.
+    ``queue_limit_bytes`` bounds what waits for a slow disk; beyond it messages are refused and counted, never
+    dropped silently, those of low priority earlier than others (`SHARES`). ``refused`` is told, on this
+    thread, the topic and the reason where a message cannot be used. Nothing that goes wrong with one message
+    or file ends the thread.
     """
 
     def __init__(self, queue_limit_bytes: int, refused: Callable[[str, Exception], None]) -> None:
-        self._limit = queue_limit_bytes
+        self._limits = [share * queue_limit_bytes for share in SHARES]
+        self._putting = threading.Lock()
         self._refused = refused
         self._queue: deque[Message | tuple[str, Callable[[], None]]] = deque()
         self._bytes_in = 0
@@ -51,15 +57,14 @@ class WriterThread:
         sequence: int,
         data: bytes,
         counts: EpisodeCounts,
+        priority: int = len(SHARES) - 1,
     ) -> bool:
-        """Queue a message; False, and ``counts.lost_queue`` one more, where the queue is full.
-
-        One thread only may call this (it owns `lost_queue` and the count of bytes put in).
-        """
-        if self._bytes_in - self._bytes_out > self._limit:
-            counts.lost_queue += 1
-            return False
-        self._bytes_in += len(data)
+        """Queue a message; False, and ``counts.lost_queue`` one more, where the queue is full for it."""
+        with self._putting:
+            if self._bytes_in - self._bytes_out > self._limits[priority]:
+                counts.lost_queue += 1
+                return False
+            self._bytes_in += len(data)
         self._queue.append((file, channel, log_ns, publish_ns, sequence, data, counts))
         return True
 

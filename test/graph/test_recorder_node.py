@@ -38,8 +38,8 @@ from std_srvs.srv import Trigger  # noqa: E402
 
 from capture_nodes.recording.cdr import read_child_frames  # noqa: E402
 from capture_nodes.recording.mcap_file import ChannelDescription  # noqa: E402
-from capture_nodes.recording.recorder import Stream  # noqa: E402
 from capture_nodes.recording.recovery import recover_all  # noqa: E402
+from capture_nodes.recording.stream import Stream  # noqa: E402
 from capture_nodes.recording.stream_statistics import PublisherCounts  # noqa: E402
 from capture_nodes.recording.tf_stream import TransformTemplate  # noqa: E402
 from capture_nodes.resources import robot_description_file  # noqa: E402

@@ -26,9 +26,11 @@ from capture_nodes.recording.mcap_file import (
     FileOptions,
     LockedFile,
 )
-from capture_nodes.recording.recorder import Recorder, Stream, purge_trash
+from capture_nodes.recording.recorder import Recorder
 from capture_nodes.recording.recorder_configuration import RecorderConfiguration
+from capture_nodes.recording.recordings_folder import purge_trash
 from capture_nodes.recording.recovery import recover
+from capture_nodes.recording.stream import Stream
 from capture_nodes.recording.tf_stream import TF_TYPE, TfStream, TransformTemplate
 from retargeting.robot_model import RobotModel
 
@@ -43,7 +45,14 @@ DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
 
 
 def _configuration(**changes: Any) -> RecorderConfiguration:
-    values = {"topics": (), "min_free_bytes": 0, "file": FileOptions(flush_s=0.05), **changes}
+    values = {
+        "topics": (),
+        "min_free_bytes": 0,
+        "file": FileOptions(flush_s=0.05),
+        "pre_roll_s": 0.0,
+        "post_roll_s": 0.0,
+        **changes,
+    }
     return RecorderConfiguration(**values)
 
 

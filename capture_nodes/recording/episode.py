@@ -1,0 +1,66 @@
+"""One repetition while it is recorded: from its start to the renamed file."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from capture_nodes.recording.episode_record import EpisodeFields, Moment
+from capture_nodes.recording.mcap_file import EpisodeFile
+
+EpisodeState = Literal["idle", "recording", "finishing"]
+
+# The end of an episode that has not been stopped.
+OPEN_END_NS = (1 << 63) - 1
+
+
+@dataclass
+class Episode:
+    """`start_ns` to `end_ns` is what the file holds: from the pre-roll before `started_ns`, when the start
+    was asked for, to the post-roll after `stopped_ns`, when the stop was.
+    """
+
+    id: str
+    fields: EpisodeFields
+    file: EpisodeFile
+    opening: dict[str, str]
+    started_ns: int = 0
+    start_ns: int = 0
+    stopped_ns: int = 0
+    end_ns: int = OPEN_END_NS
+    rounds_after_end: int = 0
+    tail_deadline_s: float = 0.0
+    tf_tail_done: bool = False
+    discard: bool = False
+    # What was said of it is in its file.
+    recorded: bool = False
+    # Who stops it has been told what came of it.
+    answered: bool = False
+    verdict: str = ""
+    reason: str = ""
+    real_time_factor: float | None = None
+    moments: list[Moment] = field(default_factory=list)
+    clutch: list[Moment] = field(default_factory=list)
+    path: Path = Path()
+    result: Future[Path] = field(default_factory=Future)
+
+    @property
+    def stopped(self) -> bool:
+        return self.stopped_ns > 0
+
+
+@dataclass(frozen=True)
+class EpisodeStatus:
+    """What `~/episode` tells: `problem` is the reason the file cannot be written any further."""
+
+    state: EpisodeState
+    id: str = ""
+    path: str = ""
+    duration_s: float = 0.0
+    messages: int = 0
+    lost: int = 0
+    bytes: int = 0
+    backlog_bytes: int = 0
+    problem: str = ""

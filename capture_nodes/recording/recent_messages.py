@@ -1,0 +1,68 @@
+"""The last moments of every topic, so that an episode begins before its button."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from capture_nodes.recording.stream import Stream
+from capture_nodes.recording.stream_statistics import PublisherCounts
+
+
+class TakenMessage(NamedTuple):
+    """A message as the middleware gave it; `crossed_ns` is the time that decides what it belongs to."""
+
+    stream: Stream
+    counts: PublisherCounts
+    data: bytes
+    source_ns: int
+    received_ns: int
+    crossed_ns: int
+    sequence: int | None
+    gid: bytes
+
+
+class RecentMessages:
+    """Messages of the last ``span_ns``, at most ``limit_bytes`` of them. Used by the taking thread.
+
+    Nothing was taken before ``since_ns``. What becomes too old leaves (`forget`): a latched message is then
+    its publisher's newest from before (`Stream.latest`), and the number of any is its publisher's last from
+    before (`number_before`).
+    """
+
+    def __init__(self, span_ns: int, limit_bytes: int, since_ns: int) -> None:
+        self._span_ns, self._limit_bytes = span_ns, limit_bytes
+        self._messages: deque[TakenMessage] = deque()
+        self._bytes = 0
+        self._numbers: dict[int, int] = {}
+        # Everything received since then is here.
+        self.complete_since_ns = since_ns
+
+    def add(self, message: TakenMessage) -> None:
+        self._messages.append(message)
+        self._bytes += len(message.data)
+
+    def forget(self, now_ns: int) -> None:
+        """Let go of what is too old, or too much."""
+        messages, oldest_ns = self._messages, now_ns - self._span_ns
+        while messages and (messages[0].crossed_ns < oldest_ns or self._bytes > self._limit_bytes):
+            message = messages.popleft()
+            self._bytes -= len(message.data)
+            self.complete_since_ns = max(self.complete_since_ns, message.crossed_ns + 1)
+            if message.sequence is not None:
+                key = id(message.counts)
+                self._numbers[key] = max(self._numbers.get(key, 0), message.sequence)
+            if message.stream.latched:
+                message.stream.latest[message.gid] = (
+                    message.data,
+                    message.source_ns,
+                    message.sequence or 0,
+                )
+
+    def number_before(self, counts: PublisherCounts) -> int | None:
+        """The publisher's highest number that is no longer here, None where there is none."""
+        return self._numbers.get(id(counts))
+
+    def __iter__(self) -> Iterator[TakenMessage]:
+        return iter(self._messages)

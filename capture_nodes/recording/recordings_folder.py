@@ -1,0 +1,56 @@
+"""The folder that episodes are written under: is there room, and what was discarded."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from capture_nodes.recording.mcap_file import FileProblem, rename_without_overwriting
+
+TRASH = ".trash"
+
+
+def free_bytes(root: Path) -> int:
+    """What the disk of ``root`` (which need not exist yet) has left. Raises `FileProblem`."""
+    existing = root
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    try:
+        return shutil.disk_usage(existing).free
+    except OSError as error:
+        raise FileProblem(f"cannot look at the disk of {root}: {error.strerror}", root) from error
+
+
+def check_free_space(root: Path, needed_bytes: float, why: str) -> None:
+    """Raises `FileProblem` where the disk of ``root`` has less than ``needed_bytes`` left; ``why`` them."""
+    free = free_bytes(root)
+    if free < needed_bytes:
+        raise FileProblem(
+            f"the disk of {root} has {free / 1e6:.0f} MB left, {needed_bytes / 1e6:.0f} MB are needed "
+            f"to start ({why}): free space or choose another folder with the parameter `root`",
+            root,
+        )
+
+
+def move_to_trash(root: Path, path: Path) -> Path:
+    """Where the discarded episode ``path`` lies then, with its sidecar. Raises `FileProblem`."""
+    target = root / TRASH / path.relative_to(root)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        rename_without_overwriting(path, target)
+    except OSError as error:
+        message = f"cannot move the discarded {path} to {target}: {error.strerror}"
+        raise FileProblem(message, path) from error
+    return target
+
+
+def purge_trash(root: Path, keep_h: float) -> list[Path]:
+    """Delete discarded episodes older than ``keep_h`` hours and return them."""
+    limit_s = time.time() - keep_h * 3600.0
+    removed = []
+    for path in sorted((root / TRASH).glob("**/*.mcap")):
+        if path.stat().st_mtime < limit_s:
+            path.unlink()
+            removed.append(path)
+    return removed
