@@ -155,7 +155,7 @@ class RecorderNode(CaptureNode):
         return await self._answer(response, lambda: self._recorder.stop(False, *self._said.take_verdict()))
 
     async def _on_discard(self, _request: Any, response: Any) -> Any:
-        return await self._answer(response, self._recorder.discard_last)
+        return await self._answer(response, lambda: self._recorder.discard_last(self._said.take_verdict()[1]))
 
     async def _answer(self, response: Any, end: Callable[[], ConcurrentFuture[Path]]) -> Any:
         """Answers when the file has its name; meanwhile the node goes on serving."""

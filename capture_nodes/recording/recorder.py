@@ -442,19 +442,19 @@ class Recorder:
         episode.verdict, episode.reason = verdict or episode.verdict, reason or episode.reason
         self._longest_s = max(self._longest_s, (episode.end_ns - episode.start_ns) / 1e9)
 
-    def discard_last(self) -> Future[Path]:
+    def discard_last(self, reason: str = "") -> Future[Path]:
         """Discard the episode at hand or, between two, the last one; the future gives its place in the trash.
 
-        Raises `CaptureError` where there is none.
+        ``reason`` in words. Raises `CaptureError` where there is none.
         """
         with self._lock:
             if self._active is not None:
-                return self.stop(discard=True)
+                return self.stop(discard=True, reason=reason)
             last = self._last
             if last is None:
                 raise CaptureError("no episode has been recorded")
             if last in self._open:
-                last.discard, last.verdict = True, DISCARDED
+                last.discard, last.verdict, last.reason = True, DISCARDED, reason or last.reason
                 last.end_ns = min(last.end_ns, time.time_ns())
                 return last.result
         moved: Future[Path] = Future()
