@@ -73,6 +73,7 @@ class RecorderConfiguration:
     pre_roll_limit_bytes: int = 512 * 1024 * 1024
     queue_limit_bytes: int = 256 * 1024 * 1024
     min_free_bytes: int = 512 * 1024 * 1024
+    warn_free_bytes: int = 10 * 1024 * 1024 * 1024
     poll_s: float = 0.005
     history_s: float = 5.0
     tail_s: float = 0.1
@@ -153,6 +154,7 @@ def load_recorder_configuration(path: Path) -> RecorderConfiguration:
             reader.section(data, "disk"),
             {
                 "min_free_mb": ("min_free_bytes", 0, 1 << 30, 1024 * 1024),
+                "warn_free_mb": ("warn_free_bytes", 0, 1 << 30, 1024 * 1024),
                 "trash_keep_h": ("trash_keep_h", 0.0, 24.0 * 365, 1),
             },
         ),
