@@ -249,6 +249,30 @@ class Bag:
         """Log time of the last message of a stamped stream."""
         return self._extent()[1]
 
+    @cached_property
+    def repetition_ns(self) -> tuple[int, int]:
+        """From when the start was asked for to when the stop was; where nothing says that, all of it.
+
+        An episode may begin before that and end after it, with whatever was going on then.
+        """
+        begin, end = self._asked_ns
+        return max(begin or 0, self.start_ns), min(end or self.end_ns, self.end_ns)
+
+    def in_repetition(self, times_ns: IntArray) -> NDArray[np.bool_]:
+        """Which of the times ``(n,)`` lie in the repetition; all of them where nothing says when that was."""
+        begin, end = self._asked_ns
+        inside = np.ones(len(times_ns), dtype=np.bool_)
+        if begin is not None:
+            inside &= times_ns >= begin
+        if end is not None:
+            inside &= times_ns <= end
+        return inside
+
+    @cached_property
+    def _asked_ns(self) -> tuple[int | None, int | None]:
+        begin, end = (str(self.episode.get(key, "")) for key in ("started_ns", "stopped_ns"))
+        return int(begin) if begin.isdecimal() else None, int(end) if end.isdecimal() else None
+
     @property
     def length_s(self) -> float:
         return (self.end_ns - self.start_ns) * 1e-9

@@ -1,7 +1,8 @@
 """Did every stream arrive whole, at its rate, in order, in one clock?
 
 Per stream with an expected rate: rate (header stamps, first to last) within 2 %, 99 % of intervals
-under twice the period, stamps strictly increasing, from the start of the episode to its end. Every
+under twice the period, from when the start was asked for to when the stop was (what an episode holds before
+and after may be of another state), and stamps strictly increasing from its first message to its last. Every
 stream with headers: stamps within 0.5 s of the publish and log times (one clock). Every stream: nothing
 lost by the recorder's counts, no gap in the sequence numbers, as many messages as were written; with an
 expected rate also: none published inside the episode before the recorder had found the publisher. A
@@ -78,24 +79,28 @@ def expected_rate_hz(stream: Stream, rates: Mapping[str, float] | None = None) -
 
 def stream_figures(bag: Bag, stream: Stream, expected_hz: float | None) -> dict[str, Any]:
     """The numbers of one stream; keys as in `docs/episodes.md`."""
+    begin_ns, end_ns = bag.repetition_ns
     times = stream.times_ns
-    steps = np.diff(times).astype(np.float64) * 1e-9
+    inside = times[bag.in_repetition(times)]
+    steps = np.diff(inside).astype(np.float64) * 1e-9
     figures: dict[str, Any] = {
         "type": stream.type,
         "count": stream.count,
         "expected_hz": expected_hz,
-        "rate_hz": stream.rate_hz,
+        "rate_hz": _rate_hz(inside),
         "published": stream.counts.published,
         "lost": stream.counts.lost,
         "not_joined": sum(stream.counts.not_joined.values()) if stream.counts.publishers else None,
         "tail_known": stream.counts.tail_known if stream.counts.publishers else None,
         "sequence_gaps": _sequence_gaps(stream),
-        "not_increasing": int(np.count_nonzero(steps <= 0.0)),
+        "not_increasing": int(np.count_nonzero(np.diff(times) <= 0)),
         "longest_interval_s": float(steps.max()) if len(steps) else None,
         "under_two_periods": None,
         "clock_offset_s": None,
         "begins_s": float(times[0] - bag.start_ns) * 1e-9 if len(times) else None,
         "ends_s": float(times[-1] - bag.start_ns) * 1e-9 if len(times) else None,
+        "begins_late_s": float(times[0] - begin_ns) * 1e-9 if len(times) else None,
+        "ends_early_s": float(end_ns - times[-1]) * 1e-9 if len(times) else None,
     }
     if expected_hz is not None and len(steps):
         figures["under_two_periods"] = float(np.mean(steps < 2.0 / expected_hz))
@@ -103,6 +108,12 @@ def stream_figures(bag: Bag, stream: Stream, expected_hz: float | None) -> dict[
         offsets = [np.abs(stream.stamp_ns - other).max() for other in (stream.publish_ns, stream.log_ns)]
         figures["clock_offset_s"] = float(max(offsets)) * 1e-9
     return figures
+
+
+def _rate_hz(times_ns: NDArray[np.int64]) -> float | None:
+    """Messages per second from the first to the last; None where there is no telling."""
+    length_ns = int(times_ns[-1] - times_ns[0]) if len(times_ns) else 0
+    return (len(times_ns) - 1) / (length_ns * 1e-9) if length_ns > 0 else None
 
 
 def _sequence_gaps(stream: Stream) -> int | None:
@@ -133,12 +144,10 @@ def _stream_problems(bag: Bag, topic: str, f: Mapping[str, Any], bounds: StreamB
         if f["not_increasing"]:
             problems.append(f"{f['not_increasing']} stamps do not come after the one before")
         edge = bounds.edge_s + 2.0 / expected
-        if f["begins_s"] is not None and f["begins_s"] > edge:
-            problems.append(f"begins {f['begins_s']:.2f} s after the episode, at most {edge:.2f} s")
-        if f["ends_s"] is not None and bag.length_s - f["ends_s"] > edge:
-            problems.append(
-                f"ends {bag.length_s - f['ends_s']:.2f} s before the episode, at most {edge:.2f} s"
-            )
+        if f["begins_late_s"] is not None and f["begins_late_s"] > edge:
+            problems.append(f"begins {f['begins_late_s']:.2f} s after the episode, at most {edge:.2f} s")
+        if f["ends_early_s"] is not None and f["ends_early_s"] > edge:
+            problems.append(f"ends {f['ends_early_s']:.2f} s before the episode, at most {edge:.2f} s")
     if f["clock_offset_s"] is not None and f["clock_offset_s"] > bounds.clock_s:
         problems.append(
             f"stamps up to {f['clock_offset_s']:.3f} s from the publish and log times, "
@@ -168,6 +177,7 @@ def latency_figures(bag: Bag) -> dict[str, Any]:
     causes = bag.causes(bag.topic("command_cause"))
     commands = bag.stream(bag.topic("joint_commands"))
     stamps = commands.stamp_ns if commands.stamp_ns is not None else np.empty(0, dtype=np.int64)
+    stamps = stamps[bag.in_repetition(stamps)]
     matched = np.isin(stamps, causes.stamp_ns)
     known = causes.cause_ns > 0
     order = np.argsort(causes.stamp_ns[known], kind="stable")

@@ -132,8 +132,11 @@ def _match(bag: Bag, model: AttachedModel, step: int) -> _Matched:
     stamps = commands.stamp_ns
     for samples in targets.values():
         stamps = np.intersect1d(stamps, samples.stamp_ns)
-    # At its edges a recording may hold one of two messages of the same tick; inside, never.
+    # Before and after the repetition the robot may be on its way to the trainer, or hold. At its edges a
+    # recording may have one of two messages of the same tick; inside, never.
+    stamps = stamps[bag.in_repetition(stamps)]
     every = [commands.stamp_ns, *(samples.stamp_ns for samples in targets.values())]
+    every = [of[bag.in_repetition(of)] for of in every]
     begin, end = max(int(s.min()) for s in every if len(s)), min(int(s.max()) for s in every if len(s))
     inside = [np.count_nonzero((s >= begin) & (s <= end)) for s in every]
     unmatched = max(0, max(int(count) for count in inside) - len(stamps))

@@ -54,6 +54,8 @@ _OPENING_NS = 100_000_000
 TAIL_RATE_HZ = 25.0
 # Of so many episodes the counts are kept; all of them are in their files.
 EPISODES_REMEMBERED = 1000
+# States of the retargeter are remembered for the pre-roll.
+CLUTCH_STATES = 1000
 # An episode is taken to become as long as this, or as the longest of the run.
 EPISODE_S = 60.0
 
@@ -112,7 +114,7 @@ class Recorder:
         self._lock = threading.RLock()
         self._simulated_robot = ""
         self._reports = PublisherReports(self.statistics)
-        self._clutch: Moment | None = None
+        self._clutch: deque[Moment] = deque(maxlen=CLUTCH_STATES)
         self._bytes_taken = 0
         self._since_s = time.monotonic()
         self._longest_s = 0.0
@@ -260,7 +262,7 @@ class Recorder:
             self._transforms.join_trainer(topic, data)
         status = read_status(data)
         clutch = Moment(received_ns, status.message, _clutches(status.values))
-        self._clutch = clutch
+        self._clutch.append(clutch)
         for episode in self._open:
             if received_ns <= episode.end_ns:
                 episode.clutch.append(clutch)
@@ -389,8 +391,8 @@ class Recorder:
                     window.repeated += 1
         if self._transforms is not None:
             self._transforms.begin(episode)
-        if self._clutch is not None:
-            episode.clutch.append(self._clutch)
+        episode.clutch = [state for state in self._clutch if state.time_ns >= episode.start_ns]
+        episode.clutch[:0] = [state for state in self._clutch if state.time_ns < episode.start_ns][-1:]
         for message in self._recent:
             self._give(episode, message)
         self._open.append(episode)
