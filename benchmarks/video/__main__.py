@@ -59,7 +59,7 @@ def image_message(pixels: NDArray[np.uint8], stamp_ns: int) -> bytes:
     """CDR of an rgb8 Image."""
     height, width, _ = pixels.shape
     head = struct.pack("<4siI", b"\0\1\0\0", stamp_ns // 10**9, stamp_ns % 10**9)
-    head += struct.pack("<I8sIII8sxxxx", 7, b"camera\0\0", height, width, 5, b"rgb8\0\0\0\0")
+    head += struct.pack("<I8sIII8s", 7, b"camera\0\0", height, width, 5, b"rgb8\0\0\0\0")
     return head + struct.pack("<II", 3 * width, 3 * width * height) + pixels.tobytes()
 
 
@@ -97,7 +97,7 @@ def measure(
     schemas = {COMPRESSED_VIDEO: "-", COMPRESSED_IMAGE: "-"}
     rows = {name: Row() for name in table}
     encoders = {
-        name: CameraEncoder(ChannelDescription(f"/{camera}", IMAGE, "-"), replace(setting), schemas)
+        name: CameraEncoder(ChannelDescription(f"/{camera}", IMAGE, "-"), setting, schemas)
         for name, setting in table.items()
     }
     readers = {name: picture_reader(setting.encoding) for name, setting in table.items()}
