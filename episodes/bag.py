@@ -386,9 +386,9 @@ class Bag:
         try:
             for channel, log_ns, data in _messages_at(self.path, at):
                 if channel in stream.channel_ids and at.get(log_ns):
-                    index = at[log_ns].popleft()
-                    if index in wanted:
-                        result[index] = data
+                    found = at[log_ns].popleft()
+                    if found in wanted:
+                        result[found] = data
                 if len(result) == len(wanted):
                     break
         except _FAILURES as error:

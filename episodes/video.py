@@ -42,7 +42,7 @@ def cameras(bag: Bag) -> dict[str, tuple[str, ...]]:
 
 
 def pictures(bag: Bag, topic: str, indices: Sequence[int]) -> dict[int, Pixels]:
-    """Pictures ``(height, width, 3)`` RGB of a topic by message index; those a cut-off file lacks are left out.
+    """Pictures ``(height, width, 3)`` RGB of a topic by message index, without those a cut file lacks.
 
     Raises `EpisodeError` where one cannot be decoded.
     """

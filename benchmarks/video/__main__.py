@@ -19,7 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.video.camera_scene import HEAD, LEFT_WRIST, RIGHT_WRIST, SceneParameters, camera_frames, psnr_db
+from benchmarks.video.camera_scene import (
+    HEAD,
+    LEFT_WRIST,
+    RIGHT_WRIST,
+    SceneParameters,
+    camera_frames,
+    psnr_db,
+)
 from capture_nodes.recording.camera_encoding import CameraEncoder, CameraSettings, Encoding
 from capture_nodes.recording.camera_image import COMPRESSED_IMAGE, COMPRESSED_VIDEO, IMAGE
 from capture_nodes.recording.mcap_file import ChannelDescription
@@ -85,7 +92,7 @@ def picture_reader(kind: str) -> Callable[[bytes, bool], NDArray[np.uint8] | Non
 
     def read(data: bytes, wanted: bool) -> NDArray[np.uint8] | None:
         (frame,) = decoder.decode(av.Packet(data))
-        return frame.to_ndarray(format="rgb24") if wanted else None  # type: ignore[no-any-return]
+        return frame.to_ndarray(format="rgb24") if wanted else None
 
     return read
 
@@ -124,7 +131,9 @@ def measure(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--grain", type=float, default=HEAD.grain, help="sigma of every pixel, in 8-bit steps")
+    parser.add_argument(
+        "--grain", type=float, default=HEAD.grain, help="sigma of every pixel, in 8-bit steps"
+    )
     parser.add_argument("--presets", default="ultrafast,superfast,veryfast,faster")
     parser.add_argument("--crf", default="20.5,22,24")
     parser.add_argument("--processes", type=int, default=1)
@@ -156,19 +165,22 @@ def main() -> None:
             name: (row.bytes / 1e6, psnr_db(row.squared_error / row.compared)) for name, row in rows.items()
         }
         cores = cpu_s / (frames / len(rows) / HEAD.rate_hz)
+        quality_db = psnr_db(error)
         print(
-            f"{setting:<18}{1e3 * cpu_s / frames:>10.2f}{cores:>8.2f}{megabytes:>8.2f}{psnr_db(error):>8.2f}   "
+            f"{setting:<18}{1e3 * cpu_s / frames:>10.2f}{cores:>8.2f}{megabytes:>8.2f}{quality_db:>8.2f}   "
             + "  ".join(f"{name} {size:.2f} {quality:.2f}" for name, (size, quality) in each.items())
         )
         figures.append(
             {
                 "setting": setting, "cpu_ms_per_frame": 1e3 * cpu_s / frames, "cores": cores,
-                "megabytes": megabytes, "psnr_db": psnr_db(error), "cameras": each,
+                "megabytes": megabytes, "psnr_db": quality_db, "cameras": each,
             }
         )  # fmt: skip
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump({"seconds": arguments.seconds, "grain": arguments.grain, "settings": figures}, file, indent=1)
+            json.dump(
+                {"seconds": arguments.seconds, "grain": arguments.grain, "settings": figures}, file, indent=1
+            )
 
 
 if __name__ == "__main__":

@@ -91,9 +91,7 @@ def _fall(
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _draw(
-    image: Array, background: Array, thing: Array, pose: Array, thing_at: Array, radius: float
-) -> None:
+def _draw(image: Array, background: Array, thing: Array, pose: Array, thing_at: Array, radius: float) -> None:
     height, width, _ = image.shape
     size = background.shape[0]
     cosine, sine = np.cos(pose[2]), np.sin(pose[2])

@@ -164,7 +164,9 @@ class CameraEncoder:
         video = self._video
         if video is None or not video.fits(image):
             image.colour_rows()
-            video = self._video = H264Encoder(image, self._settings.video, self._settings.rate_hz, self._codec)
+            video = self._video = H264Encoder(
+                image, self._settings.video, self._settings.rate_hz, self._codec
+            )
             self.figures.encoder = self._codec
         before = video.keyframes
         packet = video.encode(image, self._keyframe)

@@ -22,7 +22,7 @@ IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 COMPRESSED_VIDEO = "foxglove_msgs/msg/CompressedVideo"
 
-# Encapsulations of plain CDR: no type of an image is aligned to more than 4 bytes, so both versions are alike.
+# Encapsulations of plain CDR: no type of an image is aligned to more than 4 bytes, so all are alike.
 _BYTE_ORDER: Mapping[bytes, str] = {b"\0\0": ">", b"\0\1": "<", b"\0\6": ">", b"\0\7": "<"}
 
 # Bytes per pixel of what can be encoded with loss; everything else (depth above all) must not be.
@@ -69,7 +69,9 @@ def read_image(data: bytes) -> Image:
     """The image in ``data``. Raises `UnusableImage` where size, step and bytes do not fit each other."""
     order = _BYTE_ORDER.get(data[:2])
     if order is None:
-        raise UnusableImage(f"image message of {len(data)} bytes starts with {data[:4].hex()!r}: CDR is expected")
+        raise UnusableImage(
+            f"image message of {len(data)} bytes starts with {data[:4].hex()!r}: CDR is expected"
+        )
     word = struct.Struct(order + "I")
     try:
         stamp = struct.unpack_from(order + "iI", data, HEADER_BYTES)

@@ -128,7 +128,7 @@ class EncodingThreads:
         data: bytes,
         counts: EpisodeCounts,
     ) -> bool:
-        """Queue a frame; False, and ``counts.lost_queue`` one more, where the queue is full or the file closed.
+        """Queue a frame; False, and ``counts.lost_queue`` one more, where there is no room or it is closed.
 
         Any thread may call it; the order of one camera is that of the calls.
         """
@@ -245,7 +245,7 @@ class EncodingThreads:
         # What was put before the last step says nothing about how the cheaper encoding keeps up.
         if waited_s > self._overload_s and frame.put_s >= lane.stepped_s and encoder.encoding != "raw":
             encoder.step_down(
-                f"overload: a frame waited {waited_s:.1f} s for its encoding, {self._overload_s:g} s are allowed",
+                f"overload: a frame waited {waited_s:.1f} s, {self._overload_s:g} s are allowed",
                 frame.log_ns,
             )
             lane.stepped_s = self._clock()

@@ -29,12 +29,18 @@ def encode_jpeg(image: Image, quality: int) -> bytes:
     rows = image.colour_rows()
     if max(image.width, image.height) > LONGEST_SIDE:
         raise UnusableImage(
-            f"image {image.width}x{image.height} is too large for JPEG, whose sides are at most {LONGEST_SIDE}"
+            f"image {image.width}x{image.height} is too large for JPEG: its sides are at most {LONGEST_SIDE}"
         )
     mode, raw = _LAYOUT[image.encoding]
     # The message itself, rows with their padding: Pillow copies what it needs.
     picture = Pillow.frombuffer(
-        mode, (image.width, image.height), rows.base if rows.base is not None else rows, "raw", raw, image.step, 1
+        mode,
+        (image.width, image.height),
+        rows.base if rows.base is not None else rows,
+        "raw",
+        raw,
+        image.step,
+        1,
     )
     target = io.BytesIO()
     picture.save(target, "JPEG", quality=quality, subsampling="4:2:0")

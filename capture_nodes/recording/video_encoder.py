@@ -44,7 +44,7 @@ _X264 = "keyint=infinite:scenecut=0:psy=0:aq-mode=0"
 # Motion by quarters of a pixel and a second reference save 18 % of the bytes for a quarter more time: most of
 # what the next preset gives, for half of what it takes (benchmarks/video).
 _X264_OF_PRESET = {"superfast": ":subme=2:ref=2:weightp=0"}
-# ITU-T H.273: primaries of BT.709, transfer of sRGB, matrix of BT.601; swscale has a number of its own for that.
+# ITU-T H.273: primaries of BT.709, transfer of sRGB, matrix of BT.601; swscale numbers that anew.
 _PRIMARIES, _TRANSFER, _MATRIX, _SWS_BT601 = 1, 13, 6, 5
 _LIMITED, _FULL = 1, 2
 
@@ -164,7 +164,9 @@ class H264Encoder:
             frame.pict_type = _picture_type(key)
             packets = self._context.encode(frame)
         except (av.FFmpegError, ValueError) as error:
-            raise EncoderFailed(f"{self.codec} failed on frame {self._index} of {self._what()}: {_reason(error)}") from error
+            raise EncoderFailed(
+                f"{self.codec} failed on frame {self._index} of {self._what()}: {_reason(error)}"
+            ) from error
         if len(packets) != 1:
             raise EncoderFailed(
                 f"{self.codec} gave {len(packets)} packets for frame {self._index} of {self._what()}: "
@@ -345,6 +347,6 @@ def probe(codec: str, parameters: VideoParameters) -> None:
         if len(frames) != PROBE_FRAMES - first:
             raise EncoderFailed(f"{codec}: {PROBE_FRAMES - first} frames encoded, {len(frames)} decoded")
         for frame, picture in zip(frames, pictures[first:], strict=True):
-            error = np.abs(frame.to_ndarray(format="rgb24").astype(np.int16) - picture)
-            if float(np.median(error)) > 12.0:
-                raise EncoderFailed(f"{codec}: decoded pictures are off by {np.median(error):g} of 255 and more")
+            away = float(np.median(np.abs(frame.to_ndarray(format="rgb24").astype(np.int16) - picture)))
+            if away > 12.0:
+                raise EncoderFailed(f"{codec}: decoded pictures are off by {away:g} of 255 and more")

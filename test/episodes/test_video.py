@@ -37,7 +37,9 @@ def scene(index: int, height: int = 48, width: int = 64) -> np.ndarray:
     """A smooth pattern whose brightness tells the index."""
     row, column = np.mgrid[0:height, 0:width]
     level = 30 + (37 * index) % 180
-    return np.stack([level + row // 2, level + column // 4, np.full_like(row, level)], axis=-1).astype(np.uint8)
+    return np.stack([level + row // 2, level + column // 4, np.full_like(row, level)], axis=-1).astype(
+        np.uint8
+    )
 
 
 @dataclass

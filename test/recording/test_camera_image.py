@@ -153,7 +153,9 @@ def test_jpeg_shows_the_picture_in_its_colours(
 ) -> None:
     pixels = np.zeros((33, 47, COLOUR_ENCODINGS[encoding]), dtype=np.uint8)
     pixels[:] = np.array([200, 120, 40, 255])[: pixels.shape[2]]
-    picture = Pillow.open(io.BytesIO(encode_jpeg(read_image(image_message(pixels, encoding, 0, "", padding)), 90)))
+    picture = Pillow.open(
+        io.BytesIO(encode_jpeg(read_image(image_message(pixels, encoding, 0, "", padding)), 90))
+    )
     expected = {"rgb8": (200, 120, 40), "bgr8": (40, 120, 200), "mono8": (200, 200, 200)}
     wanted = expected[encoding.replace("a8", "8")]
     assert picture.size == (47, 33)

@@ -274,7 +274,7 @@ def test_overload_takes_a_step_at_a_time_and_gives_each_its_chance(
     # All five have waited too long, but they tell of one overload.
     here.clock.now_s += 2.5
     held.gate.set()
-    for k in range(1, 6):
+    for _ in range(5):
         assert held.reached.acquire(timeout=WAIT_S)
     here.finish(file)
     assert [m[2] for m in here.written.of(file, topic + "/foxglove")] == [0]
@@ -335,4 +335,3 @@ def test_files_that_are_closed_are_forgotten(
         del file
     assert here.threads._lanes == {}
     assert len(here.threads._closed) <= 2
-

@@ -47,7 +47,9 @@ def moving(index: int, height: int = 48, width: int = 64, channels: int = 3) -> 
 def image(pixels: np.ndarray, stamp_ns: int = 0, encoding: str = "rgb8") -> Image:
     height, width, depth = pixels.shape
     stamp = (stamp_ns // 10**9, stamp_ns % 10**9)
-    return Image(stamp, b"c", height, width, encoding, width * depth, np.ascontiguousarray(pixels).reshape(-1))
+    return Image(
+        stamp, b"c", height, width, encoding, width * depth, np.ascontiguousarray(pixels).reshape(-1)
+    )
 
 
 def encoded(stamps_ns: list[int], height: int = 48, width: int = 64) -> list[bytes]:
@@ -245,7 +247,9 @@ def test_the_note_cannot_look_like_a_start_code() -> None:
 def test_ffmpeg_decodes_every_frame(tmp_path: Path) -> None:
     ffprobe = shutil.which("ffprobe")
     if ffprobe is None:
-        pytest.skip("ffprobe is not installed: the decoder inside PyAV (the other tests) is the only one here")
+        pytest.skip(
+            "ffprobe is not installed: the decoder inside PyAV (the other tests) is the only one here"
+        )
     path = tmp_path / "stream.h264"
     path.write_bytes(b"".join(encoded([k * PERIOD_NS for k in range(45)])))
     counted = subprocess.run(
