@@ -53,6 +53,8 @@ setup(
         "pyyaml",
         "matplotlib>=3.6",
         "pillow",
+        # video; without it cameras are recorded as JPEG or raw
+        "av>=17",
     ],
     extras_require={
         "robots": ["example-robot-data>=6", "xacro>=2"],

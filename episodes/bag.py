@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -49,6 +50,7 @@ TIME_REFERENCE = "sensor_msgs/msg/TimeReference"
 TF_MESSAGE = "tf2_msgs/msg/TFMessage"
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+COMPRESSED_VIDEO = "foxglove_msgs/msg/CompressedVideo"
 
 
 @dataclass(frozen=True)
@@ -399,12 +401,18 @@ class Bag:
         Only the chunks that can hold one of them are opened.
         """
         stream = self.stream(topic)
-        wanted = {int(stream.log_ns[index]): index for index in indices}
+        wanted = {int(index) for index in indices}
+        # Several messages may have been received at one time: they are told apart by their order.
+        at: dict[int, deque[int]] = {}
+        for index in np.flatnonzero(np.isin(stream.log_ns, stream.log_ns[sorted(wanted)])):
+            at.setdefault(int(stream.log_ns[index]), deque()).append(int(index))
         result: dict[int, bytes] = {}
         try:
-            for channel, log_ns, data in _messages_at(self.path, wanted):
-                if channel in stream.channel_ids and log_ns in wanted:
-                    result[wanted[log_ns]] = data
+            for channel, log_ns, data in _messages_at(self.path, at):
+                if channel in stream.channel_ids and at.get(log_ns):
+                    found = at[log_ns].popleft()
+                    if found in wanted:
+                        result[found] = data
                 if len(result) == len(wanted):
                     break
         except _FAILURES as error:
@@ -414,7 +422,7 @@ class Bag:
         return result
 
     def large_image(self, topic: str, index: int, data: bytes) -> NDArray[np.uint8]:
-        """Pixels ``(height, width, 3)`` RGB of an Image or CompressedImage message."""
+        """Pixels ``(height, width, 3)`` RGB of an Image or CompressedImage message (video: see `video`)."""
         stream = self.stream(topic)
         try:
             offset = cdr.header(data)[2]

@@ -173,13 +173,31 @@ def compressed_image(data: bytes, offset: int) -> tuple[str, bytes]:
     return form, data[offset : offset + count]
 
 
+def compressed_video(data: bytes, offset: int) -> tuple[bytes, str]:
+    """Bytes and format of a `foxglove_msgs/CompressedVideo` whose stamp and frame id end at `offset`."""
+    count, offset = _count(data, offset)
+    if offset + count > len(data):
+        raise MalformedMessage(f"video of {count} bytes lies beyond {len(data)} bytes")
+    return data[offset : offset + count], _string(data, offset + count)[0]
+
+
 def begins_with_header(schema_text: str) -> bool:
-    """Whether the first field of a `ros2msg` schema is a `std_msgs/Header`."""
+    """Whether a `ros2msg` schema begins with a `std_msgs/Header`, or with a time and a frame id in its place.
+
+    The types of `foxglove_msgs` do the latter; to CDR it is the same.
+    """
+    first: list[Sequence[str]] = []
     for line in schema_text.splitlines():
         words: Sequence[str] = line.split("#", 1)[0].split()
         if line.startswith("==="):
-            return False
+            break
         if len(words) < 2 or "=" in line.split("#", 1)[0]:
             continue
-        return words[0] in ("std_msgs/Header", "std_msgs/msg/Header", "Header")
-    return False
+        first.append(words[:2])
+        if len(first) == 2:
+            break
+    if not first:
+        return False
+    if first[0][0] in ("builtin_interfaces/Time", "builtin_interfaces/msg/Time"):
+        return [list(words) for words in first[1:]] == [["string", "frame_id"]]
+    return first[0][0] in ("std_msgs/Header", "std_msgs/msg/Header", "Header")

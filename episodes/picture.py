@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from episodes.attached_model import AttachedModel, attached_model, has_model
 from episodes.bag import (
-    COMPRESSED_IMAGE,
     IMAGE,
     JOINT_STATE,
     POSE_STAMPED,
@@ -28,6 +27,7 @@ from episodes.bag import (
 from episodes.errors import EpisodeError
 from episodes.grasp_check import OFF_TABLE_M, object_motion
 from episodes.text_table import bytes_text, date_text
+from episodes.video import cameras, pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,13 +108,8 @@ def _rows(bag: Bag) -> list[_Row]:
 
 
 def _camera_topics(bag: Bag) -> list[str]:
-    """Camera streams, the head's first."""
-    names = [
-        topic
-        for topic, stream in bag.streams.items()
-        if stream.type in (IMAGE, COMPRESSED_IMAGE) and "/camera/" in topic and stream.count
-    ]
-    return sorted(names, key=lambda topic: ("/head" not in topic, topic))[:3]
+    """Cameras by their base topic, the head's first."""
+    return sorted(cameras(bag), key=lambda topic: ("/head" not in topic, topic))[:3]
 
 
 def _has(bag: Bag, robot: str, kind: str) -> bool:
@@ -212,28 +207,43 @@ def _seconds(bag: Bag, stamp_ns: IntArray) -> Array:
 def _draw_camera(
     figure: Figure, bag: Bag, row: _Row, box: tuple[float, float, float, float], times: bool
 ) -> None:
-    stream = bag.streams[row.topic]
-    seconds = _seconds(bag, stream.times_ns)
-    wanted = (np.arange(FRAMES) + 0.5) * bag.length_s / FRAMES
-    indices = [int(np.argmin(np.abs(seconds - moment))) for moment in wanted]
-    found = bag.large_messages(row.topic, sorted(set(indices)))
+    shown = _nearest_frames(bag, cameras(bag)[row.topic])
     left, bottom, width, height = box
     name = row.topic.split("/camera/", 1)[-1].removesuffix("/image")
-    for k, (index, moment) in enumerate(zip(indices, wanted, strict=True)):
+    for k, found in enumerate(shown):
         axes = figure.add_axes((left + width * k / FRAMES, bottom, width / FRAMES, height))
         axes.set_axis_off()
-        if index not in found or abs(seconds[index] - moment) > bag.length_s / FRAMES:
+        if found is None:
             continue
-        pixels = bag.large_image(row.topic, index, found[index])
+        second, pixels = found
         axes.imshow(pixels, aspect="equal", interpolation="antialiased")
         # A hair of white between neighbours.
         axes.set_xlim(-0.5 - 0.008 * pixels.shape[1], pixels.shape[1] * 1.008 - 0.5)
         if times:
             axes.text(
-                0.5, -0.05, f"{seconds[index]:.1f} s", transform=axes.transAxes, ha="center", va="top",
+                0.5, -0.05, f"{second:.1f} s", transform=axes.transAxes, ha="center", va="top",
                 color=FAINT, fontsize=10.5,
             )  # fmt: skip
     figure.text(left + width + 0.008, bottom + height / 2.0, f"{name}\ncamera", va="center", fontsize=11)
+
+
+def _nearest_frames(bag: Bag, topics: Sequence[str]) -> list[tuple[float, NDArray[np.uint8]] | None]:
+    """(seconds, pixels) nearest to the middle of each of `FRAMES` spans, whichever topic has it."""
+    seconds = {topic: _seconds(bag, bag.streams[topic].times_ns) for topic in topics}
+    chosen: list[tuple[str, int]] = []
+    for moment in (np.arange(FRAMES) + 0.5) * bag.length_s / FRAMES:
+        away = {topic: np.abs(times - moment) for topic, times in seconds.items()}
+        topic = min(topics, key=lambda name: float(away[name].min()))
+        index = int(np.argmin(away[topic]))
+        chosen.append((topic, index if away[topic][index] <= bag.length_s / FRAMES else -1))
+    found = {
+        topic: pictures(bag, topic, [index for name, index in chosen if name == topic and index >= 0])
+        for topic in topics
+    }
+    return [
+        (float(seconds[topic][index]), found[topic][index]) if index in found[topic] else None
+        for topic, index in chosen
+    ]
 
 
 def _legend(axes: Axes, handles: Sequence[Any] | None = None) -> None:

@@ -43,6 +43,8 @@ DEFAULT_RATES_HZ: Mapping[str, float] = {
     "/*/wrench/*": 200.0,
     "/*/tactile/*": 100.0,
     "/*/camera/*/image": 30.0,
+    "/*/camera/*/image/compressed": 30.0,
+    "/*/camera/*/image/foxglove": 30.0,
     "/*/camera/*/camera_info": 30.0,
     "/*/object/*/pose": 100.0,
     "/tf": 50.0,

@@ -24,8 +24,13 @@ _PRIMITIVES = frozenset(
 )
 _TYPE_NAME = re.compile(r"^[a-zA-Z]\w*/msg/[a-zA-Z]\w*$")
 
-# No wheel carries tf2_msgs, and the recorder writes /tf itself.
-_BUILT_IN: Mapping[str, str] = {"tf2_msgs/msg/TFMessage": "geometry_msgs/TransformStamped[] transforms\n"}
+# No wheel carries tf2_msgs and foxglove_msgs; the recorder writes /tf and video itself.
+_BUILT_IN: Mapping[str, str] = {
+    "tf2_msgs/msg/TFMessage": "geometry_msgs/TransformStamped[] transforms\n",
+    "foxglove_msgs/msg/CompressedVideo": (
+        "builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format\n"
+    ),
+}
 
 
 class UnknownMessageType(CaptureError):

@@ -117,6 +117,43 @@ def final_counts() -> Callable[..., bytes]:
 
 
 @pytest.fixture(scope="session")
+def image_message() -> Callable[..., bytes]:
+    """CDR of an Image: ``image_message(pixels, encoding, stamp_ns, …)``, rows filled up by ``padding``."""
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    types = store.types
+
+    def make(
+        pixels: np.ndarray,
+        encoding: str = "rgb8",
+        stamp_ns: int = 0,
+        frame_id: str = "camera_optical",
+        padding: int = 0,
+        little_endian: bool = True,
+    ) -> bytes:
+        height, width = pixels.shape[:2]
+        rows = np.ascontiguousarray(pixels).view(np.uint8).reshape(height, -1)
+        # What pads a row is of no picture: a value that would show.
+        rows = np.hstack([rows, np.full((height, padding), 173, dtype=np.uint8)])
+        message = types["sensor_msgs/msg/Image"](
+            header=types["std_msgs/msg/Header"](
+                stamp=types["builtin_interfaces/msg/Time"](
+                    sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000
+                ),
+                frame_id=frame_id,
+            ),
+            height=height,
+            width=width,
+            encoding=encoding,
+            is_bigendian=0,
+            step=rows.shape[1],
+            data=rows.reshape(-1),
+        )
+        return bytes(store.serialize_cdr(message, "sensor_msgs/msg/Image", little_endian=little_endian))
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def kestrel() -> RobotModel:
     return load_robot(REPOSITORY / "robot_descriptions" / "kestrel" / "robot.yaml")
 

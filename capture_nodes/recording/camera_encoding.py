@@ -1,0 +1,201 @@
+"""How one camera goes into one file: as H.264, JPEG or raw, a step further down whenever something fails.
+
+A stream that changes its encoding changes its type, and a topic has one type: each form has its own topic,
+the ones `image_transport` looks for (`compressed`; `foxglove` is the name of its plugin for CompressedVideo).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from capture_nodes.errors import CaptureError
+from capture_nodes.recording.camera_image import (
+    COMPRESSED_IMAGE,
+    COMPRESSED_VIDEO,
+    IMAGE,
+    Image,
+    UnusableImage,
+    compressed_image,
+    compressed_video,
+    read_image,
+)
+from capture_nodes.recording.jpeg_encoder import encode_jpeg, jpeg_format
+from capture_nodes.recording.mcap_file import ChannelDescription
+from capture_nodes.recording.video_encoder import SOFTWARE, H264Encoder, VideoParameters
+
+Encoding = Literal["h264", "jpeg", "raw"]
+ENCODINGS: tuple[Encoding, ...] = ("h264", "jpeg", "raw")
+TYPES: Mapping[Encoding, str] = {"h264": COMPRESSED_VIDEO, "jpeg": COMPRESSED_IMAGE, "raw": IMAGE}
+TOPIC_SUFFIXES: Mapping[Encoding, str] = {"h264": "/foxglove", "jpeg": "/compressed", "raw": ""}
+_QOS = "offered_qos_profiles"
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """encoding: what to begin every file with. rate_hz: expected, the cap of the bit rate follows it."""
+
+    encoding: Encoding = "h264"
+    rate_hz: float = 30.0
+    jpeg_quality: int = 90
+    video: VideoParameters = field(default_factory=VideoParameters)
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+        found = self.video.problems()
+        if self.encoding not in ENCODINGS:
+            found.append(f"encoding is {self.encoding!r}: one of {', '.join(ENCODINGS)} is expected")
+        if not 0.1 <= self.rate_hz <= 1000.0:
+            found.append(f"rate_hz is {self.rate_hz:g}: 0.1 to 1000 is allowed")
+        if not 1 <= self.jpeg_quality <= 100:
+            found.append(f"jpeg_quality is {self.jpeg_quality}: 1 to 100 is allowed")
+        return found
+
+
+@dataclass(frozen=True)
+class EncodingStep:
+    """`topic` (the camera's) is recorded as `after` instead of `before` from the frame of `log_ns` on."""
+
+    topic: str
+    log_ns: int
+    before: str
+    after: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.topic} is recorded as {self.after} instead of {self.before}: {self.reason}"
+
+
+@dataclass
+class CameraFigures:
+    """What became of one camera in one file. `unusable` frames were recorded raw as they came."""
+
+    topic: str
+    encoder: str = ""
+    frames: dict[str, int] = field(default_factory=dict)
+    bytes_in: int = 0
+    bytes_out: int = 0
+    cpu_s: float = 0.0
+    keyframes: int = 0
+    unusable: int = 0
+    unusable_reason: str = ""
+    lost_queue: int = 0
+    longest_wait_s: float = 0.0
+    steps: list[EncodingStep] = field(default_factory=list)
+
+
+class CameraEncoder:
+    """One camera in one file. Not thread-safe.
+
+    ``channel`` is that of the images as they come; ``schemas`` holds the schema texts of the encoded types.
+    ``codec`` is the H.264 encoder (`video_encoder.choose_encoder`); ``told`` hears of every step down.
+    """
+
+    def __init__(
+        self,
+        channel: ChannelDescription,
+        settings: CameraSettings,
+        schemas: Mapping[str, str],
+        codec: str = SOFTWARE,
+        told: Callable[[EncodingStep], None] | None = None,
+    ) -> None:
+        problems = settings.problems()
+        if problems:
+            raise CaptureError(f"{channel.topic}: {'; '.join(problems)}")
+        self.figures = CameraFigures(channel.topic)
+        self._channel = channel
+        self._settings = settings
+        self._schemas = schemas
+        self._codec = codec
+        self._told = told
+        self._video: H264Encoder | None = None
+        self._keyframe = False
+        self._channels: dict[Encoding, ChannelDescription] = {"raw": channel}
+        # A camera that compresses itself is recorded as it is.
+        self.encoding: Encoding = settings.encoding if channel.type_name == IMAGE else "raw"
+
+    def encode(self, data: bytes, log_ns: int) -> tuple[ChannelDescription, bytes]:
+        """The message to be written for this one, and its channel. Never fails: raw is always left."""
+        figures = self.figures
+        figures.bytes_in += len(data)
+        used: Encoding = "raw"
+        encoded = data
+        try:
+            # Raw is not even looked at.
+            image = read_image(data) if self.encoding != "raw" else None
+            while image is not None and self.encoding != "raw":
+                try:
+                    encoded = self._encoded(image)
+                    used = self.encoding
+                    break
+                except UnusableImage:
+                    raise
+                except Exception as error:
+                    self._failed(error, log_ns)
+        except UnusableImage as error:
+            # The camera's fault, not the encoder's: this one as it is, the next has its own chance.
+            figures.unusable += 1
+            if figures.unusable == 1:
+                self._tell(EncodingStep(self._channel.topic, log_ns, self.encoding, "raw", str(error)))
+            figures.unusable_reason = str(error)
+        figures.bytes_out += len(encoded)
+        figures.frames[used] = figures.frames.get(used, 0) + 1
+        return self._channel_of(used), encoded
+
+    def step_down(self, reason: str, log_ns: int) -> None:
+        """Take the next cheaper encoding from the next frame on; nothing below raw."""
+        if self.encoding == "raw":
+            return
+        before = self.encoding
+        self.encoding = ENCODINGS[ENCODINGS.index(before) + 1]
+        self._video = None
+        self._tell(EncodingStep(self._channel.topic, log_ns, before, self.encoding, reason))
+
+    def frame_lost(self) -> None:
+        """What `encode` gave last did not get into the file: what follows must not build upon it."""
+        self._keyframe = True
+
+    def _encoded(self, image: Image) -> bytes:
+        if self.encoding == "jpeg":
+            self.figures.encoder = "jpeg"
+            picture = encode_jpeg(image, self._settings.jpeg_quality)
+            return compressed_image(image, picture, jpeg_format(image.encoding))
+        video = self._video
+        if video is None or not video.fits(image):
+            image.colour_rows()
+            video = self._video = H264Encoder(
+                image, self._settings.video, self._settings.rate_hz, self._codec
+            )
+            self.figures.encoder = self._codec
+        before = video.keyframes
+        packet = video.encode(image, self._keyframe)
+        self._keyframe = False
+        self.figures.keyframes += video.keyframes - before
+        return compressed_video(image, packet)
+
+    def _failed(self, error: Exception, log_ns: int) -> None:
+        reason = str(error) if isinstance(error, CaptureError) else repr(error)
+        if self.encoding == "h264" and self._codec != SOFTWARE:
+            before, self._codec, self._video = self._codec, SOFTWARE, None
+            self._tell(EncodingStep(self._channel.topic, log_ns, before, SOFTWARE, reason))
+        else:
+            self.step_down(reason, log_ns)
+
+    def _tell(self, step: EncodingStep) -> None:
+        self.figures.steps.append(step)
+        if self._told is not None:
+            self._told(step)
+
+    def _channel_of(self, encoding: Encoding) -> ChannelDescription:
+        channel = self._channels.get(encoding)
+        if channel is None:
+            type_name = TYPES[encoding]
+            # A type hash in the camera's own metadata would be that of the wrong type.
+            metadata = {key: value for key, value in self._channel.metadata.items() if key == _QOS}
+            metadata["encoded_from"] = self._channel.topic
+            metadata["encoder"] = self.figures.encoder
+            channel = self._channels[encoding] = ChannelDescription(
+                self._channel.topic + TOPIC_SUFFIXES[encoding], type_name, self._schemas[type_name], metadata
+            )
+        return channel

@@ -1,0 +1,267 @@
+"""The stage between taking and writing that encodes cameras, so that neither of the two does.
+
+Every camera of every file is a lane with its own encoder (`CameraEncoder`): its frames are worked off one
+after another, whichever thread does it, so their order is kept; lanes take turns. What is handed over is
+bounded by bytes. A camera whose frames wait too long is recorded a step cheaper (H.264, JPEG, raw); a frame
+is refused, and counted, only where even that is not enough.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+from weakref import WeakSet
+
+from capture_nodes.recording.camera_encoding import CameraEncoder, CameraFigures, CameraSettings, EncodingStep
+from capture_nodes.recording.mcap_file import ChannelDescription, EpisodeFile
+from capture_nodes.recording.stream_statistics import EpisodeCounts
+from capture_nodes.recording.video_encoder import SOFTWARE
+
+
+class Sink(Protocol):
+    """Takes an encoded message; called by several threads. False where it refuses, which it must not count:
+    this stage does, so that ``counts.lost_queue`` of a camera has one owner."""
+
+    def __call__(
+        self,
+        file: EpisodeFile,
+        channel: ChannelDescription,
+        log_ns: int,
+        publish_ns: int,
+        sequence: int,
+        data: bytes,
+        counts: EpisodeCounts,
+        /,
+    ) -> bool: ...
+
+
+Then = Callable[[tuple[CameraFigures, ...]], None]
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What waits: frames, their bytes, and for how long the oldest has."""
+
+    frames: int = 0
+    bytes: int = 0
+    oldest_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Frame:
+    put_s: float
+    log_ns: int
+    publish_ns: int
+    sequence: int
+    data: bytes
+    counts: EpisodeCounts
+
+
+@dataclass
+class _Lane:
+    file: EpisodeFile
+    encoder: CameraEncoder
+    frames: deque[_Frame] = field(default_factory=deque)
+    busy: bool = False
+    stepped_s: float = float("-inf")
+
+
+class EncodingThreads:
+    """See the module.
+
+    settings: how a camera is recorded, asked once per camera and file. schemas: see `CameraEncoder`.
+    told: hears of every step down, failed: of a `then` or sink that raised (topic or "", error); both are
+    called on an encoding thread and must not block. overload_s: a frame that waited longer for its turn
+    takes its camera a step down; it must be above what a pre-roll handed over at once needs.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        settings: Callable[[ChannelDescription], CameraSettings],
+        schemas: Mapping[str, str],
+        *,
+        codec: str = SOFTWARE,
+        threads: int = 2,
+        queue_limit_bytes: int = 256 * 1024 * 1024,
+        overload_s: float = 2.0,
+        told: Callable[[EncodingStep], None] | None = None,
+        failed: Callable[[str, Exception], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sink = sink
+        self._settings = settings
+        self._schemas = schemas
+        self._codec = codec
+        self._limit = queue_limit_bytes
+        self._overload_s = overload_s
+        self._told = told
+        self._failed = failed
+        self._clock = clock
+        self._lanes: dict[tuple[EpisodeFile, str], _Lane] = {}
+        self._ready: deque[_Lane] = deque()
+        self._closing: dict[EpisodeFile, Then] = {}
+        self._closed: WeakSet[EpisodeFile] = WeakSet()
+        self._bytes = 0
+        self._stopping = False
+        self._changed = threading.Condition()
+        # Both the thread that puts and those that write count what is refused.
+        self._counting = threading.Lock()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"camera encoder {k + 1}", daemon=True)
+            for k in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def put(
+        self,
+        file: EpisodeFile,
+        channel: ChannelDescription,
+        log_ns: int,
+        publish_ns: int,
+        sequence: int,
+        data: bytes,
+        counts: EpisodeCounts,
+    ) -> bool:
+        """Queue a frame; False, and ``counts.lost_queue`` one more, where there is no room or it is closed.
+
+        Any thread may call it; the order of one camera is that of the calls.
+        """
+        with self._changed:
+            lane = self._lanes.get((file, channel.topic))
+            shut = self._stopping or file in self._closing or file in self._closed
+            if not shut and lane is None:
+                lane = self._lanes[file, channel.topic] = self._new_lane(file, channel)
+            if not shut and lane is not None and self._bytes + len(data) <= self._limit:
+                lane.frames.append(_Frame(self._clock(), log_ns, publish_ns, sequence, data, counts))
+                self._bytes += len(data)
+                if not lane.busy:
+                    lane.busy = True
+                    self._ready.append(lane)
+                    self._changed.notify()
+                return True
+        self._refused(counts, lane)
+        return False
+
+    def close(self, file: EpisodeFile, then: Then) -> None:
+        """No more frames for ``file``; ``then`` is called, on an encoding thread, once all of it are encoded
+        and handed to the sink, with what became of each camera."""
+        with self._changed:
+            if file in self._closing or file in self._closed:
+                raise ValueError(f"{file.path.name} is closed already")
+            self._closing[file] = then
+            self._changed.notify()
+
+    @property
+    def backlog(self) -> Backlog:
+        with self._changed:
+            now_s = self._clock()
+            waiting = [lane.frames for lane in self._lanes.values() if lane.frames]
+            return Backlog(
+                sum(map(len, waiting)),
+                self._bytes,
+                max((now_s - frames[0].put_s for frames in waiting), default=0.0),
+            )
+
+    def figures(self, file: EpisodeFile) -> tuple[CameraFigures, ...]:
+        """What became of the cameras of a file that is not closed yet; a snapshot while it is recorded."""
+        with self._changed:
+            return tuple(lane.encoder.figures for lane in self._lanes.values() if lane.file is file)
+
+    def stop(self) -> None:
+        """Work off what waits, call what is to be called, and end the threads."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _new_lane(self, file: EpisodeFile, channel: ChannelDescription) -> _Lane:
+        settings = self._settings(channel)
+        return _Lane(file, CameraEncoder(channel, settings, self._schemas, self._codec, self._told))
+
+    def _refused(self, counts: EpisodeCounts, lane: _Lane | None) -> None:
+        with self._counting:
+            counts.lost_queue += 1
+            if lane is not None:
+                lane.encoder.figures.lost_queue += 1
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while True:
+                    done = self._take_closed()
+                    if done or self._ready:
+                        break
+                    if self._stopping and not any(lane.busy for lane in self._lanes.values()):
+                        self._changed.notify_all()
+                        return
+                    self._changed.wait()
+                lane = self._ready.popleft() if not done else None
+                frame = lane.frames.popleft() if lane is not None else None
+            for then, figures in done:
+                self._call(then, figures)
+            if lane is None or frame is None:
+                continue
+            self._work(lane, frame)
+            with self._changed:
+                self._bytes -= len(frame.data)
+                if lane.frames:
+                    self._ready.append(lane)
+                else:
+                    lane.busy = False
+                    if self._closing or self._stopping:
+                        self._changed.notify_all()
+
+    def _take_closed(self) -> list[tuple[Then, tuple[CameraFigures, ...]]]:
+        """Files that were closed and have nothing waiting nor at work; each is given out once."""
+        done = []
+        for file in list(self._closing):
+            lanes = {key: lane for key, lane in self._lanes.items() if lane.file is file}
+            if any(lane.busy for lane in lanes.values()):
+                continue
+            for key in lanes:
+                del self._lanes[key]
+            self._closed.add(file)
+            done.append((self._closing.pop(file), tuple(lane.encoder.figures for lane in lanes.values())))
+        return done
+
+    def _call(self, then: Then, figures: tuple[CameraFigures, ...]) -> None:
+        try:
+            then(figures)
+        except Exception as error:
+            self._fail("", error)
+
+    def _work(self, lane: _Lane, frame: _Frame) -> None:
+        encoder = lane.encoder
+        started_s = time.thread_time()
+        waited_s = self._clock() - frame.put_s
+        encoder.figures.longest_wait_s = max(encoder.figures.longest_wait_s, waited_s)
+        # What was put before the last step says nothing about how the cheaper encoding keeps up.
+        if waited_s > self._overload_s and frame.put_s >= lane.stepped_s and encoder.encoding != "raw":
+            encoder.step_down(
+                f"overload: a frame waited {waited_s:.1f} s, {self._overload_s:g} s are allowed",
+                frame.log_ns,
+            )
+            lane.stepped_s = self._clock()
+        try:
+            channel, data = encoder.encode(frame.data, frame.log_ns)
+            encoder.figures.cpu_s += time.thread_time() - started_s
+            written = self._sink(
+                lane.file, channel, frame.log_ns, frame.publish_ns, frame.sequence, data, frame.counts
+            )
+        except Exception as error:
+            written = False
+            self._fail(encoder.figures.topic, error)
+        if not written:
+            encoder.frame_lost()
+            self._refused(frame.counts, lane)
+
+    def _fail(self, topic: str, error: Exception) -> None:
+        if self._failed is not None:
+            self._failed(topic, error)
