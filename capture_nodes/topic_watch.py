@@ -142,7 +142,9 @@ class TopicWatch:
             return
         channel = ChannelDescription(topic, rule.type_name, text)
         role = self._roles.get(topic, "")
-        stream = self._recorder.add_stream(channel, rule.latched, role, rule.rate_hz, rule.priority)
+        stream = self._recorder.add_stream(
+            channel, rule.latched, role, rule.rate_hz, rule.priority, rule.encoding
+        )
         self.readers.add(stream, message_type, rule.rate_hz, rule.latched)
 
     def _refuse(self, topic: str, reason: str) -> None:

@@ -610,6 +610,13 @@ def _counts(path: Path, metadata: Mapping[str, str]) -> dict[str, StreamCounts]:
         return sum(numbers) if len(numbers) == len(rows) else None
 
     result = {}
+    # Of a camera whose encoding changed, the topics its other forms were written to.
+    for rows in publishers.values():
+        for row in rows:
+            for topic, written in (row.get("written_as") or {}).items():
+                result[topic] = StreamCounts(written=written, rate_known=True)
+                if topic == row.get("topic"):
+                    row["written"] = written
     for topic, rows in publishers.items():
         rates = [row["expected_hz"] for row in rows if "expected_hz" in row]
         not_joined: dict[str, int] = {}

@@ -73,7 +73,7 @@ class CameraFigures:
 
     topic: str
     encoder: str = ""
-    frames: dict[str, int] = field(default_factory=dict)
+    frames: dict[Encoding, int] = field(default_factory=dict)
     bytes_in: int = 0
     bytes_out: int = 0
     cpu_s: float = 0.0
@@ -83,6 +83,14 @@ class CameraFigures:
     lost_queue: int = 0
     longest_wait_s: float = 0.0
     steps: list[EncodingStep] = field(default_factory=list)
+
+    def written_topics(self) -> dict[str, int]:
+        """Frames by the topic they were written to."""
+        return {
+            self.topic + TOPIC_SUFFIXES[encoding]: self.frames[encoding]
+            for encoding in ENCODINGS
+            if encoding in self.frames
+        }
 
 
 class CameraEncoder:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from capture_nodes.recording.camera_encoding import CameraFigures
 from capture_nodes.recording.episode_record import EpisodeFields, Moment
 from capture_nodes.recording.mcap_file import EpisodeFile
 
@@ -43,6 +44,7 @@ class Episode:
     real_time_factor: float | None = None
     moments: list[Moment] = field(default_factory=list)
     clutch: list[Moment] = field(default_factory=list)
+    cameras: tuple[CameraFigures, ...] = ()
     path: Path = Path()
     result: Future[Path] = field(default_factory=Future)
 

@@ -8,12 +8,13 @@ import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from capture_nodes.errors import CaptureError
+from capture_nodes.recording.camera_encoding import CameraFigures
 
 SCHEMA_VERSION = 1
 
@@ -150,6 +151,7 @@ def closing_record(
     stopped_ns: int = 0,
     moments: Sequence[Moment] = (),
     clutch: Sequence[Moment] = (),
+    cameras: Sequence[CameraFigures] = (),
 ) -> dict[str, str]:
     """The complete `episode` record; ``topics``: counts per topic, ``refused``: topics with the reason.
 
@@ -169,12 +171,19 @@ def closing_record(
         stopped_ns=str(stopped_ns or end_ns),
         moments=json.dumps([moment.as_json() for moment in moments]),
         clutch=json.dumps([state.as_json() for state in clutch]),
+        cameras=json.dumps({figures.topic: _camera(figures) for figures in cameras}),
         topics=json.dumps(topics, sort_keys=True),
         lost=str(sum(entry.get("lost", 0) for entry in topics.values())),
         refused_topics=json.dumps(dict(refused or {}), sort_keys=True),
         recovered="true" if recovered else "false",
     )
     return record
+
+
+def _camera(figures: CameraFigures) -> dict[str, object]:
+    values = asdict(figures)
+    del values["topic"]
+    return {**values, "steps": [str(step) for step in figures.steps], "cpu_s": round(figures.cpu_s, 3)}
 
 
 def streams_record(table: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

@@ -17,11 +17,15 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from capture_nodes.errors import CaptureError
+from capture_nodes.recording.camera_encoding import CameraFigures, CameraSettings, Encoding
+from capture_nodes.recording.camera_image import COMPRESSED_IMAGE, COMPRESSED_VIDEO
 from capture_nodes.recording.cdr import read_status, read_status_array
+from capture_nodes.recording.encoding_threads import EncodingThreads
 from capture_nodes.recording.episode import Episode, EpisodeStatus
 from capture_nodes.recording.episode_record import (
     DISCARDED,
@@ -39,6 +43,7 @@ from capture_nodes.recording.episode_record import (
 )
 from capture_nodes.recording.episode_transforms import OWN_GID, EpisodeTransforms
 from capture_nodes.recording.mcap_file import Attachment, ChannelDescription, EpisodeFile, FileProblem
+from capture_nodes.recording.message_schemas import ament_prefixes, schema_text
 from capture_nodes.recording.publisher_reports import PublisherReports
 from capture_nodes.recording.recent_messages import RecentMessages, TakenMessage
 from capture_nodes.recording.recorder_configuration import RecorderConfiguration
@@ -46,6 +51,7 @@ from capture_nodes.recording.recordings_folder import check_free_space, move_to_
 from capture_nodes.recording.stream import HIGHEST_PRIORITY, Latched, Role, Stream
 from capture_nodes.recording.stream_statistics import EpisodeCounts, StreamStatistics
 from capture_nodes.recording.tf_stream import TfStream
+from capture_nodes.recording.video_encoder import SOFTWARE, choose_encoder
 from capture_nodes.recording.writer_thread import WriterThread
 
 OPEN_TIMEOUT_S = 10.0
@@ -77,6 +83,8 @@ class Recorder:
         self.statistics = StreamStatistics()
         self.attachments = attachments
         self.refused: dict[str, str] = {}
+        # What somebody should read in the log; the node takes it from the left.
+        self.notes: deque[str] = deque(maxlen=1000)
         self._messages_refused: dict[str, tuple[int, str]] = {}
         self._writer = WriterThread(configuration.queue_limit_bytes, self._refuse_message)
         self._opener = ThreadPoolExecutor(1, "episode opener")
@@ -97,6 +105,7 @@ class Recorder:
                 round(configuration.tf_head_s * 1e9),
                 self._pre_roll_ns,
             )
+        self._encoders: EncodingThreads | None = None
         self._streams: dict[str, Stream] = {}
         # A little more than the pre-roll, for the time that opening a file takes.
         span_ns = self._pre_roll_ns + _OPENING_NS if self._pre_roll_ns else 0
@@ -128,14 +137,17 @@ class Recorder:
         role: Role = "",
         rate_hz: float | None = None,
         priority: int = HIGHEST_PRIORITY,
+        encoding: Encoding = "raw",
     ) -> Stream:
         """A topic to be recorded from now on; once added it stays. ``rate_hz`` is its expected rate."""
+        if encoding != "raw":
+            self._prepare_encoders()
         with self._lock:
             stream = self._streams.get(channel.topic)
             if stream is None:
                 # Several publish transforms, each at a rate of its own.
                 expected_hz = None if role == "transforms" else rate_hz
-                stream = Stream(channel, latched, role, expected_hz, priority)
+                stream = Stream(channel, latched, role, expected_hz, priority, encoding)
                 self._streams[channel.topic] = stream
                 if role == "joint_states":
                     self._simulated_robot = f"{channel.topic.rsplit('/', 1)[0]}/simulated_robot"
@@ -157,6 +169,36 @@ class Recorder:
     def streams(self) -> list[Stream]:
         with self._lock:
             return list(self._streams.values())
+
+    def _prepare_encoders(self) -> None:
+        """Find an encoder that works, once."""
+        if self._encoders is not None:
+            return
+        settings = self.configuration.cameras
+        prefixes = ament_prefixes()
+        try:
+            codec = choose_encoder(settings.video).codec
+        except CaptureError as error:
+            codec = SOFTWARE
+            self.notes.append(f"cameras are not recorded as video: {error}")
+        self._encoders = EncodingThreads(
+            self._writer.offer,
+            self._camera_settings,
+            {
+                type_name: schema_text(type_name, prefixes)
+                for type_name in (COMPRESSED_VIDEO, COMPRESSED_IMAGE)
+            },
+            codec=codec,
+            threads=self.configuration.encoder_threads,
+            queue_limit_bytes=self.configuration.queue_limit_bytes,
+            told=lambda step: self.notes.append(str(step)),
+            failed=self._refuse_message,
+        )
+
+    def _camera_settings(self, channel: ChannelDescription) -> CameraSettings:
+        stream = self._streams[channel.topic]
+        rate_hz = stream.expected_hz or self.configuration.cameras.rate_hz
+        return replace(self.configuration.cameras, encoding=stream.encoding, rate_hz=rate_hz)
 
     # Taking -------------------------------------------------------------------------------------------------
 
@@ -214,7 +256,7 @@ class Recorder:
             if window.last is None or sequence > window.last:
                 window.last = sequence
         stream = message.stream
-        self._writer.put(
+        arguments = (
             episode.file,
             stream.channel,
             message.received_ns,
@@ -222,8 +264,11 @@ class Recorder:
             sequence or 0,
             message.data,
             window,
-            stream.priority,
         )
+        if stream.encoding == "raw" or self._encoders is None:
+            self._writer.put(*arguments, stream.priority)
+        else:
+            self._encoders.put(*arguments)
 
     def _refuse_message(self, topic: str, error: Exception) -> None:
         """Count and tell a message that could not be read or written. Called by several threads."""
@@ -400,7 +445,7 @@ class Recorder:
 
     def _expected_hz(self) -> dict[str, float | None]:
         """Expected rates by topic, None for those without a fixed one; the recorder's own included."""
-        rates = {topic: stream.expected_hz for topic, stream in self._streams.items()}
+        rates = {stream.written_topic: stream.expected_hz for stream in self._streams.values()}
         if self._transforms is not None and "/tf" not in rates:
             joints = (s.expected_hz for s in self._streams.values() if s.role == "joint_states")
             # Made from measured joints, so never faster than they come.
@@ -409,11 +454,28 @@ class Recorder:
             )
         return rates
 
-    def _episode_table(self, episode_id: str) -> dict[str, dict[str, Any]]:
-        """`StreamStatistics.episode_table` with the expected rate of every row's topic."""
+    def _episode_table(
+        self, episode_id: str, cameras: tuple[CameraFigures, ...] = ()
+    ) -> dict[str, dict[str, Any]]:
+        """`StreamStatistics.episode_table` with the expected rate of every row's topic.
+
+        A camera's row stands under the topic that most of its frames were written to.
+        """
         rates = self._expected_hz()
-        table = self.statistics.episode_table(episode_id)
-        return {key: {**row, "expected_hz": rates.get(row["topic"])} for key, row in table.items()}
+        forms = {figures.topic: figures.written_topics() for figures in cameras}
+        table = {}
+        for row in self.statistics.episode_table(episode_id).values():
+            taken_from = row["topic"]
+            form = forms.get(taken_from, {})
+            topic = max(form, key=lambda name: form[name]) if form else taken_from
+            row = {**row, "topic": topic, "expected_hz": rates.get(topic)}
+            if topic != taken_from:
+                row["taken_from"] = taken_from
+            if len(form) > 1:
+                # No topic has them all, so none has the rate.
+                row.update(written_as=form, expected_hz=None)
+            table[f"{topic} {row['gid']}"] = row
+        return table
 
     def stop(self, discard: bool = False, verdict: str = "", reason: str = "") -> Future[Path]:
         """End the episode after its post-roll; the future gives the final path, or the `CaptureError` that
@@ -537,6 +599,13 @@ class Recorder:
             window = counts.episodes.get(episode.id)
             if window is not None and window.after is None and counts.gid != OWN_GID:
                 self._tails.setdefault(id(counts), []).append(window)
+        if self._encoders is None:
+            self._encoded(episode, ())
+        else:
+            self._encoders.close(episode.file, lambda figures: self._encoded(episode, figures))
+
+    def _encoded(self, episode: Episode, cameras: tuple[CameraFigures, ...]) -> None:
+        episode.cameras = cameras
         self._writer.submit(lambda: self._written(episode))
 
     def _written(self, episode: Episode) -> None:
@@ -552,7 +621,7 @@ class Recorder:
             file.flush()
             with self._lock:
                 topics = self.statistics.totals(episode.id)
-                table = self._episode_table(episode.id)
+                table = self._episode_table(episode.id, episode.cameras)
                 refused = self.refused_with_messages()
                 episode.recorded = True
                 record = closing_record(
@@ -567,6 +636,7 @@ class Recorder:
                     real_time_factor=episode.real_time_factor,
                     moments=episode.moments,
                     clutch=episode.clutch,
+                    cameras=episode.cameras,
                 )
             file.add_metadata(STREAMS_RECORD, streams_record(table))
             file.add_metadata(EPISODE_RECORD, record)
@@ -696,6 +766,8 @@ class Recorder:
 
     def close(self) -> None:
         """End the threads after their queues are worked off. An episode not stopped stays recoverable."""
+        if self._encoders is not None:
+            self._encoders.stop()
         self._writer.stop()
         self._finisher.shutdown()
         self._opener.shutdown()

@@ -13,8 +13,11 @@ from typing import Any
 import yaml
 
 from capture_nodes.errors import CaptureError
+from capture_nodes.recording.camera_encoding import ENCODINGS, CameraSettings, Encoding
+from capture_nodes.recording.camera_image import IMAGE
 from capture_nodes.recording.mcap_file import COMPRESSIONS, FileOptions
 from capture_nodes.recording.stream import HIGHEST_PRIORITY
+from capture_nodes.recording.video_encoder import VideoParameters
 from retargeting.errors import Problem
 
 _TYPE = re.compile(r"^[a-zA-Z]\w*/msg/[a-zA-Z]\w*$")
@@ -41,6 +44,7 @@ class TopicRule:
 
     `rate_hz` is the expected rate, None for topics that speak on change; `latched` topics are subscribed
     transient local and written again at the head of every episode. `priority`: 0 is given up first.
+    `encoding`: how images are recorded.
     """
 
     pattern: str
@@ -48,6 +52,7 @@ class TopicRule:
     rate_hz: float | None = None
     latched: bool = False
     priority: int = HIGHEST_PRIORITY
+    encoding: Encoding = "raw"
 
     @property
     def is_family(self) -> bool:
@@ -68,6 +73,8 @@ class RecorderConfiguration:
 
     topics: tuple[TopicRule, ...]
     file: FileOptions = field(default_factory=FileOptions)
+    cameras: CameraSettings = field(default_factory=CameraSettings)
+    encoder_threads: int = 2
     pre_roll_s: float = 1.0
     post_roll_s: float = 1.0
     pre_roll_limit_bytes: int = 512 * 1024 * 1024
@@ -119,11 +126,12 @@ def load_recorder_configuration(path: Path) -> RecorderConfiguration:
         problem = Problem(path, "file", "a mapping with the key `topics` is expected")
         raise InvalidRecorderConfiguration([problem])
     reader = _Reader(path, problems)
-    sections = {"topics", "episode", "file", "taking", "tf", "disk"}
+    sections = {"topics", "episode", "file", "cameras", "taking", "tf", "disk"}
     reader.only("", data, sections)
     configuration = RecorderConfiguration(
         topics=reader.topics(data.get("topics")),
         file=reader.file_options(reader.section(data, "file")),
+        **reader.cameras(reader.section(data, "cameras")),
         **reader.numbers(
             "episode",
             reader.section(data, "episode"),
@@ -226,6 +234,29 @@ class _Reader:
             return FileOptions(**values)
         return FileOptions(compression=compression, **values)
 
+    def cameras(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Keyword arguments from the section `cameras`: settings of all that are encoded, and the threads."""
+        words = {key: data[key] for key in ("preset", "hardware") if key in data}
+        numbers = self.numbers(
+            "cameras",
+            {key: value for key, value in data.items() if key not in words},
+            {
+                "crf": ("crf", 0.0, 51.0, 1),
+                "max_bits_per_pixel": ("max_bits_per_pixel", 0.005, 24.0, 1),
+                "keyframe_s": ("keyframe_s", 0.1, 10.0, 1),
+                "jpeg_quality": ("jpeg_quality", 1, 100, 1),
+                "threads": ("threads", 1, 64, 1),
+            },
+        )
+        if not isinstance(words.get("hardware", True), bool):
+            self.problem("cameras.hardware", f"is {words['hardware']!r}: true or false is expected")
+            words.pop("hardware")
+        threads, quality = int(numbers.pop("threads", 2)), int(numbers.pop("jpeg_quality", 90))
+        settings = CameraSettings(jpeg_quality=quality, video=VideoParameters(**words, **numbers))
+        for problem in settings.problems():
+            self.problem("cameras", problem)
+        return {"cameras": settings, "encoder_threads": threads}
+
     def topics(self, data: Any) -> tuple[TopicRule, ...]:
         if not isinstance(data, dict) or not data:
             self.problem("topics", "a mapping from topic to {type: …} with at least one topic is expected")
@@ -239,7 +270,7 @@ class _Reader:
             if not isinstance(entry, dict):
                 self.problem(key, f"is {entry!r}: {{type: package/msg/Type, …}} is expected")
                 continue
-            self.only(key, entry, {"type", "rate_hz", "latched", "priority"})
+            self.only(key, entry, {"type", "rate_hz", "latched", "priority", "encoding"})
             type_name = entry.get("type")
             if not isinstance(type_name, str) or not _TYPE.match(type_name):
                 self.problem(f"{key}.type", f"is {type_name!r}: package/msg/Type is expected")
@@ -258,5 +289,10 @@ class _Reader:
                     f"is {priority!r}: 0 (given up first) to {HIGHEST_PRIORITY} is expected",
                 )
                 continue
-            rules.append(TopicRule(name, type_name, rate_hz, latched, priority))
+            encoding = entry.get("encoding", "raw")
+            if encoding not in ENCODINGS or (encoding != "raw" and type_name != IMAGE):
+                allowed = ", ".join(ENCODINGS) if type_name == IMAGE else f"raw (it is no {IMAGE})"
+                self.problem(f"{key}.encoding", f"is {encoding!r}: {allowed} is expected")
+                continue
+            rules.append(TopicRule(name, type_name, rate_hz, latched, priority, encoding))
         return tuple(rules)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from capture_nodes.recording.camera_encoding import TOPIC_SUFFIXES, Encoding
 from capture_nodes.recording.mcap_file import ChannelDescription
 from capture_nodes.recording.stream_statistics import PublisherCounts
 
@@ -32,6 +33,7 @@ class Stream:
     role: Role = ""
     expected_hz: float | None = None
     priority: int = HIGHEST_PRIORITY
+    encoding: Encoding = "raw"
     publishers: dict[bytes, PublisherCounts] = field(default_factory=dict)
     latest: dict[bytes, Latched] = field(default_factory=dict)
     alive: frozenset[str] = frozenset()
@@ -39,6 +41,11 @@ class Stream:
     @property
     def topic(self) -> str:
         return self.channel.topic
+
+    @property
+    def written_topic(self) -> str:
+        """Under which an episode has it: a camera that is encoded has a topic for each form."""
+        return self.topic + TOPIC_SUFFIXES[self.encoding]
 
     def heard_before(self, recent: Iterable[tuple[bytes, Latched]]) -> dict[bytes, Latched]:
         """What every publisher had latched: `latest`, and ``recent`` ones in the order they came.

@@ -59,10 +59,26 @@ class WriterThread:
         counts: EpisodeCounts,
         priority: int = len(SHARES) - 1,
     ) -> bool:
-        """Queue a message; False, and ``counts.lost_queue`` one more, where the queue is full for it."""
+        """`offer`, and ``counts.lost_queue`` one more where that is refused; of a stream by one thread."""
+        if self.offer(file, channel, log_ns, publish_ns, sequence, data, counts, priority):
+            return True
+        counts.lost_queue += 1
+        return False
+
+    def offer(
+        self,
+        file: EpisodeFile,
+        channel: ChannelDescription,
+        log_ns: int,
+        publish_ns: int,
+        sequence: int,
+        data: bytes,
+        counts: EpisodeCounts,
+        priority: int = 0,
+    ) -> bool:
+        """Queue a message; False where the queue is full for it. Called by several threads."""
         with self._putting:
             if self._bytes_in - self._bytes_out > self._limits[priority]:
-                counts.lost_queue += 1
                 return False
             self._bytes_in += len(data)
         self._queue.append((file, channel, log_ns, publish_ns, sequence, data, counts))
