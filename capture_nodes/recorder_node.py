@@ -200,6 +200,8 @@ class RecorderNode(CaptureNode):
     # State --------------------------------------------------------------------------------------------------
 
     def _on_status_timer(self) -> None:
+        while self._recorder.notes:
+            self.get_logger().warning(self._recorder.notes.popleft())
         if self._recorder.status().state != "idle":
             self._episode.publish()
 
