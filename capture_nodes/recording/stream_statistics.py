@@ -229,16 +229,21 @@ class PublisherCounts:
         window.after = after
 
     @property
+    def lowest(self) -> int:
+        """The number its first message has: 1, but where a middleware is seen to begin with 0."""
+        return 0 if self.first == 0 else 1
+
+    @property
     def not_joined(self) -> int:
-        return 0 if self.first is None else max(0, self.first - 1)
+        return 0 if self.first is None else self.first - self.lowest
 
     @property
     def published(self) -> int:
         """By its own final count where it gave one, else by the highest number seen."""
-        highest = self.last or 0
+        count = 0 if self.last is None else self.last - self.lowest + 1
         if self.final and self.reported is not None:
-            highest = max(highest, self.reported)
-        return max(highest, self.received + self.not_joined)
+            count = max(count, self.reported)
+        return max(count, self.received + self.not_joined)
 
     @property
     def lost(self) -> int:
@@ -392,8 +397,9 @@ class StreamStatistics:
                 if window.after is not None:
                     continue
                 reached = window.last if window.last is not None else window.before
-                if reached is not None and counts.reported >= max(reached, counts.last or 0):
-                    counts._close(window, counts.last, counts.reported + 1)
+                after = counts.reported + counts.lowest
+                if reached is not None and after > max(reached, counts.last or 0):
+                    counts._close(window, counts.last, after)
             counts._open = [entry for entry in counts._open if entry[1].after is None]
 
     def release_times(self, episode_id: str) -> None:

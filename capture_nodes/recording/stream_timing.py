@@ -116,7 +116,7 @@ class _RunningTiming:
         self._received_first = self._received_last = 0
         self._sum = self._sum_of_squares = 0.0
         self._under_two = 0
-        self._longest = -1
+        self._longest: int | None = None
         self._longest_at = 0
         self._not_increasing = 0
         self._not_increasing_at: int | None = None
@@ -172,7 +172,7 @@ class _RunningTiming:
             seconds = steps.astype(np.float64) * 1e-9
             self._under_two += int(np.count_nonzero(seconds < GAP_PERIODS / self._expected_hz))
         longest = int(np.argmax(steps))
-        if int(steps[longest]) > self._longest:
+        if self._longest is None or int(steps[longest]) > self._longest:
             self._longest, self._longest_at = int(steps[longest]), int(times[longest])
         back = np.flatnonzero(steps <= 0)
         if len(back):
@@ -185,7 +185,7 @@ class _RunningTiming:
             return TimingFigures(self.basis, 0)
         steps = self.count - 1
         values: dict[str, Any] = {}
-        if steps:
+        if steps and self._longest is not None:
             length_ns = self._last - self._first
             mean = self._sum / steps
             values = {
