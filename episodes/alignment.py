@@ -33,9 +33,10 @@ NONE = -1
 class Neighbours:
     """One stream beside the reference frames; every array is ``(frames,)``.
 
-    `before` is the index of the last message that is not later than the frame, `after` that of the first later
-    one, `NONE` where there is none; `before_ns` (≤ 0) and `after_ns` (> 0) are their times minus the frame's, 0
-    where there is none. `time`: ``header`` stamps or ``publish`` times. `messages`: how many the stream has.
+    `before` is the index of the last message that is not later than the frame, `after` that of the first
+    later one, `NONE` where there is none; `before_ns` (≤ 0) and `after_ns` (> 0) are their times minus the
+    frame's, 0 where there is none. `time`: ``header`` stamps or ``publish`` times. `messages`: how many the
+    stream has.
     """
 
     time: str

@@ -1,8 +1,8 @@
 """For every frame of one camera, which messages of each stream came just before and just after it.
 
-Nothing is resampled or invented: the streams keep their rates and stamps, this says where to look. The table is
-attached to the episode as `alignment.json.gz`: JSON under gzip, which Python, Node (`zlib.gunzipSync`) and a
-browser (`DecompressionStream`) open without a library, and a person with `zcat`::
+Nothing is resampled or invented: the streams keep their rates and stamps, this says where to look. The table
+is attached to the episode as `alignment.json.gz`: JSON under gzip, which Python, Node (`zlib.gunzipSync`) and
+a browser (`DecompressionStream`) open without a library, and a person with `zcat`::
 
     {"version": 1, "reference": "/robot/camera/head/image", "time": "header",
      "base_ns": "1700000000000000000",     a string: a JSON number has only 53 bits in most readers
@@ -10,8 +10,8 @@ browser (`DecompressionStream`) open without a library, and a person with `zcat`
      "streams": {"/robot/joint_states": {
         "time": "header",                  the stream's times: header stamps, or publish times
         "messages": 10000,
-        "before": [0, 16, …],              index, within the stream in the order of the file, of the last message
-                                           that is not later than the frame; null where there is none
+        "before": [0, 16, …],              the last message that is not later than the frame: its index
+                                           in the stream, in the order of the file; null for none
         "before_ns": [-120000, …],         its time minus the frame's, ≤ 0
         "after": [1, 17, …],               the first message later than the frame
         "after_ns": [1880000, …]}}}        > 0
@@ -22,18 +22,20 @@ Frames are aligned as the episode goes on, so that a long one needs no more memo
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from capture_nodes.recording.quantile_sketch import QuantileSketch
-from capture_nodes.recording.stream_timing import TimeBasis
+from capture_nodes.recording.stream_timing import TimeBasis, TimingFigures
 
 IntArray = NDArray[np.int64]
+AnyInt = NDArray[np.signedinteger[Any]]
 
 ALIGNMENT_NAME = "alignment.json.gz"
 ALIGNMENT_MEDIA_TYPE = "application/gzip"
@@ -93,7 +95,7 @@ class _Column:
         self.basis = basis
         self.times = _Times()
         self.rows = 0
-        self.pieces: list[tuple[IntArray, IntArray, IntArray, IntArray]] = []
+        self.pieces: list[tuple[AnyInt, AnyInt, AnyInt, AnyInt]] = []
         self.nearest = QuantileSketch()
 
     def align(self, frames: IntArray) -> None:
@@ -119,7 +121,7 @@ class _Column:
         else:
             before_ns = after_ns = np.zeros(len(frames), dtype=np.int64)
             before = after = np.full(len(frames), -1, dtype=np.int64)
-        self.pieces.append((before, before_ns, after, after_ns))
+        self.pieces.append((_small(before), _small(before_ns), _small(after), _small(after_ns)))
         self.rows += len(frames)
 
     def forget(self, before_ns: int) -> None:
@@ -148,7 +150,13 @@ class _Column:
         }
 
 
-def _or_null(values: IntArray, none: NDArray[np.bool_]) -> list[int | None]:
+def _small(values: IntArray) -> AnyInt:
+    """Half the memory where nothing is lost by it: offsets under two seconds, indices."""
+    limit = np.iinfo(np.int32).max
+    return values.astype(np.int32) if len(values) and int(np.abs(values).max()) <= limit else values
+
+
+def _or_null(values: AnyInt, none: NDArray[np.bool_]) -> list[int | None]:
     result: list[int | None] = values.tolist()
     for index in np.flatnonzero(none).tolist():
         result[index] = None
@@ -208,32 +216,55 @@ class AlignmentTable:
         """Memory of the times that wait for their neighbours; the table's own grows with the frames."""
         return sum(column.times.kept().nbytes for column in self._columns.values())
 
-    def skew(self) -> dict[str, dict[str, float | None]]:
-        """By topic: how far (s) its message nearest to a frame is from it, half of the frames and at most."""
+    def skew(self, figures: Mapping[str, TimingFigures]) -> dict[str, dict[str, Any]]:
+        """By topic, how it stands to the reference; ``figures`` of all, from `EpisodeTimes`.
+
+        `nearest_p50_s`, `nearest_max_s`: how far its message nearest to a frame is from it, for half of the
+        frames and at most. `clock_s`: how much older its messages are when they are received than the frames
+        are then (median): another way, or another clock. What is not known is left out.
+        """
         with self._lock:
-            return {
-                topic: {
-                    "nearest_p50_s": _seconds(column.nearest.quantile(0.5)),
-                    "nearest_max_s": column.nearest.high * 1e-9 if column.nearest.count else None,
-                }
-                for topic, column in sorted(self._columns.items())
+            nearest = {topic: column.nearest for topic, column in sorted(self._columns.items())}
+        mine = figures[self.reference].clock_p50_s if self.reference in figures else None
+        result: dict[str, dict[str, Any]] = {}
+        for topic, sketch in nearest.items():
+            theirs = figures[topic].clock_p50_s if topic in figures else None
+            row = {
+                "nearest_p50_s": _seconds(sketch.quantile(0.5)),
+                "nearest_max_s": sketch.high * 1e-9 if sketch.count else None,
+                "clock_s": None if mine is None or theirs is None else theirs - mine,
             }
+            known = {key: value for key, value in row.items() if value is not None}
+            if known:
+                result[topic] = {"reference": self.reference, **known}
+        return result
 
     def encoded(self) -> bytes:
         """The attachment (see the module), after ``advance(final=True)``."""
         with self._lock:
             stamps = self._frames.kept()
             base = int(stamps[0]) if len(stamps) else 0
-            table = {
+            head = {
                 "version": VERSION,
                 "reference": self.reference,
                 "time": self._basis,
                 "base_ns": str(base),
                 "stamp_ns": (stamps - base).tolist(),
-                "streams": {topic: column.as_json() for topic, column in sorted(self._columns.items())},
             }
-        # Without the time of day, so that equal tables are equal bytes.
-        return gzip.compress(json.dumps(table, separators=(",", ":")).encode(), _GZIP_LEVEL, mtime=0)
+            columns = sorted(self._columns.items())
+        result = io.BytesIO()
+        # Without the time of day, so that equal tables are equal bytes. One stream after the other: as lists
+        # and text, those of a long episode would take ten times the memory of the table.
+        with gzip.GzipFile(fileobj=result, mode="wb", compresslevel=_GZIP_LEVEL, mtime=0) as file:
+            file.write(_text(head)[:-1] + b',"streams":{')
+            for k, (topic, column) in enumerate(columns):
+                file.write((b"," if k else b"") + _text(topic) + b":" + _text(column.as_json()))
+            file.write(b"}}")
+        return result.getvalue()
+
+
+def _text(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _seconds(value_ns: float | None) -> float | None:

@@ -39,12 +39,13 @@ Kind = Literal[
 class StreamExpectation:
     """What a stream has to keep; a bound that is None is not judged.
 
-    rate_hz: expected rate, with all that follows from it; None for a topic that speaks on change.
-    rate_share: the rate may be off by this share. intervals_share: at least this share of intervals under two
-    periods. longest_gap_s, longest_gap_periods: no interval above the smaller. allowed_lost: messages that may
-    be lost anywhere. edge_s: beside two periods, how late it may begin, how early end, within the episode.
-    clock_s: how far a stamp may be from the times of publishing and receiving. counted: losses have to be
-    countable. required: without it the episode fails.
+    rate_hz: expected rate, with all that follows from it; None for a topic that speaks on change. The times
+    have to be collected with it (`StreamStatistics.add_topic`). rate_share: the rate may be off by this much.
+    intervals_share: at least this share of intervals under two periods. longest_gap_s, longest_gap_periods:
+    no interval above the smaller. allowed_lost: messages that may be lost anywhere. edge_s: beside two
+    periods, how late it may begin, how early end, within the episode. clock_s: how far a stamp may be from
+    the times of publishing and receiving. counted: losses have to be countable. required: without it the episode
+    fails.
     """
 
     rate_hz: float | None = None
@@ -95,10 +96,10 @@ class StreamExpectation:
 
 @dataclass(frozen=True)
 class StreamEvidence:
-    """What came of one topic in one episode, its publishers together; `timing` is that of the file's messages.
+    """What came of one topic in one episode, its publishers together; `timing` is that of the file.
 
-    lost_middleware is None where the middleware numbers nothing. not_joined: by publisher, the messages it had
-    published inside the episode before the recorder had found it.
+    lost_middleware is None where the middleware numbers nothing. not_joined: by publisher, the messages that
+    it had published inside the episode before the recorder had found it.
     """
 
     timing: TimingFigures
@@ -273,11 +274,11 @@ def _stream_findings(
         add("malformed", f"{timing.malformed} messages are not of their type", timing.malformed, 0.0)
     if evidence.lost > expected.allowed_lost:
         places = {
-            "middleware": evidence.lost_middleware,
-            "queue": evidence.lost_queue,
-            "disk": evidence.lost_disk,
+            "in the middleware": evidence.lost_middleware,
+            "in the queue": evidence.lost_queue,
+            "on the disk": evidence.lost_disk,
         }
-        where = ", ".join(f"{count} in the {place}" for place, count in places.items() if count)
+        where = ", ".join(f"{count} {place}" for place, count in places.items() if count)
         text = f"{evidence.lost} messages lost ({where}), at most {expected.allowed_lost}"
         add("lost", text, evidence.lost, expected.allowed_lost)
     return found
@@ -293,7 +294,10 @@ def _judge_rate(timing: TimingFigures, expected: StreamExpectation, rate_hz: flo
     under = timing.under_two_periods
     if under is not None and under < expected.intervals_share:
         longest = math.nan if timing.longest_gap_s is None else 1000 * timing.longest_gap_s
-        text = f"{timing.gaps} of {timing.count - 1} intervals of two periods or more, the longest {longest:.1f} ms"
+        text = (
+            f"{timing.gaps} of {timing.count - 1} intervals of two periods or more, "
+            f"the longest {longest:.1f} ms"
+        )
         add("intervals", text, under, expected.intervals_share, timing.longest_gap_at_ns)
     if timing.not_increasing:
         text = f"{timing.not_increasing} stamps do not come after the one before"

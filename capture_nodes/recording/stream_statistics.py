@@ -422,10 +422,13 @@ class StreamStatistics:
                 rows.append((counts, window))
         return rows
 
-    def episode_table(self, episode_id: str) -> dict[str, dict[str, Any]]:
+    def episode_table(
+        self, episode_id: str, skew: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> dict[str, dict[str, Any]]:
         """``"<topic> <gid>"`` to the counts of that publisher in the episode, for the `streams` record.
 
-        With its times under `timing`, as of their last fold, as long as they are there.
+        With its times under `timing`, as of their last fold, as long as they are there; and under `skew` what
+        ``skew`` (`AlignmentTable.skew`) has of its topic.
         """
         table: dict[str, dict[str, Any]] = {}
         for counts, window in self._rows(episode_id):
@@ -459,6 +462,8 @@ class StreamStatistics:
             }
             if window.times is not None:
                 row["timing"] = window.times.figures(window.publisher_index).as_row()
+            if skew is not None and counts.topic in skew:
+                row["skew"] = dict(skew[counts.topic])
         return table
 
     def evidence(self, episode_id: str) -> dict[str, StreamEvidence]:

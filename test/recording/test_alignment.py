@@ -22,9 +22,12 @@ from episodes.errors import EpisodeError
 IntArray = NDArray[np.int64]
 START_NS = 1_700_000_000_000_000_000
 CAMERA, JOINTS = "/toy/camera/head/image", "/toy/joint_states"
-HEADER_SCHEMA = "std_msgs/Header header\n" + "=" * 80 + (
-    "\nMSG: std_msgs/Header\nbuiltin_interfaces/Time stamp\nstring frame_id\n" + "=" * 80
-) + "\nMSG: builtin_interfaces/Time\nint32 sec\nuint32 nanosec\n"
+HEADER_SCHEMA = (
+    "std_msgs/Header header\n"
+    + "=" * 80
+    + ("\nMSG: std_msgs/Header\nbuiltin_interfaces/Time stamp\nstring frame_id\n" + "=" * 80)
+    + "\nMSG: builtin_interfaces/Time\nint32 sec\nuint32 nanosec\n"
+)
 
 
 def brute_force(frame: int, times: list[int]) -> tuple[int, int, int, int]:
@@ -70,7 +73,9 @@ def stories(draw: st.DrawFn) -> tuple[list[int], dict[str, list[int]], list[floa
         grain = draw(st.sampled_from([1, 10_000_000]))
         return ((START_NS + (seconds * 1e9).astype(np.int64)) // grain * grain).tolist()
 
-    streams = {f"/s{k}": times(rate) for k, rate in enumerate(draw(st.sampled_from([(), (20.0,), (1.0, 30.0)])))}
+    streams = {
+        f"/s{k}": times(rate) for k, rate in enumerate(draw(st.sampled_from([(), (20.0,), (1.0, 30.0)])))
+    }
     moments = sorted(draw(st.lists(st.floats(0.0, length_s), max_size=6)))
     return times(10.0), {topic: row for topic, row in streams.items() if row}, moments
 
@@ -128,8 +133,8 @@ def test_the_table_of_an_episode_is_small() -> None:
         table.add(f"/toy/stream_{k}", "header", stamps([500.0, 200.0, 90.0][k % 3]))
     table.advance(final=True)
     assert len(table.encoded()) < 300_000
-    skew = table.skew()["/toy/stream_0"]
-    assert skew["nearest_max_s"] is not None and skew["nearest_max_s"] < 0.002
+    skew = table.skew({})["/toy/stream_0"]
+    assert skew["reference"] == CAMERA and 0.0 < skew["nearest_p50_s"] < skew["nearest_max_s"] < 0.002
 
 
 def message(stamp_ns: int) -> bytes:
@@ -171,7 +176,28 @@ def test_indices_are_those_of_the_file(tmp_path: Path) -> None:
     assert all(row is not None for row in stamps.values())
     frames = stamps.pop(CAMERA)
     assert frames is not None
-    check(alignment(bag), frames.tolist(), {topic: row.tolist() for topic, row in stamps.items() if row is not None})
+    check(
+        alignment(bag),
+        frames.tolist(),
+        {topic: row.tolist() for topic, row in stamps.items() if row is not None},
+    )
+
+
+def test_skew_is_what_two_streams_differ_by() -> None:
+    table = AlignmentTable(CAMERA)
+    times = EpisodeTimes(table.add)
+    for topic, shift_ns, delay_ns in ((CAMERA, 0, 30_000_000), (JOINTS, 3_000_000, 1_000_000)):
+        stream = times.stream(topic, True)
+        for k in range(100):
+            stamp = START_NS + k * 20_000_000 + shift_ns
+            stream.add(stamp + delay_ns, stamp, 0, message(stamp))
+    times.fold()
+    table.advance(final=True)
+    skew = table.skew(times.figures())
+    assert set(skew) == {JOINTS}
+    assert skew[JOINTS]["nearest_p50_s"] == pytest.approx(0.003, rel=0.01)
+    assert skew[JOINTS]["nearest_max_s"] == pytest.approx(0.003)
+    assert skew[JOINTS]["clock_s"] == pytest.approx(-0.029, rel=0.02)
 
 
 def test_a_reference_that_never_came_leaves_an_empty_table() -> None:
@@ -180,7 +206,7 @@ def test_a_reference_that_never_came_leaves_an_empty_table() -> None:
     table.advance(final=True)
     found = parse_alignment(None, table.encoded())
     assert (found.reference, len(found.stamp_ns), len(found.streams[JOINTS].before)) == (CAMERA, 0, 0)
-    assert table.skew() == {JOINTS: {"nearest_p50_s": None, "nearest_max_s": None}}
+    assert table.skew({}) == {}
 
 
 @pytest.mark.parametrize(
@@ -235,4 +261,8 @@ def test_a_table_that_cannot_be_read_says_why(data: bytes, words: str) -> None:
 def test_missing_neighbours_are_none() -> None:
     column = {"messages": 0, "before": [None], "before_ns": [None], "after": [None], "after_ns": [None]}
     found = parse_alignment(None, packed(column=column)).streams[JOINTS]
-    assert (found.before.tolist(), found.before_ns.tolist(), found.nearest().tolist()) == ([NONE], [0], [NONE])
+    assert (found.before.tolist(), found.before_ns.tolist(), found.nearest().tolist()) == (
+        [NONE],
+        [0],
+        [NONE],
+    )

@@ -1,4 +1,4 @@
-"""The counts of two overlapping episodes under loss, lateness, duplicates and restarts, against plain sets."""
+"""The counts of overlapping episodes under loss, lateness, duplicates and restarts, against plain sets."""
 
 from __future__ import annotations
 
@@ -173,7 +173,9 @@ def test_laws_of_two_overlapping_episodes(
             mine = [m for m in messages if m.gid == gid]
             kept = [m for m in station.written.get(name, []) if m.gid == gid]
             assert window.written == len(kept)
-            taken = [m for m, (crossed, _, _) in zip(mine, came, strict=True) if begin_ns <= crossed <= end_ns]
+            taken = [
+                m for m, (crossed, _, _) in zip(mine, came, strict=True) if begin_ns <= crossed <= end_ns
+            ]
             assert window.lost_queue == sum(m.queue_full for m in taken)
             assert window.lost_disk == sum(m.disk_fails and not m.queue_full for m in taken)
             station.times[name].fold()
@@ -324,7 +326,9 @@ def test_rows_carry_the_times_of_each_publisher_until_they_are_released() -> Non
         counts = statistics.publisher("/t", gid)
         for number in range(1, 12):
             stamp = 1_000_000_000 + number * 10_000_000 + offset
-            data = b"\0\1\0\0" + (stamp // 10**9).to_bytes(4, "little") + (stamp % 10**9).to_bytes(4, "little")
+            data = (
+                b"\0\1\0\0" + (stamp // 10**9).to_bytes(4, "little") + (stamp % 10**9).to_bytes(4, "little")
+            )
             window = statistics.into("e", counts, counts.arrived(number, 1, stamp, stamp + 1))
             window.wrote(stamp + 1, stamp, data)
     times.fold()
@@ -345,7 +349,13 @@ def test_live_counts_start_their_peaks_anew() -> None:
         window = statistics.into("e", counts, counts.arrived(number, 8, received - 20 * number, received))
     window.lost_queue, window.lost_disk = 2, 1
     (live,) = statistics.live(["e", "unknown"])
-    assert (live.received, live.bytes, live.lost_middleware, live.lost_queue, live.lost_disk) == (3, 24, 2, 2, 1)
+    assert (live.received, live.bytes, live.lost_middleware, live.lost_queue, live.lost_disk) == (
+        3,
+        24,
+        2,
+        2,
+        1,
+    )
     assert (live.latest_received_ns, live.longest_interval_ns, live.longest_delay_ns) == (400, 250, 100)
     (live,) = statistics.live([])
     assert (live.longest_interval_ns, live.longest_delay_ns, live.lost_queue) == (0, 0, 0)

@@ -109,7 +109,9 @@ def check(figures: TimingFigures, c: dict[str, Any], mine: NDArray[np.bool_]) ->
     if len(steps):
         assert figures.longest_gap_s == pytest.approx(steps.max() * 1e-9)
         at = int(np.flatnonzero(times == figures.longest_gap_at_ns)[0])
-        assert times[at : at + 2].tolist() in [times[i : i + 2].tolist() for i in np.flatnonzero(steps == steps.max())]
+        assert times[at : at + 2].tolist() in [
+            times[i : i + 2].tolist() for i in np.flatnonzero(steps == steps.max())
+        ]
         assert figures.period_mean_s == pytest.approx(steps.mean() * 1e-9, abs=1e-12)
         assert figures.period_std_s == pytest.approx(steps.std() * 1e-9, rel=1e-6, abs=2e-9)
         if times[-1] > times[0]:
