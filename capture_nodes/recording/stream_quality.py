@@ -44,8 +44,8 @@ class StreamExpectation:
     intervals_share: at least this share of intervals under two periods. longest_gap_s, longest_gap_periods:
     no interval above the smaller. allowed_lost: messages that may be lost anywhere. edge_s: beside two
     periods, how late it may begin, how early end, within the episode. clock_s: how far a stamp may be from
-    the times of publishing and receiving. counted: losses have to be countable. required: without it the episode
-    fails.
+    the times of publishing and receiving. counted: losses have to be countable. required: without it the
+    episode fails.
     """
 
     rate_hz: float | None = None
