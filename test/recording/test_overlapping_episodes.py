@@ -271,6 +271,17 @@ def test_the_first_number_after_the_end_may_lie_inside_the_next_episode() -> Non
     assert station.statistics.tails_open(FIRST) == []
 
 
+def test_what_is_taken_after_the_start_but_came_before_it_is_no_loss_of_the_episode() -> None:
+    station = Station()
+    station.take(Message("aa", 1, 900, False, False))
+    station.start(FIRST, 1000)
+    station.take(Message("aa", 2, 950, False, False))
+    station.stop(FIRST, 1010)
+    station.take(Message("aa", 5, 1100, False, False))
+    window = station.statistics.publisher("/t", "aa").episodes[FIRST]
+    assert (window.before, window.after, window.received, window.lost) == (2, 5, 0, 2)
+
+
 def test_a_message_from_before_the_episode_does_not_hide_a_loss() -> None:
     window = EpisodeCounts(before=20)
     for number in (18, 21, 22, 24):
