@@ -77,6 +77,14 @@ def use_between(begin: CpuSample, end: CpuSample) -> CpuUse:
     return CpuUse(seconds, end.cpu_s - begin.cpu_s, end.user_s - begin.user_s, cores)
 
 
+def machine_busy_s() -> float:
+    """Processor seconds that the whole machine was busy since its start, stolen time included."""
+    user, nice, system, _, _, interrupts, soft, stolen = (
+        int(value) for value in Path("/proc/stat").read_text().split()[1:9]
+    )
+    return (user + nice + system + interrupts + soft + stolen) * _TICK_S
+
+
 def resident_bytes(pid: int) -> int:
     """Memory of the process that is neither a file nor shared with others."""
     fields = Path(f"/proc/{pid}/statm").read_text().split()

@@ -16,6 +16,7 @@ from capture_nodes.errors import CaptureError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _END_S = 30.0
+_TELLING_S = 0.5
 
 
 class RunProcesses:
@@ -61,8 +62,12 @@ class RunProcesses:
         lines = (self._folder / f"{name}.log").read_text(errors="replace").splitlines()
         return "\n".join(line[:400] for line in lines[-15:])
 
-    def output(self, name: str) -> str:
-        return (self._folder / f"{name}.log").read_text(errors="replace")
+    def where_it_hangs(self, name: str) -> str:
+        """What a process of ours writes of its threads when it is asked, the end of its log."""
+        self._processes[name].send_signal(signal.SIGQUIT)
+        time.sleep(_TELLING_S)
+        lines = (self._folder / f"{name}.log").read_text(errors="replace").splitlines()
+        return "\n".join(line[:200] for line in lines[-80:])
 
     def end(self, names: Sequence[str], number: int = signal.SIGINT) -> None:
         """Interrupt processes and wait for them. Raises `CaptureError` where one does not end well."""

@@ -21,14 +21,15 @@ from benchmarks.recorder.balance import as_dicts, balance, lost_by_priority
 from benchmarks.recorder.file_watch import FileContent, FileWatch, read_content
 from benchmarks.recorder.load_plan import PARTS, ROBOT, Histories, plan_load, priority_of, recorder_yaml
 from benchmarks.recorder.named_threads import PROFILE
-from benchmarks.recorder.process_watch import MemoryWatch, growth_per_minute, sample, use_between
+from benchmarks.recorder.process_watch import MemoryWatch, growth_per_minute, machine_busy_s, sample, use_between
 from benchmarks.recorder.run_processes import RunProcesses
-from benchmarks.recorder.station_calls import StationCalls
+from benchmarks.recorder.station_calls import NoAnswer, StationCalls
 from capture_nodes.errors import CaptureError
 from capture_nodes.resources import config_file
 from capture_nodes.ros_environment import station_environment
 
-CONSUMERS = ("counting", "recorder", "bag")
+# The last one: the recorder while a counting subscriber takes the same messages beside it.
+CONSUMERS = ("counting", "recorder", "bag", "recorder+counting")
 _SETTLE_S = 2.0
 _AFTER_FREEZE_S = 5.0
 _PERCENTILES = (50, 99, 100)
@@ -84,7 +85,9 @@ def run(consumer: str, options: RunOptions, say: Callable[[str], None]) -> dict[
 
 class _Run:
     def __init__(self, consumer: str, options: RunOptions, folder: Path, say: Callable[[str], None]) -> None:
-        self._consumer, self._options, self._folder, self._say = consumer, options, folder, say
+        self._consumer, _, beside = consumer.partition("+")
+        self._beside = beside == "counting"
+        self._options, self._folder, self._say = options, folder, say
         self._streams = plan_load(options.scale, options.histories)
         environment = station_environment({**os.environ, **options.environment}, options.domain)
         environment["ROS_LOG_DIR"] = str(folder / "ros_log")
@@ -100,6 +103,8 @@ class _Run:
         loads = [f"load_{part}" for part in PARTS]
         try:
             pid = self._start_consumer()
+            if self._beside:
+                self._start_counting()
             for part in PARTS:
                 self._start_load(part)
             calls = StationCalls(self._options.domain, [*loads, self._consumer], self._processes.check)
@@ -113,7 +118,9 @@ class _Run:
             finally:
                 calls.close()
             self._processes.end(loads)
-            self._processes.end([self._consumer])
+            self._processes.end([self._consumer, *(["counting"] if self._beside else [])])
+        except NoAnswer as error:
+            raise CaptureError(f"{error}\n{self._processes.where_it_hangs(self._consumer)}") from error
         finally:
             self._processes.close()
         self._judge()
@@ -129,6 +136,7 @@ class _Run:
             "streams_history_s": f"{histories.streams_s:.6f}",
             "control_history_s": f"{histories.control_s:.6f}",
             "camera_history_mb": f"{histories.camera_mb:.6f}",
+            "readers": "2" if self._beside else "1",
             "report": str(self._folder / f"load_{part}.json"),
         }
         self._processes.start_module(
@@ -138,19 +146,7 @@ class _Run:
     def _start_consumer(self) -> int:
         given = self._options
         if self._consumer == "counting":
-            return self._processes.start_module(
-                "counting",
-                "benchmarks.recorder.counting",
-                _ros_arguments(
-                    "counting",
-                    {
-                        "scale": f"{given.scale:.6f}",
-                        "history_s": f"{given.reader_history_s:.6f}",
-                        "poll_s": f"{given.poll_s:.6f}",
-                        "report": str(self._folder / "counting.json"),
-                    },
-                ),
-            )
+            return self._start_counting()
         if self._consumer == "bag":
             topics = [stream.topic for stream in self._streams]
             command = ["ros2", "bag", "record", "-s", "mcap", "-o", str(self._folder / "bag"), *topics]
@@ -172,6 +168,18 @@ class _Run:
             "recorder", "capture_nodes.recorder_node", _ros_arguments("recorder", parameters), **profile
         )
 
+    def _start_counting(self) -> int:
+        given = self._options
+        parameters = {
+            "scale": f"{given.scale:.6f}",
+            "history_s": f"{given.reader_history_s:.6f}",
+            "poll_s": f"{given.poll_s:.6f}",
+            "report": str(self._folder / "counting.json"),
+        }
+        return self._processes.start_module(
+            "counting", "benchmarks.recorder.counting", _ros_arguments("counting", parameters)
+        )
+
     def _profile_with_segment(self) -> Path:
         text = config_file("fastdds.xml").read_text(encoding="utf-8")
         before, _, rest = text.partition("<segment_size>")
@@ -187,8 +195,11 @@ class _Run:
         """The window in which everything is measured: settle, then `seconds`, with the freeze in the middle."""
         calls.sleep(_SETTLE_S)
         memory = MemoryWatch(pid)
-        load_pids = [self._processes.pid(f"load_{part}") for part in PARTS]
-        begin, load_begin = sample(pid), [sample(p) for p in load_pids]
+        others = {f"load_{part}": self._processes.pid(f"load_{part}") for part in PARTS}
+        if self._beside:
+            others["counting"] = self._processes.pid("counting")
+        busy_s, own = machine_busy_s(), time.process_time()
+        begin, others_begin = sample(pid), {name: sample(p) for name, p in others.items()}
         given = self._options
         if given.freeze_s:
             calls.sleep(given.seconds / 2)
@@ -199,10 +210,12 @@ class _Run:
         end = sample(pid)
         use = use_between(begin, end)
         self._found["cpu"] = {**asdict(use), "cores": use.cores}
-        self._found["load_cores"] = {
-            part: use_between(first, sample(p)).cores
-            for part, p, first in zip(PARTS, load_pids, load_begin, strict=True)
-        }
+        cores = {name: use_between(others_begin[name], sample(p)).cores for name, p in others.items()}
+        own_cores = (time.process_time() - own) / use.seconds
+        self._found["cores_of"] = {**cores, "benchmark": own_cores}
+        # Of the machine, of which nothing here is the cause: without them the figures would be better.
+        strangers = (machine_busy_s() - busy_s) / use.seconds - use.cores - sum(cores.values()) - own_cores
+        self._found["strangers_cores"] = max(0.0, strangers)
         memory.stop()
         self._found["memory"] = {
             "times_s": [t - memory.times_s[0] for t in memory.times_s],

@@ -16,8 +16,12 @@ from benchmarks.recorder.load_plan import ROBOT
 from capture_nodes.errors import CaptureError
 from capture_nodes.topics import latched_qos
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 30.0
 _SPIN_S = 0.002
+
+
+class NoAnswer(CaptureError):
+    """What was waited for did not come."""
 
 
 class StationCalls:
@@ -41,12 +45,12 @@ class StationCalls:
         self._clients: dict[str, Any] = {}
 
     def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = TIMEOUT_S) -> None:
-        """Raises `CaptureError` naming what did not come."""
+        """Raises `NoAnswer` naming what did not come."""
         deadline_s = time.monotonic() + timeout_s
         while not condition():
             self._alive()
             if time.monotonic() > deadline_s:
-                raise CaptureError(f"waited {timeout_s:g} s for {what}")
+                raise NoAnswer(f"waited {timeout_s:g} s for {what}")
             self._executor.spin_once(timeout_sec=_SPIN_S)
 
     def wait_for_word(self, name: str, word: str) -> None:
