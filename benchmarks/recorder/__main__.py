@@ -58,6 +58,8 @@ def options_of(given: argparse.Namespace) -> RunOptions:
     """Raises `CaptureError` on values that cannot be used."""
     if given.seconds < 1.0:
         raise CaptureError(f"--seconds {given.seconds:g}: at least 1 is expected")
+    if given.kill and (given.freeze or set(given.runs) - {"counting", "recorder"}):
+        raise CaptureError("--kill is for --runs counting recorder, and without --freeze")
     if given.freeze and given.seconds < 2.0:
         raise CaptureError(f"--freeze needs --seconds of at least 2, {given.seconds:g} is given")
     return RunOptions(
@@ -76,6 +78,7 @@ def options_of(given: argparse.Namespace) -> RunOptions:
         segment_mb=given.segment_mb,
         environment=_pairs(given.environment, "--environment"),
         real_time=given.real_time,
+        kill=given.kill,
         profile=given.profile,
         domain=given.domain,
         root=given.root,
@@ -95,8 +98,15 @@ def parser() -> argparse.ArgumentParser:
     add("--seconds", type=float, default=30.0, metavar="S", help="of the window that is measured")
     add("--scale", type=float, default=1.0, metavar="X", help="times the rates, times the cameras")
     add("--freeze", type=float, default=0.0, metavar="S", help="stop (SIGSTOP) the reader in the middle")
+    add("--kill", action="store_true", help="kill (SIGKILL) it in the middle, and start another one")
     add("--encoding", default="", metavar="NAME", help="of the cameras: raw, h264, …; without it as shipped")
-    add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of recorder.yaml, such as file.chunk_kb=8192")
+    add(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="of recorder.yaml, such as file.chunk_kb=8192",
+    )
     add("--history-s", type=float, default=1.0, metavar="S", help="that the publishers keep")
     add("--control-history-s", type=float, metavar="S", help="that those of joints and commands keep")
     add("--camera-history-mb", type=float, default=16.0, metavar="MB", help="that a camera keeps at most")
@@ -129,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
                 if consumer == "bag" and not bag_is_installed():
                     continue
                 say(f"{consumer}, {options.seconds:g} s")
-                runs.append(run(consumer, options, say))
+                runs.append(run(consumer, options))
                 keep(results, given)
     except CaptureError as error:
         print(f"benchmark: error: {error}", file=sys.stderr)
@@ -141,29 +151,42 @@ def main(arguments: list[str] | None = None) -> int:
     for problem in problems:
         print(f"does not add up: {problem}")
     expected_whole = options.scale <= 1.0 and not options.freeze_s
-    return int(bool(problems) or (expected_whole and any(found["lost"] for found in runs)))
+    incomplete = expected_whole and any(found["lost"] for found in runs)
+    return int(bool(problems) or incomplete or any(control_blocked_s(found) for found in runs))
+
+
+def control_blocked_s(found: dict[str, Any]) -> float:
+    """How long a reader kept the commands' publisher from its next tick: whatever becomes of it, it must not."""
+    figures = found["load"]["commands"]
+    return float(sum(figures[when]["blocked_s"] for when in figures["measured"]))
 
 
 def keep(results: dict[str, Any], given: argparse.Namespace) -> None:
     """Write what there is so far: a long run that is cut short has not been in vain."""
     if given.json:
         given.json.write_text(json.dumps(results, indent=1) + "\n")
-    if given.figure:
+    if given.figure and not given.kill:
         draw(given.figure, results["runs"])
 
 
 def show(runs: list[dict[str, Any]], options: RunOptions) -> None:
-    print(run_table(runs))
-    print("\ncores by thread")
-    print(thread_table(runs))
+    if not options.kill:
+        print(run_table(runs))
+        print("\ncores by thread")
+        print(thread_table(runs))
     for found in runs:
-        if options.freeze_s or options.scale != 1.0 or found["lost"] or found["problems"]:
+        if options.kill:
+            print(f"\n{found['consumer']} was killed; frozen: from then on")
+        elif options.freeze_s or options.scale != 1.0 or found["lost"] or found["problems"]:
             print(f"\n{found['consumer']}: every topic, by its publisher's own count")
             print(topic_table(found))
             print()
             print(priority_table(found))
         print(f"\n{found['consumer']}: the publishers' ticks")
         print(tick_table(found))
+        for part, figures in found["load"].items():
+            if blocked_s := sum(figures[when]["blocked_s"] for when in figures["measured"]):
+                print(f"{part}: its publisher was blocked for {blocked_s:.2f} s by a reader")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Whether received + lost = published holds for every publisher, by counts that three parties made.
 
-The publishers count what they sent (files of `load`), the reader what it received and missed, and the finished
-file is counted by `file_watch`. None of them knows the others.
+The publishers count what they sent (files of `load`), the reader what it received and missed, and the
+finished file is counted by `file_watch`. None of them knows the others.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ def balance(
         topic, gid = publisher["topic"], publisher["gid"]
         read = by_gid.get((topic, gid), {"received": 0, "lost": publisher["published"], "not_joined": 0})
         problems = []
-        received, lost = int(read["received"]), int(read["lost"] or 0)
-        not_joined = int(read["not_joined"] or 0)
+        received, not_joined = int(read["received"]), int(read["not_joined"] or 0)
+        # Who only counts does not know what came after the last that it received.
+        lost = int(read.get("lost", publisher["published"] - received - not_joined) or 0)
         if received + lost + not_joined != publisher["published"]:
             problems.append(
                 f"{received} received + {lost} lost + {not_joined} before joining is not "
@@ -67,14 +68,19 @@ def balance(
         if episode is not None:
             part = _in_episode(episode.get(f"{topic} {gid}"), problems)
         if content is not None:
-            part |= {"in_file": content.messages.get(topic, 0), "missing_in_file": content.missing.get(topic, 0)}
+            part |= {
+                "in_file": content.messages.get(topic, 0),
+                "missing_in_file": content.missing.get(topic, 0),
+            }
             written = part.get("written", 0)
             if part["in_file"] != written:
                 problems.append(f"{part['in_file']} in the file, {written} said to be written")
             inside = part.get("episode_published", 0) - written
             # The first and the last of an episode may be missing too, which its own numbers do not show.
             if part["missing_in_file"] > inside:
-                problems.append(f"{part['missing_in_file']} numbers missing in the file, {inside} said to be lost")
+                problems.append(
+                    f"{part['missing_in_file']} numbers missing in the file, {inside} said to be lost"
+                )
         rows.append(
             Row(
                 topic,
@@ -107,7 +113,8 @@ def _in_episode(said: Mapping[str, Any] | None, problems: list[str]) -> dict[str
     lost = sum(int(value or 0) for value in lost_in.values())
     if part["written"] + lost != part["episode_published"] + int(said.get("repeated", 0)):
         problems.append(
-            f"in the episode {part['written']} written + {lost} lost is not {part['episode_published']} published"
+            f"in the episode {part['written']} written + {lost} lost is not "
+            f"{part['episode_published']} published"
         )
     return part
 

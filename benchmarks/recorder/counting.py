@@ -34,7 +34,7 @@ class CountingParameters:
 
 
 class _Counts:
-    """One publisher: first, last, received, bytes."""
+    """One publisher: the first number, and the last; what was received."""
 
     __slots__ = ("bytes", "first", "last", "received")
 
@@ -70,9 +70,7 @@ class CountingNode(CaptureNode):
         package, _, short = stream.type_name.split("/")
         message_type = getattr(importlib.import_module(f"{package}.msg"), short)
         depth = max(DEPTH_ON_CHANGE, round(self._settings.history_s * stream.rate_hz))
-        qos = QoSProfile(
-            depth=depth, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE
-        )
+        qos = QoSProfile(depth=depth, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
         subscription = self._taking_node.create_subscription(
             message_type,
             stream.topic,
@@ -110,7 +108,6 @@ class CountingNode(CaptureNode):
         for reader in self._readers:
             for gid, counts in reader.counts.items():
                 numbered = counts.first != NO_SEQUENCE
-                span = counts.last - counts.first + 1
                 rows.append(
                     {
                         "topic": reader.stream.topic,
@@ -118,7 +115,7 @@ class CountingNode(CaptureNode):
                         "received": counts.received,
                         "bytes": counts.bytes,
                         "not_joined": counts.first - 1 if numbered else None,
-                        "lost": span - counts.received if numbered else None,
+                        "last_sequence": counts.last if numbered else None,
                     }
                 )
             self._taking_node.destroy_subscription(reader.subscription)

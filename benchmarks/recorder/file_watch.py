@@ -2,8 +2,9 @@
 
 The size of the growing file is read every few milliseconds. Afterwards the chunks of the finished file say
 which messages lie where (a rename moves nothing); a chunk was in the file at the first look at which the
-file reached beyond its end. `publish_time` is what the publisher's middleware stamped, on the same clock. It is
-there for whoever reads the file, and outlives a kill of the recorder; an `fsync` is another matter.
+file reached beyond its end. From then on whoever reads the file finds it, and it outlives a kill of the
+recorder; an `fsync` is another matter. `publish_time` is what the publisher's middleware stamped, on the same
+clock.
 """
 
 from __future__ import annotations
@@ -102,10 +103,11 @@ def read_content(path: Path, watch: FileWatch) -> FileContent:
                 total_bytes[channel] = total_bytes.get(channel, 0) + size
                 last_log_ns = max(last_log_ns, log_ns)
     topics = {channel: summary.channels[channel].topic for channel in numbers}
-    latency = {}
+    latency: dict[str, NDArray[np.float64]] = {}
     for channel, topic in topics.items():
         at = np.array(arrived[channel], np.int64)
-        latency[topic] = 1e-9 * (at - np.array(published[channel], np.int64))[at > 0]
+        taken_ns = (at - np.array(published[channel], np.int64))[at > 0]
+        latency[topic] = taken_ns.astype(np.float64) * 1e-9
     return FileContent(
         {topic: len(numbers[channel]) for channel, topic in topics.items()},
         {topic: total_bytes[channel] for channel, topic in topics.items()},

@@ -68,7 +68,9 @@ class LoadParameters:
 
     def __post_init__(self) -> None:
         if self.part not in PARTS:
-            raise CaptureError(f"parameter part: {self.part!r} is given; one of {', '.join(PARTS)} is expected")
+            raise CaptureError(
+                f"parameter part: {self.part!r} is given; one of {', '.join(PARTS)} is expected"
+            )
 
 
 def joint_names() -> list[str]:

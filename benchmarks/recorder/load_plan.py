@@ -1,4 +1,4 @@
-"""What the load consists of: streams, their rates, sizes and histories, and the processes that publish them."""
+"""What the load consists of: streams, their rates and histories, and the processes that publish them."""
 
 from __future__ import annotations
 
@@ -106,7 +106,9 @@ def plan_load(scale: float = 1.0, histories: Histories | None = None) -> tuple[L
         ),
         small("/trainer/motion", "/trainer/motion", motion, "motion", MOTION_HZ, "trainer"),
     ]
-    frames = max(2, min(round(CAMERA_HZ * histories.streams_s), int(histories.camera_mb * 1e6) // FRAME_BYTES))
+    frames = max(
+        2, min(round(CAMERA_HZ * histories.streams_s), int(histories.camera_mb * 1e6) // FRAME_BYTES)
+    )
     streams += [
         LoadStream(
             f"{robot}/camera/camera_{i}/image",

@@ -3,8 +3,8 @@
 python -m benchmarks.recorder.named_threads capture_nodes.recorder_node --ros-args …
 
 Python before 3.14 does not tell the system the names of its threads; with them `/proc/<pid>/task` says what
-taking, writing and the middleware cost. Nothing else is changed. With `TELEOP_PROFILE=<thread name>:<file>` in
-the environment that one thread runs under cProfile (which makes it slower, above all small calls).
+taking, writing and the middleware cost. Nothing else is changed. With `TELEOP_PROFILE=<thread name>:<file>`
+in the environment that one thread runs under cProfile (which makes it slower, above all small calls).
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ _TICK_COLUMNS = (
     ("publishing median", "publishing_ms.median", 1.0, "{:.2f} ms"),
     ("p99", "publishing_ms.p99", 1.0, "{:.2f}"),
     ("largest", "publishing_ms.largest", 1.0, "{:.2f}"),
+    ("blocked", "blocked_s", 1.0, "{:.2f} s"),
 )
 _COLOURS = {"counting": "tab:grey", "recorder": "tab:blue", "bag": "tab:orange"}
 
@@ -104,7 +105,7 @@ def run_table(runs: Sequence[dict[str, Any]]) -> str:
 
 
 def thread_table(runs: Sequence[dict[str, Any]]) -> str:
-    """Where a consumer's processor time goes: cores by the name of the thread; `rest` is threads that ended."""
+    """Where a consumer's processor time goes: cores by the name of the thread; `rest`: threads that ended."""
     names = sorted({name for run in runs for name in run["cpu"]["cores_by_thread"]})
     names = [n for n in names if any(run["cpu"]["cores_by_thread"].get(n, 0.0) >= 0.0005 for run in runs)]
     lines = [["run", *names, "rest"]]
@@ -143,7 +144,7 @@ def tick_table(run: Mapping[str, Any]) -> str:
     rows = [
         {"part": part, "when": when, **figures[when]}
         for part, figures in run["load"].items()
-        for when in (("otherwise", "frozen") if "frozen" in figures else ("whole",))
+        for when in figures["measured"]
     ]
     return aligned(_lines(_TICK_COLUMNS, rows), words=2)
 
@@ -173,7 +174,11 @@ def draw(file: Path, runs: Sequence[dict[str, Any]]) -> None:
             if kind in found:
                 values = [1e3 * found[kind][key] for key in ("median", "p99", "largest")]
                 latency.plot(
-                    [0, 1, 2], values, "os"[place] + "-", color=f"C{number % 10}", label=f"{labels[number]}, {kind}"
+                    [0, 1, 2],
+                    values,
+                    "os"[place] + "-",
+                    color=f"C{number % 10}",
+                    label=f"{labels[number]}, {kind}",
                 )
     latency.set(ylabel="ms", title="from publishing into the file", ylim=(0, None))
     latency.set_xticks([0, 1, 2], ["median", "p99", "largest"])

@@ -33,7 +33,14 @@ class RunProcesses:
 
     def start_module(self, name: str, module: str, arguments: Sequence[str], **environment: str) -> int:
         """Start a Python module and answer its process id. ``arguments`` are ROS's."""
-        command = [sys.executable, "-m", "benchmarks.recorder.named_threads", module, "--ros-args", *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.recorder.named_threads",
+            module,
+            "--ros-args",
+            *arguments,
+        ]
         return self.start(name, command, **environment)
 
     def start(self, name: str, command: Sequence[str], **environment: str) -> int:
@@ -61,6 +68,13 @@ class RunProcesses:
     def tail(self, name: str) -> str:
         lines = (self._folder / f"{name}.log").read_text(errors="replace").splitlines()
         return "\n".join(line[:400] for line in lines[-15:])
+
+    def kill(self, name: str) -> None:
+        """SIGKILL one process; it may be started again under its name."""
+        process = self._processes.pop(name)
+        process.kill()
+        process.wait()
+        self._logs.pop(name).close()
 
     def where_it_hangs(self, name: str) -> str:
         """What a process of ours writes of its threads when it is asked, the end of its log."""

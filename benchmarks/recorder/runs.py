@@ -1,4 +1,4 @@
-"""One run: the load and one consumer, measured from outside. The figures come back as a dictionary for JSON."""
+"""One run: the load and one consumer, measured from outside. The figures are a dictionary for JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,13 @@ from benchmarks.recorder.balance import as_dicts, balance, lost_by_priority
 from benchmarks.recorder.file_watch import FileContent, FileWatch, read_content
 from benchmarks.recorder.load_plan import PARTS, ROBOT, Histories, plan_load, priority_of, recorder_yaml
 from benchmarks.recorder.named_threads import PROFILE
-from benchmarks.recorder.process_watch import MemoryWatch, growth_per_minute, machine_busy_s, sample, use_between
+from benchmarks.recorder.process_watch import (
+    MemoryWatch,
+    growth_per_minute,
+    machine_busy_s,
+    sample,
+    use_between,
+)
 from benchmarks.recorder.run_processes import RunProcesses
 from benchmarks.recorder.station_calls import NoAnswer, StationCalls
 from capture_nodes.errors import CaptureError
@@ -32,12 +38,15 @@ from capture_nodes.ros_environment import station_environment
 CONSUMERS = ("counting", "recorder", "bag", "recorder+counting")
 _SETTLE_S = 2.0
 _AFTER_FREEZE_S = 5.0
+_RESTART_S = 1.0
+_BLOCKED_S = 0.1
 _PERCENTILES = (50, 99, 100)
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """What a run measures and how. freeze_s: how long the consumer is stopped in the middle, 0 not at all.
+    kill: it is killed in the middle and another one started, and only the publishers are looked at.
 
     configuration: values by dotted key for `recorder.yaml`; encoding: of its cameras, "" as it is shipped.
     segment_mb: shared memory of every process, 0 as `config/fastdds.xml` has it. profile: name of the
@@ -55,6 +64,7 @@ class RunOptions:
     segment_mb: float = 0.0
     environment: Mapping[str, str] = field(default_factory=dict)
     real_time: bool = True
+    kill: bool = False
     profile: str = ""
     domain: int = 150
     root: Path | None = None
@@ -63,31 +73,27 @@ class RunOptions:
 
 def bag_is_installed() -> bool:
     """Whether `ros2 bag` can be run here."""
-    return shutil.which("ros2") is not None and shutil.which("ros2-bag") is not None or _has_rosbag2()
-
-
-def _has_rosbag2() -> bool:
     if shutil.which("ros2") is None:
         return False
     prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
     return any((Path(prefix) / "share" / "ros2bag").is_dir() for prefix in prefixes if prefix)
 
 
-def run(consumer: str, options: RunOptions, say: Callable[[str], None]) -> dict[str, Any]:
+def run(consumer: str, options: RunOptions) -> dict[str, Any]:
     """Run load and consumer once. Raises `CaptureError` where a process fails or does not answer."""
     folder = Path(tempfile.mkdtemp(prefix=f"recorder_{consumer}_", dir=options.root))
     try:
-        return _Run(consumer, options, folder, say).result()
+        return _Run(consumer, options, folder).result()
     finally:
         if not options.keep:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Run:
-    def __init__(self, consumer: str, options: RunOptions, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, consumer: str, options: RunOptions, folder: Path) -> None:
         self._consumer, _, beside = consumer.partition("+")
         self._beside = beside == "counting"
-        self._options, self._folder, self._say = options, folder, say
+        self._options, self._folder = options, folder
         self._streams = plan_load(options.scale, options.histories)
         environment = station_environment({**os.environ, **options.environment}, options.domain)
         environment["ROS_LOG_DIR"] = str(folder / "ros_log")
@@ -111,7 +117,9 @@ class _Run:
             try:
                 for name in loads:
                     calls.wait_for_word(name, "publishing")
-                if self._consumer == "recorder":
+                if self._options.kill:
+                    self._kill(calls)
+                elif self._consumer == "recorder":
                     self._record(calls, pid)
                 else:
                     self._watch(calls, pid)
@@ -192,7 +200,7 @@ class _Run:
     # Measuring ----------------------------------------------------------------------------------------------
 
     def _watch(self, calls: StationCalls, pid: int) -> None:
-        """The window in which everything is measured: settle, then `seconds`, with the freeze in the middle."""
+        """Settle, then the window in which everything is measured, with the freeze in its middle."""
         calls.sleep(_SETTLE_S)
         memory = MemoryWatch(pid)
         others = {f"load_{part}": self._processes.pid(f"load_{part}") for part in PARTS}
@@ -231,6 +239,17 @@ class _Run:
         finally:
             os.kill(pid, signal.SIGCONT)
         self._found["freeze"] = {"begin_s": begun_s, "end_s": time.monotonic()}
+
+    def _kill(self, calls: StationCalls) -> None:
+        """SIGKILL, and a second later another one, as a supervisor would start it."""
+        calls.sleep(_SETTLE_S + self._options.seconds / 2)
+        killed_s = time.monotonic()
+        self._processes.kill(self._consumer)
+        calls.sleep(_RESTART_S)
+        self._start_consumer()
+        calls.sleep(self._options.seconds / 2)
+        # All from the kill on is what happened because of it.
+        self._found["freeze"] = {"begin_s": killed_s, "end_s": time.monotonic()}
 
     def _record(self, calls: StationCalls, pid: int) -> None:
         calls.wait_for_word("recorder", "ready")
@@ -278,8 +297,9 @@ class _Run:
             publishers += report.pop("streams")
             with np.load(file.with_suffix(".npz")) as data:
                 self._found["load"][part] = {**report, **self._ticks(data["ticks"])}
-        published = sum(row["published"] for row in publishers)
-        if self._consumer == "bag":
+        if self._options.kill:
+            self._judge_second(publishers)
+        elif self._consumer == "bag":
             self._judge_bag(publishers)
         else:
             report = json.loads((self._folder / f"{self._consumer}.json").read_text())
@@ -292,13 +312,22 @@ class _Run:
             self._found["lost_by_priority"] = lost_by_priority(rows)
             self._found["lost"] = sum(row.lost for row in rows)
             received = sum(row.received for row in rows)
+            published = sum(row.published for row in rows)
             self._found["problems"] = [f"{row.topic}: {row.problem}" for row in rows if row.problem]
             self._per_unit(publishers, received / max(1, published))
         if self._options.profile:
             shutil.copy(self._folder / "profile", Path.cwd() / f"{self._options.profile}.profile")
 
+    def _judge_second(self, publishers: list[dict[str, Any]]) -> None:
+        """Whether who was started after the kill hears everybody."""
+        report = json.loads((self._folder / f"{self._consumer}.json").read_text())
+        heard = {row["topic"] for row in report["streams"] if row["received"]}
+        deaf = sorted({row["topic"] for row in publishers} - heard)
+        self._found["problems"] = [f"{topic}: nothing came after the restart" for topic in deaf]
+        self._found["lost"] = 0
+
     def _judge_bag(self, publishers: list[dict[str, Any]]) -> None:
-        """What a bag holds; it was started before the load and ended after it, so everything should be there."""
+        """What a bag holds: it was there before the load and ended after it, so that should be everything."""
         watch_nothing = FileWatch(self._folder, "nothing")
         watch_nothing.stop()
         held: dict[str, int] = {}
@@ -346,10 +375,15 @@ class _Run:
 
     def _ticks(self, ticks: NDArray[np.float64]) -> dict[str, Any]:
         """How evenly a process of the load ticked, on the whole and while the consumer was stopped (ms)."""
-        figures: dict[str, Any] = {"seconds": float(ticks[-1, 0] - ticks[0, 0]), "whole": _tick_figures(ticks)}
+        figures: dict[str, Any] = {
+            "seconds": float(ticks[-1, 0] - ticks[0, 0]),
+            "measured": ["whole"],
+            "whole": _tick_figures(ticks),
+        }
         freeze = self._found.get("freeze")
         if freeze is not None:
             frozen = (ticks[:, 0] >= freeze["begin_s"]) & (ticks[:, 0] < freeze["end_s"])
+            figures["measured"] = ["otherwise", "frozen"]
             figures["frozen"] = _tick_figures(ticks[frozen])
             figures["otherwise"] = _tick_figures(ticks[~frozen])
         return figures
@@ -357,9 +391,11 @@ class _Run:
 
 def _tick_figures(ticks: NDArray[np.float64]) -> dict[str, Any]:
     if len(ticks) == 0:
-        return {"ticks": 0}
+        return {"ticks": 0, "blocked_s": 0.0}
     return {
         "ticks": len(ticks),
+        # In calls that took longer than any message takes to copy: somebody else was waited for.
+        "blocked_s": float(ticks[ticks[:, 2] > _BLOCKED_S, 2].sum()),
         "late_ms": dict(zip(("median", "p99", "largest"), _ms(ticks[:, 1]), strict=True)),
         "publishing_ms": dict(zip(("median", "p99", "largest"), _ms(ticks[:, 2]), strict=True)),
     }
