@@ -156,7 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def control_blocked_s(found: dict[str, Any]) -> float:
-    """How long a reader kept the commands' publisher from its next tick: whatever becomes of it, it must not."""
+    """How long a reader kept the commands from their next tick: whatever becomes of it, it must not."""
     figures = found["load"]["commands"]
     return float(sum(figures[when]["blocked_s"] for when in figures["measured"]))
 
@@ -186,7 +186,7 @@ def show(runs: list[dict[str, Any]], options: RunOptions) -> None:
         print(tick_table(found))
         for part, figures in found["load"].items():
             if blocked_s := sum(figures[when]["blocked_s"] for when in figures["measured"]):
-                print(f"{part}: its publisher was blocked for {blocked_s:.2f} s by a reader")
+                print(f"{part}: blocked for {blocked_s:.2f} s in calls of publish that wait for a reader")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,11 @@ class Row:
     missing_in_file: int | None = None
     problem: str = ""
 
+    @property
+    def lost_anywhere(self) -> int:
+        """On the way to the reader, and on its way into the file."""
+        return self.lost + (self.lost_queue or 0) + (self.lost_disk or 0)
+
 
 def balance(
     publishers: Sequence[Mapping[str, Any]],
@@ -120,12 +125,15 @@ def _in_episode(said: Mapping[str, Any] | None, problems: list[str]) -> dict[str
 
 
 def lost_by_priority(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
-    """What must be lost last first: published, lost and where, share lost (of the whole run)."""
+    """What must be lost last first: published, lost and where, share lost (of the whole run).
+
+    lost: on the way to the reader in the whole run, and behind it in the episode.
+    """
     result: dict[str, dict[str, Any]] = {}
     for priority in PRIORITIES:
         chosen = [row for row in rows if priority_of(row.topic) == priority]
         published = sum(row.published for row in chosen)
-        lost = sum(row.lost for row in chosen)
+        lost = sum(row.lost_anywhere for row in chosen)
         entry: dict[str, Any] = {
             "published": published,
             "lost": lost,

@@ -124,7 +124,7 @@ def topic_table(run: Mapping[str, Any]) -> str:
 
 def priority_table(run: Mapping[str, Any]) -> str:
     """What was lost of each priority, the one to be kept longest first."""
-    lines = [["priority", "published", "lost", "share", "middleware", "queue", "disk"]]
+    lines = [["priority", "published", "lost", "share", "episode: middleware", "queue", "disk"]]
     for priority in PRIORITIES:
         row = run["lost_by_priority"][priority]
         lines.append(
