@@ -33,6 +33,7 @@ from benchmarks.recorder.station_calls import NoAnswer, StationCalls
 from capture_nodes.errors import CaptureError
 from capture_nodes.resources import config_file
 from capture_nodes.ros_environment import station_environment
+from capture_nodes.shared_memory import dds_files, remove_orphans
 
 # The last one: the recorder while a counting subscriber takes the same messages beside it.
 CONSUMERS = ("counting", "recorder", "bag", "recorder+counting")
@@ -81,10 +82,13 @@ def bag_is_installed() -> bool:
 
 def run(consumer: str, options: RunOptions) -> dict[str, Any]:
     """Run load and consumer once. Raises `CaptureError` where a process fails or does not answer."""
+    shared_before = dds_files()
     folder = Path(tempfile.mkdtemp(prefix=f"recorder_{consumer}_", dir=options.root))
     try:
         return _Run(consumer, options, folder).result()
     finally:
+        # Who was killed has left its shared memory behind.
+        remove_orphans(shared_before)
         if not options.keep:
             shutil.rmtree(folder, ignore_errors=True)
 
