@@ -3,6 +3,7 @@
 # make lint   ruff and mypy
 # make benchmark  the retargeting against other solvers (ROBOTS="kestrel g1"); see docs/retargeting.md
 # make benchmark-limits  every motion on every robot: is a limit or a margin broken?
+# make benchmark-recorder  the recorder under load, overloaded, stopped and killed; see docs/recorder.md
 # make lock   pin the requirements again (needs Python 3.10 and 3.11)
 #
 # Each target sets itself up in .venv first; the second run finds everything done.
@@ -19,7 +20,7 @@ export PYTHONNOUSERSITE = 1
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 unexport PYTHONHOME
 
-.PHONY: help demo test soak benchmark benchmark-limits lint lock prepare-demo prepare-test prepare-benchmark clean
+.PHONY: help demo test soak benchmark benchmark-limits benchmark-recorder lint lock prepare-demo prepare-test prepare-benchmark clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -51,6 +52,18 @@ benchmark: prepare-benchmark
 benchmark-limits: prepare-benchmark
 	@mkdir -p build
 	@$(VENV)/bin/python -m benchmarks.retargeting.limits --json build/limits.json $(BENCHMARK_ARGUMENTS)
+
+RECORDER_BENCHMARK := $(VENV)/bin/python -m benchmarks.recorder
+
+# Every run is wanted, also where the one before found something that does not add up.
+benchmark-recorder: prepare-benchmark
+	@mkdir -p build
+	-@$(RECORDER_BENCHMARK) --runs counting recorder bag recorder+counting --seconds 60 --rounds 2 \
+		--json build/recorder.json --figure build/recorder.png $(BENCHMARK_ARGUMENTS)
+	-@$(RECORDER_BENCHMARK) --runs recorder --freeze 5 --json build/recorder_freeze.json $(BENCHMARK_ARGUMENTS)
+	-@$(RECORDER_BENCHMARK) --runs recorder --kill --json build/recorder_kill.json $(BENCHMARK_ARGUMENTS)
+	-@$(RECORDER_BENCHMARK) --runs counting recorder --scale 3 --seconds 20 \
+		--json build/recorder_scale.json $(BENCHMARK_ARGUMENTS)
 
 lint: prepare-test
 	@$(VENV)/bin/ruff check .

@@ -84,6 +84,11 @@ class CountingPublisher:
         self._publisher.publish(message)
         self.count += 1
 
+    @property
+    def subscription_count(self) -> int:
+        """How many subscriptions it is connected to."""
+        return int(self._publisher.get_subscription_count())
+
     def wait_acknowledged(self, timeout_s: float) -> None:
         self._publisher.wait_for_all_acked(Duration(seconds=max(0.0, timeout_s)))
 

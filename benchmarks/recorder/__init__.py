@@ -1,0 +1,1 @@
+"""The recorder measured under a load of real processes; see `docs/recorder.md`."""
