@@ -33,6 +33,8 @@ class EpisodePublisher:
             "backlog_bytes": status.backlog_bytes,
             "rates": json.dumps(self._rates()),
             "problem": status.problem,
+            "quality": status.quality,
+            "quality_reasons": json.dumps(status.quality_reasons),
         }
         self._publisher.publish(
             DiagnosticStatus(

@@ -215,13 +215,17 @@ class CaptureNode(Node):
                 level=level,
                 name=self.get_fully_qualified_name(),
                 message=word,
-                values=_key_values(values or {}),
+                values=key_values(values or {}),
             )
         )
 
     def diagnostics(self) -> Mapping[str, object]:
         """Numbers of this node for `/diagnostics`, asked for once a second; override."""
         return {}
+
+    def statuses(self) -> list[DiagnosticStatus]:
+        """More than numbers for `/diagnostics`, with levels of their own; override."""
+        return []
 
     def report_counts(self, *, final: bool) -> None:
         """Publish on `/diagnostics` how much was published per topic, and the node's own numbers."""
@@ -235,14 +239,15 @@ class CaptureNode(Node):
                 name=f"{name}: published",
                 message="messages published since start, and the publisher's gid",
                 hardware_id="final" if final else "running",
-                values=_key_values(counts),
+                values=key_values(counts),
             )
         ]
         numbers = self.diagnostics()
         if numbers:
             array.status.append(
-                DiagnosticStatus(level=DiagnosticStatus.OK, name=name, values=_key_values(numbers))
+                DiagnosticStatus(level=DiagnosticStatus.OK, name=name, values=key_values(numbers))
             )
+        array.status.extend(self.statuses())
         self._diagnostics.publish(array)
 
     def stop(self) -> None:
@@ -258,7 +263,7 @@ class CaptureNode(Node):
         self._diagnostics.wait_for_all_acked(Duration(seconds=max(0.05, deadline - time.monotonic())))
 
 
-def _key_values(values: Mapping[str, object]) -> list[KeyValue]:
+def key_values(values: Mapping[str, object]) -> list[KeyValue]:
     return [KeyValue(key=key, value=str(value)) for key, value in values.items()]
 
 

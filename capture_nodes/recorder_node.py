@@ -8,9 +8,11 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future as ConcurrentFuture
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
 from rclpy.task import Future
 from std_srvs.srv import Trigger
@@ -18,13 +20,15 @@ from std_srvs.srv import Trigger
 from capture_nodes.episode_parameters import EpisodeParameters
 from capture_nodes.episode_publisher import EpisodePublisher
 from capture_nodes.errors import CaptureError
-from capture_nodes.node_runtime import CaptureNode, run_node
+from capture_nodes.node_runtime import CaptureNode, key_values, run_node
 from capture_nodes.recorder_parameters import RecorderParameters
+from capture_nodes.recording.disk_watch import DiskWatch
 from capture_nodes.recording.episode_record import EpisodeFields
 from capture_nodes.recording.mcap_file import Attachment
 from capture_nodes.recording.recorder import Recorder
 from capture_nodes.recording.recordings_folder import purge_trash
 from capture_nodes.recording.recovery import recover_all
+from capture_nodes.recording.stream_diagnostics import LiveBounds, StreamDiagnostics
 from capture_nodes.recording.tf_stream import TfStream
 from capture_nodes.resources import robot_description_file
 from capture_nodes.thread_priority import TAKING
@@ -80,6 +84,8 @@ class RecorderNode(CaptureNode):
         self._recovery_thread = threading.Thread(target=self._recover, name="recovery", daemon=True)
         self._recovery_thread.start()
 
+        self._disk = DiskWatch(self._root, self._configuration.warn_free_bytes)
+        self._streams = StreamDiagnostics(LiveBounds(free_bytes=self._configuration.warn_free_bytes))
         self._episode = EpisodePublisher(self, self._recorder)
         for name, answer in {
             "start": self._on_start,
@@ -197,6 +203,27 @@ class RecorderNode(CaptureNode):
             response.success, response.message = False, str(error)
         return response
 
+    def statuses(self) -> list[DiagnosticStatus]:
+        """The recorder as a whole, then every stream, once a second."""
+        self._recorder.fold()
+        counts, load = self._recorder.live()
+        disk = self._disk.state()
+        problems = [problem for problem in (load.problem, disk.problem) if problem]
+        load = replace(load, free_bytes=disk.free_bytes, problem="; ".join(problems))
+        looked = self._streams.look(
+            counts, self._recorder.expectations, load, now_ns=time.time_ns(), now_s=time.monotonic()
+        )
+        name = self.get_fully_qualified_name()
+        return [
+            DiagnosticStatus(
+                level=bytes([status.level]),
+                name=f"{name}: {status.name}",
+                message=status.message,
+                values=key_values(status.values),
+            )
+            for status in looked
+        ]
+
     # State --------------------------------------------------------------------------------------------------
 
     def _on_status_timer(self) -> None:
@@ -212,6 +239,7 @@ class RecorderNode(CaptureNode):
         for outcome in self._recorder.finish_all(FINISH_TIMEOUT_S, *self._said.take_verdict()):
             self.get_logger().info(f"the episode at hand: {outcome}")
         self._wait_for_final_counts()
+        self._disk.stop()
         self._ending.set()
         self._taking_thread.join()
         self._recorder.close()

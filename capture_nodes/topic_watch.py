@@ -143,7 +143,7 @@ class TopicWatch:
         channel = ChannelDescription(topic, rule.type_name, text)
         role = self._roles.get(topic, "")
         stream = self._recorder.add_stream(
-            channel, rule.latched, role, rule.rate_hz, rule.priority, rule.encoding
+            channel, rule.latched, role, rule.rate_hz, rule.priority, rule.encoding, rule.expected
         )
         self.readers.add(stream, message_type, rule.rate_hz, rule.latched)
 

@@ -239,19 +239,23 @@ class AlignmentTable:
                 result[topic] = {"reference": self.reference, **known}
         return result
 
-    def encoded(self) -> bytes:
-        """The attachment (see the module), after ``advance(final=True)``."""
+    def encoded(self, written_as: Mapping[str, str] | None = None) -> bytes:
+        """The attachment (see the module), after ``advance(final=True)``.
+
+        ``written_as``: topics that have another name in the file.
+        """
+        names = written_as or {}
         with self._lock:
             stamps = self._frames.kept()
             base = int(stamps[0]) if len(stamps) else 0
             head = {
                 "version": VERSION,
-                "reference": self.reference,
+                "reference": names.get(self.reference, self.reference),
                 "time": self._basis,
                 "base_ns": str(base),
                 "stamp_ns": (stamps - base).tolist(),
             }
-            columns = sorted(self._columns.items())
+            columns = sorted((names.get(topic, topic), column) for topic, column in self._columns.items())
         result = io.BytesIO()
         # Without the time of day, so that equal tables are equal bytes. One stream after the other: as lists
         # and text, those of a long episode would take ten times the memory of the table.

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from capture_nodes.recording.alignment import AlignmentTable
 from capture_nodes.recording.camera_encoding import CameraFigures
 from capture_nodes.recording.episode_record import EpisodeFields, Moment
 from capture_nodes.recording.mcap_file import EpisodeFile
+from capture_nodes.recording.stream_quality import EpisodeQuality
+from capture_nodes.recording.stream_timing import EpisodeTimes
 
 EpisodeState = Literal["idle", "recording", "finishing"]
 
@@ -44,7 +47,10 @@ class Episode:
     real_time_factor: float | None = None
     moments: list[Moment] = field(default_factory=list)
     clutch: list[Moment] = field(default_factory=list)
+    times: EpisodeTimes = field(default_factory=EpisodeTimes)
+    alignment: AlignmentTable = field(default_factory=lambda: AlignmentTable(""))
     cameras: tuple[CameraFigures, ...] = ()
+    quality: EpisodeQuality | None = None
     path: Path = Path()
     result: Future[Path] = field(default_factory=Future)
 
@@ -55,7 +61,10 @@ class Episode:
 
 @dataclass(frozen=True)
 class EpisodeStatus:
-    """What `~/episode` tells: `problem` is the reason the file cannot be written any further."""
+    """What `~/episode` tells: `problem` is the reason the file cannot be written any further.
+
+    `quality`, passed or failed, and its reasons are those of the episode that was completed last.
+    """
 
     state: EpisodeState
     id: str = ""
@@ -66,3 +75,5 @@ class EpisodeStatus:
     bytes: int = 0
     backlog_bytes: int = 0
     problem: str = ""
+    quality: str = ""
+    quality_reasons: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from capture_nodes.recording.cdr import CdrReader, JointStateReader, read_child_frames, read_status
 from capture_nodes.recording.episode import Episode
 from capture_nodes.recording.mcap_file import ChannelDescription
-from capture_nodes.recording.stream_statistics import EpisodeCounts, PublisherCounts, StreamStatistics
+from capture_nodes.recording.stream_statistics import PublisherCounts, StreamStatistics
 from capture_nodes.recording.tf_stream import TfStream
 from capture_nodes.recording.writer_thread import WriterThread
 
@@ -96,21 +96,17 @@ class EpisodeTransforms:
 
     def _write(self, episode: Episode, data: bytes, source_ns: int, received_ns: int) -> None:
         message = self._tf.message(self._joint_states.read(data))
-        window = self._statistics.episode(self._publisher, episode.id)
-        self._write_own(episode, self._channel, self._publisher, window, message, source_ns, received_ns)
+        self._write_own(episode, self._channel, self._publisher, message, source_ns, received_ns)
 
     def _write_static(self, episode: Episode, head_ns: int) -> None:
         message = self._tf.static_message(head_ns)
-        publisher = self._static_publisher
-        window = self._statistics.episode(publisher, episode.id)
-        self._write_own(episode, self._static_channel, publisher, window, message, head_ns, head_ns)
+        self._write_own(episode, self._static_channel, self._static_publisher, message, head_ns, head_ns)
 
     def _write_own(
         self,
         episode: Episode,
         channel: ChannelDescription,
         publisher: PublisherCounts,
-        window: EpisodeCounts,
         message: bytes,
         source_ns: int,
         received_ns: int,
@@ -119,9 +115,7 @@ class EpisodeTransforms:
             # Others publish all of it.
             return
         sequence = (publisher.last or 0) + 1
-        publisher.saw(sequence, len(message))
-        window.received += 1
-        window.first = window.first or sequence
-        window.last = sequence
+        window = self._statistics.into(episode.id, publisher, publisher.saw(sequence, len(message)))
         window.after = sequence + 1
-        episode.file.write(channel, received_ns, source_ns, sequence, message, window)
+        if episode.file.write(channel, received_ns, source_ns, sequence, message, window):
+            window.wrote(received_ns, source_ns, message)

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from capture_nodes.recording.stream import Stream
-from capture_nodes.recording.stream_statistics import PublisherCounts
+from capture_nodes.recording.stream_statistics import Arrival, PublisherCounts
 
 
 class TakenMessage(NamedTuple):
-    """A message as the middleware gave it; `crossed_ns` is the time that decides what it belongs to."""
+    """A message as the middleware gave it; `crossed_ns` is the time that decides what it belongs to.
+
+    `arrival`: what it was when it came (`PublisherCounts.arrived`).
+    """
 
     stream: Stream
     counts: PublisherCounts
@@ -19,23 +22,26 @@ class TakenMessage(NamedTuple):
     source_ns: int
     received_ns: int
     crossed_ns: int
-    sequence: int | None
+    arrival: Arrival
     gid: bytes
+
+    @property
+    def number(self) -> int:
+        """The publisher's own, 0 where the middleware gives none."""
+        return self.arrival[0] or 0
 
 
 class RecentMessages:
     """Messages of the last ``span_ns``, at most ``limit_bytes`` of them. Used by the taking thread.
 
     Nothing was taken before ``since_ns``. What becomes too old leaves (`forget`): a latched message is then
-    its publisher's newest from before (`Stream.latest`), and the number of any is its publisher's last from
-    before (`number_before`).
+    its publisher's newest from before (`Stream.latest`).
     """
 
     def __init__(self, span_ns: int, limit_bytes: int, since_ns: int) -> None:
         self._span_ns, self._limit_bytes = span_ns, limit_bytes
         self._messages: deque[TakenMessage] = deque()
         self._bytes = 0
-        self._numbers: dict[int, int] = {}
         # Everything received since then is here.
         self.complete_since_ns = since_ns
 
@@ -50,19 +56,8 @@ class RecentMessages:
             message = messages.popleft()
             self._bytes -= len(message.data)
             self.complete_since_ns = max(self.complete_since_ns, message.crossed_ns + 1)
-            if message.sequence is not None:
-                key = id(message.counts)
-                self._numbers[key] = max(self._numbers.get(key, 0), message.sequence)
             if message.stream.latched:
-                message.stream.latest[message.gid] = (
-                    message.data,
-                    message.source_ns,
-                    message.sequence or 0,
-                )
-
-    def number_before(self, counts: PublisherCounts) -> int | None:
-        """The publisher's highest number that is no longer here, None where there is none."""
-        return self._numbers.get(id(counts))
+                message.stream.latest[message.gid] = (message.data, message.source_ns, message.number)
 
     def __iter__(self) -> Iterator[TakenMessage]:
         return iter(self._messages)

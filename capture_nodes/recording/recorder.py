@@ -22,6 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from capture_nodes.errors import CaptureError
+from capture_nodes.recording.alignment import (
+    ALIGNMENT_MEDIA_TYPE,
+    ALIGNMENT_NAME,
+    AlignmentTable,
+    reference_topic,
+)
 from capture_nodes.recording.camera_encoding import CameraFigures, CameraSettings, Encoding
 from capture_nodes.recording.camera_image import COMPRESSED_IMAGE, COMPRESSED_VIDEO
 from capture_nodes.recording.cdr import read_status, read_status_array
@@ -49,7 +55,10 @@ from capture_nodes.recording.recent_messages import RecentMessages, TakenMessage
 from capture_nodes.recording.recorder_configuration import RecorderConfiguration
 from capture_nodes.recording.recordings_folder import check_free_space, move_to_trash
 from capture_nodes.recording.stream import HIGHEST_PRIORITY, Latched, Role, Stream
-from capture_nodes.recording.stream_statistics import EpisodeCounts, StreamStatistics
+from capture_nodes.recording.stream_diagnostics import RecorderLoad
+from capture_nodes.recording.stream_quality import QUALITY_RECORD, StreamExpectation, judge_episode
+from capture_nodes.recording.stream_statistics import LiveCounts, StreamStatistics
+from capture_nodes.recording.stream_timing import EpisodeTimes
 from capture_nodes.recording.tf_stream import TfStream
 from capture_nodes.recording.video_encoder import SOFTWARE, choose_encoder
 from capture_nodes.recording.writer_thread import WriterThread
@@ -58,8 +67,9 @@ OPEN_TIMEOUT_S = 10.0
 _OPENING_NS = 100_000_000
 # Only a publisher faster than this can be expected to show its next message within the tail.
 TAIL_RATE_HZ = 25.0
-# Of so many episodes the counts are kept; all of them are in their files.
+# Of so many episodes the totals are kept, and of so many everything that is counted.
 EPISODES_REMEMBERED = 1000
+EPISODES_WHOLE = 50
 # States of the retargeter are remembered for the pre-roll.
 CLUTCH_STATES = 1000
 # An episode is taken to become as long as this, or as the longest of the run.
@@ -85,6 +95,7 @@ class Recorder:
         self.refused: dict[str, str] = {}
         # What somebody should read in the log; the node takes it from the left.
         self.notes: deque[str] = deque(maxlen=1000)
+        self.expectations: dict[str, StreamExpectation] = {}
         self._messages_refused: dict[str, tuple[int, str]] = {}
         self._writer = WriterThread(configuration.queue_limit_bytes, self._refuse_message)
         self._opener = ThreadPoolExecutor(1, "episode opener")
@@ -117,8 +128,6 @@ class Recorder:
         # Those that are written to their end and become files.
         self._closing: list[Episode] = []
         self._last: Episode | None = None
-        # Windows, by publisher, whose first number after the end is not known yet.
-        self._tails: dict[int, list[EpisodeCounts]] = {}
         self._finished: deque[dict[str, Any]] = deque(maxlen=EPISODES_REMEMBERED)
         self._lock = threading.RLock()
         self._simulated_robot = ""
@@ -138,8 +147,12 @@ class Recorder:
         rate_hz: float | None = None,
         priority: int = HIGHEST_PRIORITY,
         encoding: Encoding = "raw",
+        expected: StreamExpectation | None = None,
     ) -> Stream:
-        """A topic to be recorded from now on; once added it stays. ``rate_hz`` is its expected rate."""
+        """A topic to be recorded from now on; once added it stays. ``rate_hz`` is its expected rate.
+
+        ``expected``: what else its quality is judged by.
+        """
         if encoding != "raw":
             self._prepare_encoders()
         with self._lock:
@@ -149,6 +162,10 @@ class Recorder:
                 expected_hz = None if role == "transforms" else rate_hz
                 stream = Stream(channel, latched, role, expected_hz, priority, encoding)
                 self._streams[channel.topic] = stream
+                self.statistics.add_topic(channel.topic, channel.schema_text, expected_hz)
+                self.expectations[channel.topic] = replace(
+                    expected or StreamExpectation(), rate_hz=expected_hz
+                )
                 if role == "joint_states":
                     self._simulated_robot = f"{channel.topic.rsplit('/', 1)[0]}/simulated_robot"
             return stream
@@ -214,18 +231,14 @@ class Recorder:
         counts = stream.publishers.get(gid)
         if counts is None:
             counts = stream.publishers[gid] = self.statistics.publisher(stream.topic, gid.hex())
-        counts.saw(sequence, len(data))
         self._bytes_taken += len(data)
-        # One that was repaired came late, and those behind it were held back for it: in the order of
-        # their numbers, they cross the end of an episode together and leave no hole before it.
-        crossed_ns = counts.latest_received_ns = max(received_ns, counts.latest_received_ns)
-        message = TakenMessage(stream, counts, data, source_ns, received_ns, crossed_ns, sequence, gid)
+        arrival = counts.arrived(sequence, len(data), source_ns, received_ns)
+        crossed_ns = counts.latest_received_ns
+        message = TakenMessage(stream, counts, data, source_ns, received_ns, crossed_ns, arrival, gid)
         self._recent.add(message)
         for episode in self._open:
-            self._give(episode, message)
-        if self._tails and sequence is not None:
-            for window in self._tails.pop(id(counts), ()):
-                window.after = sequence
+            if episode.start_ns <= crossed_ns <= episode.end_ns:
+                self._give(episode, message)
         if stream.role:
             try:
                 self._read(stream, data, source_ns, received_ns)
@@ -234,41 +247,24 @@ class Recorder:
                 self._refuse_message(stream.topic, error)
 
     def _give(self, episode: Episode, message: TakenMessage) -> None:
-        """Into the episode, if it belongs there; else its number tells where the publisher's window ends."""
-        counts, sequence = message.counts, message.sequence
-        window = counts.episodes.get(episode.id)
-        if message.crossed_ns > episode.end_ns:
-            if window is not None and window.after is None:
-                window.after = sequence
-            return
-        if message.crossed_ns < episode.start_ns:
-            if window is not None and window.first is None and sequence is not None:
-                window.before = max(sequence, window.before or 0)
-            elif window is None and sequence is not None:
-                counts.episodes[episode.id] = EpisodeCounts(before=sequence)
-            return
-        if window is None:
-            window = counts.episodes[episode.id] = EpisodeCounts(before=None)
-        window.received += 1
-        if sequence is not None:
-            if window.first is None or sequence < window.first:
-                window.first = sequence
-            if window.last is None or sequence > window.last:
-                window.last = sequence
+        """Into the episode."""
+        window = self.statistics.into(episode.id, message.counts, message.arrival)
         stream = message.stream
         arguments = (
             episode.file,
             stream.channel,
             message.received_ns,
             message.source_ns,
-            sequence or 0,
+            message.number,
             message.data,
             window,
         )
         if stream.encoding == "raw" or self._encoders is None:
-            self._writer.put(*arguments, stream.priority)
+            written = self._writer.put(*arguments, stream.priority)
         else:
-            self._encoders.put(*arguments)
+            written = self._encoders.put(*arguments)
+        if written:
+            window.wrote(message.received_ns, message.source_ns, message.data)
 
     def _refuse_message(self, topic: str, error: Exception) -> None:
         """Count and tell a message that could not be read or written. Called by several threads."""
@@ -337,16 +333,10 @@ class Recorder:
         if self._transforms is not None and self._transforms.tail_missing(episode):
             return True
         duration_s = max(1e-3, (episode.end_ns - episode.start_ns) / 1e9)
-        for counts in self.statistics.publishers:
-            window = counts.episodes.get(episode.id)
-            if (
-                window is not None
-                and window.after is None
-                and counts.gid != OWN_GID
-                and window.received / duration_s >= TAIL_RATE_HZ
-            ):
-                return True
-        return False
+        return any(
+            counts.gid != OWN_GID and window.received / duration_s >= TAIL_RATE_HZ
+            for counts, window in self.statistics.tails_open(episode.id)
+        )
 
     # Control ------------------------------------------------------------------------------------------------
 
@@ -418,14 +408,15 @@ class Recorder:
         episode.start_ns = max(episode.started_ns - self._pre_roll_ns, self._recent.complete_since_ns)
         file = episode.file
         self._writer.call("", lambda: self._writer.watch(file))
-        for counts in self.statistics.publishers:
-            number = self._recent.number_before(counts)
-            if number is not None:
-                counts.episodes[episode.id] = EpisodeCounts(before=number)
+        reference = reference_topic(self._streams, self.configuration.reference)
+        episode.alignment = AlignmentTable(reference)
+        episode.times = EpisodeTimes(episode.alignment.add)
+        episode.times.judged.begin_ns = episode.started_ns
+        self.statistics.episode_begins(episode.id, episode.times)
         recent: dict[str, list[tuple[bytes, Latched]]] = {}
         for message in self._recent:
             if message.stream.latched and message.crossed_ns < episode.start_ns:
-                entry = (message.data, message.source_ns, message.sequence or 0)
+                entry = (message.data, message.source_ns, message.number)
                 recent.setdefault(message.stream.topic, []).append((message.gid, entry))
         head_ns = episode.start_ns - round(self.configuration.tf_head_s * 1e9)
         for topic, stream in self._streams.items():
@@ -434,12 +425,14 @@ class Recorder:
                 window = self.statistics.episode(stream.publishers[gid], episode.id)
                 if self._writer.put(file, stream.channel, head_ns, source_ns, sequence, data, window):
                     window.repeated += 1
+                    window.wrote(head_ns, source_ns, data)
         if self._transforms is not None:
             self._transforms.begin(episode)
         episode.clutch = [state for state in self._clutch if state.time_ns >= episode.start_ns]
         episode.clutch[:0] = [state for state in self._clutch if state.time_ns < episode.start_ns][-1:]
         for message in self._recent:
-            self._give(episode, message)
+            if message.crossed_ns >= episode.start_ns:
+                self._give(episode, message)
         self._open.append(episode)
         self._active = self._last = episode
 
@@ -454,8 +447,16 @@ class Recorder:
             )
         return rates
 
+    def _expectations(self) -> dict[str, StreamExpectation]:
+        """By topic as it is taken, the recorder's own transforms with them."""
+        tf = {} if self._transforms is None else {"/tf": StreamExpectation(self._expected_hz()["/tf"])}
+        return {**tf, **self.expectations}
+
     def _episode_table(
-        self, episode_id: str, cameras: tuple[CameraFigures, ...] = ()
+        self,
+        episode_id: str,
+        cameras: tuple[CameraFigures, ...] = (),
+        skew: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> dict[str, dict[str, Any]]:
         """`StreamStatistics.episode_table` with the expected rate of every row's topic.
 
@@ -464,7 +465,7 @@ class Recorder:
         rates = self._expected_hz()
         forms = {figures.topic: figures.written_topics() for figures in cameras}
         table = {}
-        for row in self.statistics.episode_table(episode_id).values():
+        for row in self.statistics.episode_table(episode_id, skew).values():
             taken_from = row["topic"]
             form = forms.get(taken_from, {})
             topic = max(form, key=lambda name: form[name]) if form else taken_from
@@ -503,8 +504,15 @@ class Recorder:
     def _end(self, episode: Episode, verdict: str, reason: str, post_roll_ns: int) -> None:
         episode.stopped_ns = time.time_ns()
         episode.end_ns = episode.stopped_ns + post_roll_ns
+        self.statistics.episode_ends(episode.id, episode.end_ns)
+        episode.times.judged.end_ns = episode.stopped_ns
         episode.verdict, episode.reason = verdict or episode.verdict, reason or episode.reason
         self._longest_s = max(self._longest_s, (episode.end_ns - episode.start_ns) / 1e9)
+
+    def _cut(self, episode: Episode) -> None:
+        """End the post-roll now."""
+        episode.end_ns = min(episode.end_ns, time.time_ns())
+        self.statistics.episode_ends(episode.id, episode.end_ns)
 
     def discard_last(self, reason: str = "") -> Future[Path]:
         """Discard the episode at hand or, between two, the last one; the future gives its place in the trash.
@@ -519,7 +527,7 @@ class Recorder:
                 raise CaptureError("no episode has been recorded")
             if last in self._open:
                 last.discard, last.verdict, last.reason = True, DISCARDED, reason or last.reason
-                last.end_ns = min(last.end_ns, time.time_ns())
+                self._cut(last)
                 return last.result
         moved: Future[Path] = Future()
 
@@ -574,9 +582,8 @@ class Recorder:
             if self._active is not None:
                 self._end(self._active, verdict, reason, post_roll_ns=0)
                 self._active = None
-            now_ns = time.time_ns()
             for episode in self._open:
-                episode.end_ns = min(episode.end_ns, now_ns)
+                self._cut(episode)
             waiting = [(episode.file.active_path, episode.result) for episode in self._open + self._closing]
         outcomes = []
         for active_path, result in waiting:
@@ -595,10 +602,6 @@ class Recorder:
         """Everything that belongs to the episode has been taken."""
         self._open.remove(episode)
         self._closing.append(episode)
-        for counts in self.statistics.publishers:
-            window = counts.episodes.get(episode.id)
-            if window is not None and window.after is None and counts.gid != OWN_GID:
-                self._tails.setdefault(id(counts), []).append(window)
         if self._encoders is None:
             self._encoded(episode, ())
         else:
@@ -619,18 +622,26 @@ class Recorder:
         path: Path | None = None
         try:
             file.flush()
+            episode.times.fold()
+            episode.alignment.advance(final=True)
+            skew = episode.alignment.skew(episode.times.figures())
             with self._lock:
-                topics = self.statistics.totals(episode.id)
-                table = self._episode_table(episode.id, episode.cameras)
-                refused = self.refused_with_messages()
-                episode.recorded = True
+                quality = judge_episode(
+                    self.statistics.evidence(episode.id),
+                    self._expectations(),
+                    begin_ns=episode.started_ns,
+                    end_ns=episode.stopped_ns,
+                    real_time_factor=episode.real_time_factor,
+                )
+                table = self._episode_table(episode.id, episode.cameras, skew)
+                episode.recorded, episode.quality = True, quality
                 record = closing_record(
                     episode.opening,
                     start_ns=episode.start_ns,
                     end_ns=episode.end_ns,
                     stopped_ns=episode.stopped_ns,
-                    topics=topics,
-                    refused=refused,
+                    topics=self.statistics.totals(episode.id),
+                    refused=self.refused_with_messages(),
                     verdict=episode.verdict,
                     reason=episode.reason,
                     real_time_factor=episode.real_time_factor,
@@ -638,7 +649,13 @@ class Recorder:
                     clutch=episode.clutch,
                     cameras=episode.cameras,
                 )
+            names = {topic: stream.written_topic for topic, stream in self._streams.items()}
+            table_of_frames = Attachment(
+                ALIGNMENT_NAME, ALIGNMENT_MEDIA_TYPE, episode.alignment.encoded(names)
+            )
+            file.attach(table_of_frames, episode.end_ns)
             file.add_metadata(STREAMS_RECORD, streams_record(table))
+            file.add_metadata(QUALITY_RECORD, quality.as_record())
             file.add_metadata(EPISODE_RECORD, record)
             path = file.finish()
             if episode.discard:
@@ -655,6 +672,8 @@ class Recorder:
     def _ended(self, episode: Episode, path: Path | None, error: CaptureError | None) -> None:
         with self._lock:
             self._closing.remove(episode)
+            self.statistics.release_times(episode.id)
+            self._forget_old()
             self._finished.append(
                 {
                     "id": episode.id,
@@ -665,6 +684,8 @@ class Recorder:
                     "verdict": episode.verdict,
                     "reason": episode.reason,
                     "real_time_factor": episode.real_time_factor,
+                    "quality": "" if episode.quality is None else episode.quality.verdict,
+                    "quality_reasons": [] if episode.quality is None else episode.quality.reasons,
                     "problem": "" if error is None else str(error),
                 }
             )
@@ -673,6 +694,15 @@ class Recorder:
             episode.result.set_result(path)
         else:
             episode.result.set_exception(error or CaptureError("no file"))
+
+    def _forget_old(self) -> None:
+        """Of the last episodes the counts are kept whole, of those before them the totals."""
+        if len(self._finished) < EPISODES_WHOLE:
+            return
+        entry = self._finished[-EPISODES_WHOLE]
+        if "topics" not in entry:
+            entry["topics"] = self.statistics.totals(entry["id"])
+            self.statistics.forget(entry["id"])
 
     def _finished_entry(self, episode: Episode) -> dict[str, Any]:
         with self._lock:
@@ -690,7 +720,14 @@ class Recorder:
                 # A disk that failed is told until the next start.
                 failed = self._last is not None and self._last.file.problem is not None
                 problem = str(self._last.file.problem) if failed and self._last is not None else ""
-                return EpisodeStatus("idle", backlog_bytes=backlog_bytes, problem=problem)
+                quality = None if self._last is None else self._last.quality
+                return EpisodeStatus(
+                    "idle",
+                    backlog_bytes=backlog_bytes,
+                    problem=problem,
+                    quality="" if quality is None else quality.verdict,
+                    quality_reasons=() if quality is None else tuple(quality.reasons),
+                )
             end_ns = min(time.time_ns(), episode.end_ns)
             totals = self.statistics.totals(episode.id)
             return EpisodeStatus(
@@ -704,6 +741,23 @@ class Recorder:
                 backlog_bytes=backlog_bytes,
                 problem="" if episode.file.problem is None else str(episode.file.problem),
             )
+
+    def fold(self) -> None:
+        """Take the times of the episodes at hand into their figures: once a second, by any thread."""
+        with self._lock:
+            episodes = list(self._open)
+        for episode in episodes:
+            episode.times.fold()
+            episode.alignment.advance()
+
+    def live(self) -> tuple[list[LiveCounts], RecorderLoad]:
+        """Every stream and the recorder as a whole at this moment, for `StreamDiagnostics`."""
+        with self._lock:
+            counts = self.statistics.live([episode.id for episode in self._open + self._closing])
+        status = self.status()
+        return counts, RecorderLoad(
+            status.state, status.backlog_bytes, self.configuration.queue_limit_bytes, problem=status.problem
+        )
 
     def received(self) -> dict[str, int]:
         """Messages received per topic since the start of the recorder."""
@@ -741,7 +795,7 @@ class Recorder:
             episodes = [
                 {
                     **entry,
-                    "topics": self.statistics.totals(entry["id"]),
+                    "topics": entry.get("topics") or self.statistics.totals(entry["id"]),
                     "streams": self._episode_table(entry["id"]),
                 }
                 for entry in self._finished

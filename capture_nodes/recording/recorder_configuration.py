@@ -17,8 +17,12 @@ from capture_nodes.recording.camera_encoding import ENCODINGS, CameraSettings, E
 from capture_nodes.recording.camera_image import IMAGE
 from capture_nodes.recording.mcap_file import COMPRESSIONS, FileOptions
 from capture_nodes.recording.stream import HIGHEST_PRIORITY
+from capture_nodes.recording.stream_quality import StreamExpectation
 from capture_nodes.recording.video_encoder import VideoParameters
 from retargeting.errors import Problem
+
+# Keys of a topic that are bounds of its quality.
+_EXPECTATIONS = ("rate_share", "intervals_share", "longest_gap_s", "longest_gap_periods", "allowed_lost")
 
 _TYPE = re.compile(r"^[a-zA-Z]\w*/msg/[a-zA-Z]\w*$")
 _PLACEHOLDER = re.compile(r"\{[a-z_]+\}")
@@ -44,7 +48,7 @@ class TopicRule:
 
     `rate_hz` is the expected rate, None for topics that speak on change; `latched` topics are subscribed
     transient local and written again at the head of every episode. `priority`: 0 is given up first.
-    `encoding`: how images are recorded.
+    `encoding`: how images are recorded. `expected`: what the quality of an episode is judged by.
     """
 
     pattern: str
@@ -53,6 +57,7 @@ class TopicRule:
     latched: bool = False
     priority: int = HIGHEST_PRIORITY
     encoding: Encoding = "raw"
+    expected: StreamExpectation = field(default_factory=StreamExpectation)
 
     @property
     def is_family(self) -> bool:
@@ -75,6 +80,7 @@ class RecorderConfiguration:
     file: FileOptions = field(default_factory=FileOptions)
     cameras: CameraSettings = field(default_factory=CameraSettings)
     encoder_threads: int = 2
+    reference: str = ""
     pre_roll_s: float = 1.0
     post_roll_s: float = 1.0
     pre_roll_limit_bytes: int = 512 * 1024 * 1024
@@ -131,10 +137,11 @@ def load_recorder_configuration(path: Path) -> RecorderConfiguration:
     configuration = RecorderConfiguration(
         topics=reader.topics(data.get("topics")),
         file=reader.file_options(reader.section(data, "file")),
+        reference=reader.text("episode.reference", reader.section(data, "episode").get("reference", "")),
         **reader.cameras(reader.section(data, "cameras")),
         **reader.numbers(
             "episode",
-            reader.section(data, "episode"),
+            {key: value for key, value in reader.section(data, "episode").items() if key != "reference"},
             {
                 "pre_roll_s": ("pre_roll_s", 0.0, 60.0, 1),
                 "post_roll_s": ("post_roll_s", 0.0, 60.0, 1),
@@ -195,6 +202,12 @@ class _Reader:
             return {}
         return value
 
+    def text(self, key: str, value: Any) -> str:
+        if not isinstance(value, str):
+            self.problem(key, f"is {value!r}: a text is expected")
+            return ""
+        return value
+
     def number(self, key: str, value: Any, low: float, high: float) -> float | None:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             self.problem(key, f"is {value!r}: a number from {low:g} to {high:g} is expected")
@@ -234,6 +247,18 @@ class _Reader:
             return FileOptions(**values)
         return FileOptions(compression=compression, **values)
 
+    def expectation(self, key: str, entry: Mapping[str, Any], rate_hz: float | None) -> StreamExpectation:
+        values = {name: entry[name] for name in _EXPECTATIONS if name in entry}
+        required = entry.get("required", False)
+        if not isinstance(required, bool):
+            self.problem(f"{key}.required", f"is {required!r}: true or false is expected")
+            required = False
+        expected = StreamExpectation(rate_hz=rate_hz, required=required, **values)
+        problems = expected.problems()
+        for problem in problems:
+            self.problem(key, problem)
+        return StreamExpectation() if problems else expected
+
     def cameras(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Keyword arguments from the section `cameras`: settings of all that are encoded, and the threads."""
         words = {key: data[key] for key in ("preset", "hardware") if key in data}
@@ -270,7 +295,9 @@ class _Reader:
             if not isinstance(entry, dict):
                 self.problem(key, f"is {entry!r}: {{type: package/msg/Type, …}} is expected")
                 continue
-            self.only(key, entry, {"type", "rate_hz", "latched", "priority", "encoding"})
+            self.only(
+                key, entry, {"type", "rate_hz", "latched", "priority", "encoding", *_EXPECTATIONS, "required"}
+            )
             type_name = entry.get("type")
             if not isinstance(type_name, str) or not _TYPE.match(type_name):
                 self.problem(f"{key}.type", f"is {type_name!r}: package/msg/Type is expected")
@@ -294,5 +321,6 @@ class _Reader:
                 allowed = ", ".join(ENCODINGS) if type_name == IMAGE else f"raw (it is no {IMAGE})"
                 self.problem(f"{key}.encoding", f"is {encoding!r}: {allowed} is expected")
                 continue
-            rules.append(TopicRule(name, type_name, rate_hz, latched, priority, encoding))
+            expected = self.expectation(key, entry, rate_hz)
+            rules.append(TopicRule(name, type_name, rate_hz, latched, priority, encoding, expected))
         return tuple(rules)

@@ -228,6 +228,13 @@ class PublisherCounts:
             window.before = highest
         window.after = after
 
+    def release(self, episode_id: str) -> None:
+        """Let go of the times of an episode, and of its tail where that is known."""
+        window = self.episodes.get(episode_id)
+        if window is not None:
+            window.times = None
+        self._open = [entry for entry in self._open if entry[1].after is None]
+
     @property
     def lowest(self) -> int:
         """The number its first message has: 1, but where a middleware is seen to begin with 0."""
@@ -408,9 +415,15 @@ class StreamStatistics:
         if span is not None:
             span.times = None
         for counts in self._publishers.values():
-            window = counts.episodes.get(episode_id)
-            if window is not None:
-                window.times = None
+            counts.release(episode_id)
+
+    def forget(self, episode_id: str) -> None:
+        """Let go of everything of an episode."""
+        self.release_times(episode_id)
+        span = self._spans.pop(episode_id, None)
+        for counts in self._publishers.values():
+            counts.episodes.pop(episode_id, None)
+            counts._open = [entry for entry in counts._open if entry[0] is not span]
 
     # Tables -------------------------------------------------------------------------------------------------
 

@@ -227,11 +227,19 @@ def _seconds(value_ns: float | None) -> float | None:
     return None if value_ns is None else value_ns * 1e-9
 
 
+@dataclass
+class Judged:
+    """The part of an episode whose figures are made: times (ns) from `begin_ns` to `end_ns`."""
+
+    begin_ns: int = -(1 << 62)
+    end_ns: int = 1 << 62
+
+
 class StreamTimes:
     """The times of one topic within one episode, in the order of the file.
 
-    `add` belongs to one thread, `fold` and `figures` to another; they need no lock between them.
-    ``each_fold`` is told the times of what is folded.
+    Figures are made of those in the ``judged`` part. `add` belongs to one thread, `fold` and `figures` to
+    another; they need no lock between them. ``each_fold`` is told the times of what is folded.
     """
 
     def __init__(
@@ -240,7 +248,9 @@ class StreamTimes:
         stamped: bool,
         expected_hz: float | None = None,
         each_fold: Callable[[str, TimeBasis, IntArray], None] | None = None,
+        judged: Judged | None = None,
     ) -> None:
+        self._judged = Judged() if judged is None else judged
         self.topic = topic
         self.basis: TimeBasis = "header" if stamped else "publish"
         self.expected_hz = expected_hz
@@ -270,9 +280,16 @@ class StreamTimes:
         received = rows["received"].astype(np.int64)
         source = rows["source"].astype(np.int64)
         stamps, odd = self._stamps(rows)
-        self._all_and_each(received, source, stamps, odd, rows["publisher"])
+        times = source if stamps is None else stamps
+        inside = (times >= self._judged.begin_ns) & (times <= self._judged.end_ns)
+        if inside.all():
+            self._all_and_each(received, source, stamps, odd, rows["publisher"])
+        elif inside.any():
+            kept = None if stamps is None else stamps[inside]
+            publisher = rows["publisher"][inside]
+            self._all_and_each(received[inside], source[inside], kept, odd[inside], publisher)
         if self._each_fold is not None:
-            self._each_fold(self.topic, self.basis, source if stamps is None else stamps)
+            self._each_fold(self.topic, self.basis, times)
 
     def _stamps(self, rows: NDArray[Any]) -> tuple[IntArray | None, NDArray[np.bool_]]:
         encapsulation = rows["encapsulation"]
@@ -324,9 +341,13 @@ class StreamTimes:
 
 
 class EpisodeTimes:
-    """The times of every topic of one episode. ``each_fold``: see `StreamTimes`."""
+    """The times of every topic of one episode. ``each_fold``: see `StreamTimes`.
+
+    `judged` may be narrowed as long as nothing beyond it has been folded.
+    """
 
     def __init__(self, each_fold: Callable[[str, TimeBasis, IntArray], None] | None = None) -> None:
+        self.judged = Judged()
         self._streams: dict[str, StreamTimes] = {}
         self._each_fold = each_fold
         # The one who folds every second and the one who closes the episode may meet.
@@ -336,7 +357,9 @@ class EpisodeTimes:
         """Those of a topic, made at its first message (by the thread that adds)."""
         times = self._streams.get(topic)
         if times is None:
-            times = self._streams[topic] = StreamTimes(topic, stamped, expected_hz, self._each_fold)
+            times = self._streams[topic] = StreamTimes(
+                topic, stamped, expected_hz, self._each_fold, self.judged
+            )
         return times
 
     def fold(self) -> None:
