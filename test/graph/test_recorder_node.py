@@ -46,6 +46,7 @@ from capture_nodes.resources import robot_description_file  # noqa: E402
 from capture_nodes.subscriptions import OVERLAP_S, SubscriptionSet  # noqa: E402
 from capture_nodes.topics import latched_qos, stream_qos  # noqa: E402
 
+SHIPPED = Path(__file__).resolve().parents[2] / "config" / "recorder.yaml"
 REPOSITORY = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 20.0
 
@@ -189,7 +190,10 @@ def _joint_states_on_disk(active: Path) -> list[bytes]:
 
 def test_every_published_message_is_in_the_file_bit_for_bit(tmp_path: Path) -> None:
     report_path = tmp_path / "report.json"
-    with running(40, tmp_path, f"report_path:={report_path}", "operator:=ada") as station:
+    config = tmp_path / "recorder.yaml"
+    config.write_text(SHIPPED.read_text(encoding="utf-8").replace("encoding: h264", "encoding: raw"))
+    arguments = (f"report_path:={report_path}", "operator:=ada", f"config:={config}")
+    with running(40, tmp_path, *arguments) as station:
         description = station.publisher(String, "/kestrel/robot_description", latched_qos())
         # Of a length that DDS need not pad to whole words.
         urdf = bytes(serialize_message(String(data="<robot>....")))
@@ -256,7 +260,11 @@ def test_every_published_message_is_in_the_file_bit_for_bit(tmp_path: Path) -> N
             )
             assert joint_channel.metadata["topic_type_hash"].startswith("RIHS01_")
             metadata = {m.name: m.metadata for m in reader.iter_metadata()}
-            assert {a.name for a in reader.iter_attachments()} == {"robot.urdf", "robot.yaml"}
+            assert {a.name for a in reader.iter_attachments()} == {
+                "robot.urdf",
+                "robot.yaml",
+                "alignment.json.gz",
+            }
             list(reader.iter_decoded_messages())
             for _, _, message in reader.iter_messages(topics=["/kestrel/joint_states"]):
                 assert message.publish_time <= message.log_time
