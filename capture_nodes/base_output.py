@@ -17,7 +17,9 @@ class BaseOutput:
 
     def __init__(self, node: CaptureNode, base: MobileBase, rate_hz: float) -> None:
         self._drive = BaseDrive(base, 1.0 / rate_hz)
-        self._publisher = node.counting_publisher(Twist, base.topic, topics.stream_qos(rate_hz))
+        self._publisher = node.counting_publisher(
+            Twist, base.topic, topics.stream_qos(rate_hz, history_s=1.0)
+        )
         self._template = twist_template()
 
     @property

@@ -19,13 +19,17 @@ ROBOT_DESCRIPTION = "robot_description"
 RETARGETING_STATE = "retargeting/state"
 
 
-def stream_qos(rate_hz: float) -> QoSProfile:
-    """Of a publisher of data: reliable, one second of history.
+# A recorder that stands still for five seconds gets everything afterwards.
+STREAM_HISTORY_S = 6.0
+
+
+def stream_qos(rate_hz: float, history_s: float = STREAM_HISTORY_S) -> QoSProfile:
+    """Of a publisher of small messages: reliable, with some seconds of history.
 
     The publisher's depth, not the subscriber's, decides what a stalled reader loses.
     """
     return QoSProfile(
-        depth=max(10, round(rate_hz)),
+        depth=max(10, round(history_s * rate_hz)),
         history=HistoryPolicy.KEEP_LAST,
         reliability=ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.VOLATILE,

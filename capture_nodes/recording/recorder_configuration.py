@@ -88,7 +88,7 @@ class RecorderConfiguration:
     min_free_bytes: int = 512 * 1024 * 1024
     warn_free_bytes: int = 10 * 1024 * 1024 * 1024
     poll_s: float = 0.005
-    history_s: float = 5.0
+    history_s: float = 6.5
     tail_s: float = 0.1
     tf_rate_hz: float = 50.0
     tf_head_s: float = 0.1
