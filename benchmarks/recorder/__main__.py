@@ -20,6 +20,7 @@ from benchmarks.recorder.load_plan import Histories
 from benchmarks.recorder.report import draw, priority_table, run_table, thread_table, tick_table, topic_table
 from benchmarks.recorder.runs import CONSUMERS, RunOptions, bag_is_installed, run
 from capture_nodes.errors import CaptureError
+from capture_nodes.topics import STREAM_HISTORY_S
 
 _PACKAGES = ("ros-rclpy", "ros-fastdds", "ros-rmw-fastrtps-cpp", "mcap", "av", "numpy")
 
@@ -107,10 +108,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="of recorder.yaml, such as file.chunk_kb=8192",
     )
-    add("--history-s", type=float, default=1.0, metavar="S", help="that the publishers keep")
+    add("--history-s", type=float, default=STREAM_HISTORY_S, metavar="S", help="that the publishers keep")
     add("--control-history-s", type=float, metavar="S", help="that those of joints and commands keep")
     add("--camera-history-mb", type=float, default=16.0, metavar="MB", help="that a camera keeps at most")
-    add("--reader-history-s", type=float, default=5.0, metavar="S", help="of the readers' queues")
+    add("--reader-history-s", type=float, default=6.5, metavar="S", help="of the readers' queues")
     add("--poll-s", type=float, default=0.005, metavar="S", help="pause between rounds, of both readers")
     add("--segment-mb", type=float, default=0.0, metavar="MB", help="shared memory; 0 as in fastdds.xml")
     add("--environment", nargs="+", default=[], metavar="NAME=VALUE", help="for all processes")

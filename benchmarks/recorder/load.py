@@ -43,6 +43,7 @@ from capture_nodes.node_runtime import CaptureNode, CountingPublisher, run_node
 from capture_nodes.resources import robot_description_file
 from capture_nodes.simulation.pacing import TickPacer
 from capture_nodes.thread_priority import COMMANDS, MOTION, PHYSICS, PICTURES
+from capture_nodes.topics import STREAM_HISTORY_S
 from retargeting.robot_model import load_robot
 
 _PRIORITIES = {"robot": PHYSICS, "commands": COMMANDS, "trainer": MOTION, "cameras": PICTURES}
@@ -60,8 +61,8 @@ class LoadParameters:
 
     part: str = "robot"
     scale: float = 1.0
-    streams_history_s: float = 1.0
-    control_history_s: float = 1.0
+    streams_history_s: float = STREAM_HISTORY_S
+    control_history_s: float = STREAM_HISTORY_S
     camera_history_mb: float = 16.0
     readers: int = 1
     report: str = ""

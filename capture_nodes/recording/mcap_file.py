@@ -1,9 +1,9 @@
 """One episode as an MCAP file that survives what happens to it.
 
-A file is ``<id>.mcap.active``, locked, while it is written and becomes ``<id>.mcap`` when it is complete;
-no existing file is ever overwritten. Chunks go to the file as soon as they are full or `flush_s` old, each
-in one write, so that after a kill everything flushed can be recovered (`recovery`). Nothing here knows
-ROS; the caller hands over serialized messages with their schema text.
+A file is ``<id>.mcap.active``, locked, while it is written and becomes ``<id>.mcap`` when it is complete and
+was read back; no existing file is ever overwritten. Chunks go to the file as soon as they are full or
+`flush_s` old, each in one write, so that after a kill everything flushed can be recovered (`recovery`).
+Nothing here knows ROS; the caller hands over serialized messages with their schema text.
 """
 
 from __future__ import annotations
@@ -11,15 +11,20 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import struct
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
-
-from mcap.writer import CompressionType, Writer
+from typing import Protocol
 
 from capture_nodes.errors import CaptureError
+from capture_nodes.recording.mcap_reader import McapFile, UnreadableFile
+from capture_nodes.recording.mcap_writer import COMPRESSIONS as COMPRESSIONS
+from capture_nodes.recording.mcap_writer import MESSAGE_HEAD, Buffer, Chunk, Compression, McapWriter
+from capture_nodes.recording.rosbag2_metadata import ROSBAG2_RECORD, BagFile, BagTopic, rosbag2_record
 from capture_nodes.recording.stream_statistics import EpisodeCounts
 
 ACTIVE_SUFFIX = ".active"
@@ -28,12 +33,8 @@ MESSAGE_ENCODING = "cdr"
 SCHEMA_ENCODING = "ros2msg"
 LIBRARY = "teleop_capture"
 
-Compression = Literal["none", "lz4", "zstd"]
-COMPRESSIONS: Mapping[str, CompressionType] = {
-    "none": CompressionType.NONE,
-    "lz4": CompressionType.LZ4,
-    "zstd": CompressionType.ZSTD,
-}
+# The system takes no more buffers than this in one call.
+_BUFFERS_AT_ONCE = os.sysconf("SC_IOV_MAX") if os.sysconf("SC_IOV_MAX") > 0 else 1024
 
 
 class FileProblem(CaptureError):
@@ -52,13 +53,18 @@ class MessageRefused(CaptureError):
 class FileOptions:
     """chunk_bytes: a chunk is written once it holds that much; flush_s: or once it is that old.
 
-    sync_s: how often what was written is forced to the disk (power loss costs at most that much).
+    sync_s, sync_bytes: how often, and after how much, what was written is forced to the disk, in the
+    background (power loss costs at most that). check_bytes: a finished file is read back whole up to this
+    size, beyond it in samples of that size together (`McapFile.check`). sha256: computed while writing.
     """
 
-    compression: Compression = "lz4"
+    compression: Compression = "zstd"
     chunk_bytes: int = 4 * 1024 * 1024
     flush_s: float = 0.25
     sync_s: float = 5.0
+    sync_bytes: int = 32 * 1024 * 1024
+    check_bytes: int = 64 * 1024 * 1024
+    sha256: bool = True
 
 
 @dataclass(frozen=True)
@@ -81,9 +87,9 @@ class Attachment:
 class Output(Protocol):
     """What an episode is written to; tests put a failing disk here."""
 
-    def write(self, data: bytes, /) -> int: ...
-    def tell(self) -> int: ...
-    def flush(self) -> None: ...
+    def write(self, buffers: Sequence[Buffer], /) -> None: ...
+    def truncate(self, size: int, /) -> None: ...
+    def sync_behind(self) -> None: ...
     def sync(self) -> None: ...
     def close(self) -> None: ...
 
@@ -96,7 +102,8 @@ class LockedFile:
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        self._written = 0
+        self._syncing: threading.Thread | None = None
+        self._sync_error: OSError | None = None
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -105,24 +112,49 @@ class LockedFile:
                 os.close(self._descriptor)
                 raise
 
-    def write(self, data: bytes, /) -> int:
-        view = memoryview(data)
-        while view:
-            count = os.write(self._descriptor, view)
-            self._written += count
-            view = view[count:]
-        return len(data)
+    def write(self, buffers: Sequence[Buffer], /) -> None:
+        """All of them, in order; what the system did not take at once is tried again."""
+        descriptor = self._descriptor
+        for begin in range(0, len(buffers), _BUFFERS_AT_ONCE):
+            some = list(buffers[begin : begin + _BUFFERS_AT_ONCE])
+            while some:
+                count = os.writev(descriptor, some)
+                while some and count >= len(some[0]):
+                    count -= len(some.pop(0))
+                if count:
+                    some[0] = memoryview(some[0])[count:]
 
-    def tell(self) -> int:
-        return self._written
+    def truncate(self, size: int, /) -> None:
+        os.ftruncate(self._descriptor, size)
+        os.lseek(self._descriptor, size, os.SEEK_SET)
 
-    def flush(self) -> None:
-        """Nothing is held back here: every write goes to the system at once."""
+    def sync_behind(self) -> None:
+        """Force to the disk what is written by now, without waiting. Raises what an earlier one met."""
+        self._raise_sync_error()
+        if self._syncing is None or not self._syncing.is_alive():
+            self._syncing = threading.Thread(target=self._sync, name="episode sync", daemon=True)
+            self._syncing.start()
+
+    def _sync(self) -> None:
+        try:
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            # The system tells of a lost page once only.
+            self._sync_error = error
+
+    def _raise_sync_error(self) -> None:
+        if self._sync_error is not None:
+            raise self._sync_error
 
     def sync(self) -> None:
+        if self._syncing is not None:
+            self._syncing.join()
+        self._raise_sync_error()
         os.fsync(self._descriptor)
 
     def close(self) -> None:
+        if self._syncing is not None:
+            self._syncing.join()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -132,7 +164,9 @@ class EpisodeFile:
     """Writes one episode. Not thread-safe: everything after `__init__` runs on the writer thread.
 
     After the first error of the disk (or of whatever else a write met) `problem` is set, nothing more is
-    written, and what is on the disk stays.
+    written, and what is on the disk stays. `messages`, `bytes`: flushed so far (payloads only); `size`: of
+    the file so far; `sha256`: of the finished file, in hexadecimal ("" before, or where the options leave it
+    out); `descriptions`: the channels that are in the file, by topic.
     """
 
     def __init__(self, path: Path, options: FileOptions | None = None, suffix: str = ACTIVE_SUFFIX) -> None:
@@ -142,14 +176,52 @@ class EpisodeFile:
         self.problem: FileProblem | None = None
         self.messages = 0
         self.bytes = 0
+        self.sha256 = ""
+        self.descriptions: dict[str, ChannelDescription] = {}
         self._output: Output | None = None
-        self._writer: Writer | None = None
+        self._writer = McapWriter(
+            self._write_buffers,
+            profile=PROFILE,
+            library=LIBRARY,
+            compression=self.options.compression,
+            digest=self.options.sha256,
+        )
         self._schemas: dict[str, int] = {}
         self._channels: dict[str, int] = {}
-        self._unflushed: list[EpisodeCounts] = []
-        self._unflushed_messages = 0
-        self._unflushed_bytes = 0
+        # Whose messages wait in the compressed and in the other chunk.
+        self._packed_counts: list[EpisodeCounts] = []
+        self._plain_counts: list[EpisodeCounts] = []
         self._flushed_at_s = self._synced_at_s = time.monotonic()
+        self._synced_size = 0
+
+    @property
+    def size(self) -> int:
+        return self._writer.position
+
+    @property
+    def first_ns(self) -> int | None:
+        """The earliest log time flushed, None before there is any."""
+        return self._writer.first_ns
+
+    @property
+    def last_ns(self) -> int | None:
+        """The latest log time flushed, None before there is any."""
+        return self._writer.last_ns
+
+    def topic_counts(self) -> dict[str, int]:
+        """Messages flushed, by topic."""
+        counts = self._writer.channel_counts
+        return {topic: counts[channel_id] for topic, channel_id in self._channels.items()}
+
+    def bag_file(self) -> BagFile:
+        """What `ros2 bag` wants to know of this file, as far as it is flushed."""
+        topics = tuple(
+            BagTopic(topic, description.type_name, count, description.metadata)
+            for (topic, count), description in zip(
+                self.topic_counts().items(), self.descriptions.values(), strict=True
+            )
+        )
+        return BagFile(self.path.name, self.first_ns or 0, self.last_ns or 0, self.messages, topics)
 
     def open(self) -> None:
         """Make the folder and the file and write the header. Raises `FileProblem` naming the way out."""
@@ -159,38 +231,41 @@ class EpisodeFile:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._output = self._open_output()
-            self._writer = Writer(
-                self._output,
-                # Chunks are ended by `write` and `flush`, so that it is known which messages are on the disk.
-                chunk_size=1 << 62,
-                compression=COMPRESSIONS[self.options.compression],
-            )
-            self._writer.start(profile=PROFILE, library=LIBRARY)
-        except FileExistsError as error:
-            message = f"{self.active_path} exists already and is not overwritten"
-            raise FileProblem(message, self.active_path) from error
         except OSError as error:
-            self._close_output()
-            raise FileProblem(
-                f"cannot record into {folder}: {_explain(error)}; {_way_out(error, folder)}", self.active_path
-            ) from error
+            if isinstance(error, FileExistsError) and self.active_path.exists():
+                message = f"{self.active_path} exists already and is not overwritten"
+                raise FileProblem(message, self.active_path) from error
+            raise self._refused(error) from error
+        try:
+            self._writer.write_definitions()
+        except OSError as error:
+            # Not even its header is whole: a file that nothing can be recovered from helps nobody.
+            self.remove()
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> FileProblem:
+        folder = self.path.parent
+        return FileProblem(
+            f"cannot record into {folder}: {_explain(error)}; {_way_out(error, folder)}", self.active_path
+        )
 
     def _open_output(self) -> Output:
         return LockedFile(self.active_path)
 
+    def _write_buffers(self, buffers: list[Buffer]) -> None:
+        if self._output is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        self._output.write(buffers)
+
     def attach(self, attachment: Attachment, time_ns: int) -> None:
         self._guard(
-            lambda writer: writer.add_attachment(
-                create_time=time_ns,
-                log_time=time_ns,
-                name=attachment.name,
-                media_type=attachment.media_type,
-                data=attachment.data,
+            lambda: self._writer.add_attachment(
+                attachment.name, attachment.media_type, attachment.data, time_ns, time_ns
             )
         )
 
     def add_metadata(self, name: str, values: Mapping[str, str]) -> None:
-        self._guard(lambda writer: writer.add_metadata(name, dict(values)))
+        self._guard(lambda: self._writer.add_metadata(name, values))
 
     def write(
         self,
@@ -198,32 +273,27 @@ class EpisodeFile:
         log_ns: int,
         publish_ns: int,
         sequence: int,
-        data: bytes,
+        data: Buffer,
         counts: EpisodeCounts | None = None,
     ) -> bool:
         """Add one message; ``counts.lost_disk`` grows for every message that does not reach the disk.
 
-        Returns False where the file has failed (see `problem`). Raises `MessageRefused`, before anything of
-        the message is written, where its times are before 1970, which the format cannot say.
+        ``data`` is kept by reference until it is flushed and must not change before. Returns False where the
+        file has failed (see `problem`). Raises `MessageRefused`, before anything of the message is written,
+        where the format cannot hold it: times before 1970, texts that are no Unicode.
         """
-        writer = self._writer
-        if self.problem is not None or writer is None:
+        if self.problem is not None or self._output is None:
             if counts is not None:
                 counts.lost_disk += 1
             return False
         if log_ns < 0 or publish_ns < 0:
             raise MessageRefused(f"received at {log_ns} ns, published at {publish_ns} ns: before 1970")
+        writer = self._writer
         try:
-            channel_id = self._channels.get(channel.topic)
-            if channel_id is None:
-                channel_id = self._register(writer, channel)
-            writer.add_message(
-                channel_id=channel_id,
-                log_time=log_ns,
-                data=data,
-                publish_time=publish_ns,
-                sequence=sequence & 0xFFFFFFFF,
-            )
+            channel_id = self._channels.get(channel.topic) or self._register(channel)
+            chunk = writer.add_message(channel_id, log_ns, publish_ns, sequence & 0xFFFFFFFF, data)
+        except (struct.error, UnicodeError) as error:
+            raise MessageRefused(f"a message of {channel.topic} does not fit into MCAP: {error}") from error
         except Exception as error:
             # Half a record may be in the chunk: it must not reach the disk, nor take the writer thread along.
             self.fail(error)
@@ -231,60 +301,60 @@ class EpisodeFile:
                 counts.lost_disk += 1
             return False
         if counts is not None:
-            self._unflushed.append(counts)
-        self._unflushed_messages += 1
-        self._unflushed_bytes += len(data)
-        if self._unflushed_bytes >= self.options.chunk_bytes:
-            self.flush()
-        return self.problem is None
+            (self._packed_counts if chunk is writer.packed else self._plain_counts).append(counts)
+        if chunk.size >= self.options.chunk_bytes:
+            self._end(chunk)
+            return self.problem is None
+        return True
 
-    def _register(self, writer: Writer, channel: ChannelDescription) -> int:
+    def _register(self, channel: ChannelDescription) -> int:
         schema_id = self._schemas.get(channel.type_name)
         if schema_id is None:
-            schema_id = writer.register_schema(
-                name=channel.type_name, encoding=SCHEMA_ENCODING, data=channel.schema_text.encode("utf-8")
+            schema_id = self._schemas[channel.type_name] = self._writer.add_schema(
+                channel.type_name, SCHEMA_ENCODING, channel.schema_text.encode("utf-8")
             )
-            self._schemas[channel.type_name] = schema_id
-        channel_id: int = writer.register_channel(
-            topic=channel.topic,
-            message_encoding=MESSAGE_ENCODING,
-            schema_id=schema_id,
-            metadata=dict(channel.metadata),
-        )
+        channel_id = self._writer.add_channel(channel.topic, MESSAGE_ENCODING, schema_id, channel.metadata)
         self._channels[channel.topic] = channel_id
+        self.descriptions[channel.topic] = channel
         return channel_id
 
+    def _end(self, chunk: Chunk) -> None:
+        """Write a chunk; its messages are counted as written, or as lost to the disk."""
+        size = chunk.size
+        if not size or not self._guard(lambda: self._writer.end_chunk(chunk)):
+            return
+        messages = self._writer.message_count - self.messages
+        self.messages += messages
+        self.bytes += size - messages * MESSAGE_HEAD.size
+        (self._packed_counts if chunk is self._writer.packed else self._plain_counts).clear()
+
     def flush(self) -> None:
-        """End the chunk and hand it to the system: from here on a kill of this process does not lose it."""
+        """End the chunks and hand them to the system: a kill of this process does not lose them any more."""
         self._flushed_at_s = time.monotonic()
-        if self._guard(lambda writer: writer.flush()):
-            self.messages += self._unflushed_messages
-            self.bytes += self._unflushed_bytes
-        else:
-            for counts in self._unflushed:
-                counts.lost_disk += 1
-        self._unflushed.clear()
-        self._unflushed_messages = self._unflushed_bytes = 0
+        self._end(self._writer.packed)
+        self._end(self._writer.plain)
 
     def flush_if_due(self) -> None:
-        """Flush what is older than `flush_s`; sync every `sync_s`."""
+        """Flush what is older than `flush_s`; have the disk told every `sync_s` and `sync_bytes`."""
         now_s = time.monotonic()
-        if self._unflushed_messages and now_s - self._flushed_at_s >= self.options.flush_s:
+        if now_s - self._flushed_at_s >= self.options.flush_s:
             self.flush()
-        if now_s - self._synced_at_s >= self.options.sync_s:
-            self._guard(lambda _: self._sync())
-            self._synced_at_s = time.monotonic()
+        new_bytes = self._writer.position - self._synced_size
+        if new_bytes >= self.options.sync_bytes or (
+            new_bytes and now_s - self._synced_at_s >= self.options.sync_s
+        ):
+            self._synced_size += new_bytes
+            self._synced_at_s = now_s
+            self._guard(self._sync_behind)
 
-    def _sync(self) -> None:
+    def _sync_behind(self) -> None:
         if self._output is not None:
-            self._output.sync()
+            self._output.sync_behind()
 
     def finish(self) -> Path:
-        """Write the summary, sync, rename. Raises `FileProblem`; the data then stays where it is."""
-        if self.problem is None:
-            self.flush()
-            self._guard(lambda writer: writer.finish())
-            self._guard(lambda _: self._sync())
+        """Write the summary, sync, read back, rename. Raises `FileProblem`; the data then stay there."""
+        self.flush()
+        self._guard(self._complete)
         self._close_output()
         if self.problem is not None:
             raise self.problem
@@ -298,6 +368,17 @@ class EpisodeFile:
             ) from error
         return self.path
 
+    def _complete(self) -> None:
+        self._writer.add_metadata(ROSBAG2_RECORD, rosbag2_record(self.bag_file()))
+        self._writer.finish()
+        if self._output is not None:
+            self._output.sync()
+        with McapFile(self.active_path) as written:
+            summary = written.check(self.options.check_bytes)
+            if (written.size, summary.counts) != (self.size, self._writer.channel_counts):
+                raise UnreadableFile("other messages are in it than were written")
+        self.sha256 = self._writer.sha256
+
     def abandon(self) -> None:
         """Stop writing and leave the file as it is, to be recovered later."""
         self._close_output()
@@ -308,19 +389,19 @@ class EpisodeFile:
         self.active_path.unlink(missing_ok=True)
 
     def _close_output(self) -> None:
-        output, self._output, self._writer = self._output, None, None
+        output, self._output = self._output, None
         if output is not None:
             try:
                 output.close()
             except OSError as error:
                 self.fail(error)
 
-    def _guard(self, action: _Action) -> bool:
+    def _guard(self, action: Callable[[], object]) -> bool:
         """Run a write; any error becomes the file's `problem`. False once there is one."""
-        if self.problem is not None or self._writer is None:
+        if self.problem is not None or self._output is None:
             return False
         try:
-            action(self._writer)
+            action()
         except Exception as error:
             # Not only the disk: compression and packing fail in ways of their own, and the one who waits for
             # the file has to hear of each.
@@ -329,18 +410,23 @@ class EpisodeFile:
         return True
 
     def fail(self, error: Exception) -> None:
-        """Make ``error`` the file's `problem`, unless it has one."""
-        if self.problem is None:
-            self.problem = FileProblem(
-                f"writing {self.active_path} stopped: {_explain(error)}; what was written before is kept and "
-                f"recovered at the next start; {_way_out(error, self.path.parent)}",
-                self.active_path,
-            )
-            self.problem.__cause__ = error
-
-
-class _Action(Protocol):
-    def __call__(self, writer: Writer, /) -> None: ...
+        """Make ``error`` the file's `problem`, unless it has one; what is not written is counted as lost."""
+        if self.problem is not None:
+            return
+        self.problem = FileProblem(
+            f"writing {self.active_path} stopped: {_explain(error)}; what was written before is kept and "
+            f"recovered at the next start; {_way_out(error, self.path.parent)}",
+            self.active_path,
+        )
+        self.problem.__cause__ = error
+        for counts in (*self._packed_counts, *self._plain_counts):
+            counts.lost_disk += 1
+        self._packed_counts.clear()
+        self._plain_counts.clear()
+        if self._output is not None:
+            # Half a record at the end is room that a full disk needs; where it stays, recovery steps over it.
+            with suppress(OSError):
+                self._output.truncate(self._writer.position)
 
 
 def rename_without_overwriting(source: Path, target: Path) -> None:
@@ -377,6 +463,8 @@ def _explain(error: Exception) -> str:
 
 
 def _way_out(error: Exception, folder: Path) -> str:
+    if isinstance(error, UnreadableFile):
+        return "the disk gives back something else than was written: check it"
     if not isinstance(error, OSError):
         return "this is no fault of the disk: report it with the file"
     number = error.errno

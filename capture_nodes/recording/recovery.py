@@ -6,17 +6,11 @@ import errno
 import fcntl
 import json
 import os
-import struct
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-
-from mcap.exceptions import McapError
-from mcap.reader import make_reader
-from mcap.records import Attachment as AttachmentRecord
-from mcap.records import Channel, McapRecord, Message, Metadata, Schema
-from mcap.stream_reader import StreamReader
+from typing import Any
 
 from capture_nodes.recording.episode_record import (
     EPISODE_RECORD,
@@ -35,31 +29,56 @@ from capture_nodes.recording.mcap_file import (
     FileProblem,
     rename_without_overwriting,
 )
+from capture_nodes.recording.mcap_reader import (
+    AttachmentRecord,
+    ChannelRecord,
+    Damage,
+    McapFile,
+    MessageRecord,
+    MetadataRecord,
+    SchemaRecord,
+    UnreadableFile,
+)
+from capture_nodes.recording.rosbag2_metadata import ROSBAG2_RECORD
 
 RECOVERING_SUFFIX = ".recovering"
 UNREADABLE_SUFFIX = ".unreadable"
+RECOVERY_RECORD = "recovery"
+
+# Said anew of the recovered file.
+_REPLACED = (EPISODE_RECORD, STREAMS_RECORD, RECOVERY_RECORD, ROSBAG2_RECORD)
 
 
 class NothingToRecover(FileProblem):
     """A cut file in which not even the header is whole."""
 
 
+class NothingRecorded(NothingToRecover):
+    """A cut file that is empty, or has its header and nothing else."""
+
+
 @dataclass(frozen=True)
 class Recovery:
-    """What came of one cut file: `path` is the readable file, `reason` where and why the old one ended."""
+    """What came of one cut file: `path` is the readable file, `reason` where and why the old one ended.
+
+    `damage`: places in its middle that had to be left out, in words; `lost`: messages known to have been
+    there, by topic.
+    """
 
     source: Path
     path: Path
     messages: int
     reason: str
+    damage: tuple[str, ...] = ()
+    lost: Mapping[str, int] = field(default_factory=dict)
 
 
 def recover(active: Path, options: FileOptions | None = None) -> Recovery:
     """Write everything that is whole in ``<id>.mcap.active`` into ``<id>.mcap``, marked `recovered`.
 
     The original is removed only when the new file is complete and synced, so a kill in between loses
-    nothing. Raises `FileProblem` where a live recorder still writes the file or the disk refuses, and
-    `NothingToRecover`.
+    nothing. Raises `FileProblem` where a live recorder still writes the file or the disk refuses,
+    `NothingToRecover` and `NothingRecorded`.
     """
     path = active.with_name(active.name.removesuffix(ACTIVE_SUFFIX))
     with _held(active):
@@ -76,9 +95,9 @@ def recover(active: Path, options: FileOptions | None = None) -> Recovery:
             return Recovery(active, path, messages, "was complete, only its name was missing")
         leftover = path.with_name(path.name + RECOVERING_SUFFIX)
         leftover.unlink(missing_ok=True)
-        messages, reason = _copy(active, path, options)
+        recovery = _copy(active, path, options)
         active.unlink()
-    return Recovery(active, path, messages, reason)
+    return recovery
 
 
 def recover_all(
@@ -86,7 +105,8 @@ def recover_all(
 ) -> list[Recovery]:
     """Recover every file under `root` whose writer is dead; each outcome goes to ``report`` in one line.
 
-    Files of living writers are left alone. A file without even a header is set aside as ``.unreadable``.
+    Files of living writers are left alone. A file without even a header is set aside as ``.unreadable``,
+    one with nothing behind it removed.
     """
     recovered = []
     for active in sorted(root.glob(f"**/*.mcap{ACTIVE_SUFFIX}")):
@@ -96,6 +116,10 @@ def recover_all(
             continue
         try:
             recovery = recover(active)
+        except NothingRecorded:
+            # The kill came right after the file was made.
+            active.unlink()
+            report(f"removed {active}: nothing was recorded into it")
         except NothingToRecover as error:
             active.rename(active.with_name(active.name + UNREADABLE_SUFFIX))
             report(str(error))
@@ -107,58 +131,88 @@ def recover_all(
     return recovered
 
 
-def _copy(active: Path, path: Path, options: FileOptions | None) -> tuple[int, str]:
-    channels: dict[int, ChannelDescription] = {}
-    schemas: dict[int, Schema] = {}
-    opening = {"id": path.stem}
-    counts: dict[str, int] = {}
-    first_ns = last_ns = 0
-    out = EpisodeFile(path, options, suffix=RECOVERING_SUFFIX)
-    started = False
-    records = _whole_records(active)
-    try:
-        while True:
-            try:
-                record = next(records)
-            except StopIteration as stop:
-                reason = str(stop.value)
-                break
-            if not started:
-                out.open()
-                started = True
-            if isinstance(record, Schema):
-                schemas[record.id] = record
-            elif isinstance(record, Channel):
-                schema = schemas[record.schema_id]
-                channels[record.id] = ChannelDescription(
-                    record.topic, schema.name, schema.data.decode("utf-8"), record.metadata
-                )
-            elif isinstance(record, Message):
-                channel = channels[record.channel_id]
-                out.write(channel, record.log_time, record.publish_time, record.sequence, record.data)
-                first_ns = min(first_ns or record.log_time, record.log_time)
-                last_ns = max(last_ns, record.log_time)
-                counts[channel.topic] = counts.get(channel.topic, 0) + 1
-            elif isinstance(record, AttachmentRecord):
-                out.attach(Attachment(record.name, record.media_type, record.data), record.log_time)
-            elif isinstance(record, Metadata):
-                if record.name == OPENING_RECORD:
-                    opening = dict(record.metadata)
-                if record.name not in (EPISODE_RECORD, STREAMS_RECORD):
-                    out.add_metadata(record.name, record.metadata)
-        if not started:
-            raise NothingToRecover(f"{active} holds nothing that can be read ({reason})", active)
-        topics = {topic: {"written": count} for topic, count in counts.items()}
-        start_ns = int(opening.get("start_ns", first_ns))
-        rates = json.loads(opening.get(EXPECTED_HZ, "{}"))
+class _Copy:
+    """The recovered file while it is made from what the cut one gives, record by record."""
+
+    def __init__(self, path: Path, options: FileOptions | None) -> None:
+        self.out = EpisodeFile(path, options, suffix=RECOVERING_SUFFIX)
+        self.opening = {"id": path.stem}
+        self.damage: list[str] = []
+        self.lost: dict[str, int] = {}
+        self._schemas: dict[int, SchemaRecord] = {}
+        self._channels: dict[int, ChannelDescription] = {}
+
+    def channel(self, record: ChannelRecord) -> None:
+        schema = self._schemas.get(record.schema_id)
+        if schema is not None:
+            text = schema.data.decode("utf-8", errors="replace")
+            self._channels[record.id] = ChannelDescription(record.topic, schema.name, text, record.metadata)
+
+    def message(self, record: MessageRecord) -> None:
+        channel = self._channels.get(record.channel_id)
+        if channel is None:
+            self._lose(record.channel_id, 1)
+        else:
+            self.out.write(channel, record.log_ns, record.publish_ns, record.sequence, record.data)
+
+    def metadata(self, record: MetadataRecord) -> None:
+        if record.name == OPENING_RECORD:
+            self.opening = dict(record.values)
+        if record.name not in _REPLACED:
+            self.out.add_metadata(record.name, record.values)
+
+    def leave_out(self, record: Damage) -> None:
+        self.damage.append(f"{record.size} bytes at {record.offset} left out: {record.reason}")
+        for channel_id, count in record.messages.items():
+            self._lose(channel_id, count)
+
+    def _lose(self, channel_id: int, count: int) -> None:
+        channel = self._channels.get(channel_id)
+        topic = f"channel {channel_id}" if channel is None else channel.topic
+        self.lost[topic] = self.lost.get(topic, 0) + count
+
+    def add(self, record: object) -> None:
+        if isinstance(record, MessageRecord):
+            self.message(record)
+        elif isinstance(record, SchemaRecord):
+            self._schemas[record.id] = record
+        elif isinstance(record, ChannelRecord):
+            self.channel(record)
+        elif isinstance(record, AttachmentRecord):
+            self.out.attach(Attachment(record.name, record.media_type, record.data), record.log_ns)
+        elif isinstance(record, MetadataRecord):
+            self.metadata(record)
+        elif isinstance(record, Damage):
+            self.leave_out(record)
+
+    def finish(self, reason: str) -> None:
+        out = self.out
+        out.flush()
+        counts = out.topic_counts()
+        first_ns = out.first_ns or 0
+        start_ns = first_ns
+        rates: Any = {}
+        # Metadata have no CRC: what stands there may be anything.
+        with suppress(ValueError):
+            start_ns = int(self.opening.get("start_ns", first_ns))
+        with suppress(ValueError):
+            rates = json.loads(self.opening.get(EXPECTED_HZ, "{}"))
+        rates = rates if isinstance(rates, dict) else {}
+        closing = closing_record(
+            self.opening,
+            start_ns=start_ns,
+            end_ns=out.last_ns or start_ns,
+            topics={topic: {"written": count} for topic, count in counts.items()},
+            recovered=True,
+        )
+        # How many were lost is not known: the counts died with the writer.
+        out.add_metadata(EPISODE_RECORD, {**closing, "lost": ""})
         out.add_metadata(
-            EPISODE_RECORD,
+            RECOVERY_RECORD,
             {
-                **closing_record(
-                    opening, start_ns=start_ns, end_ns=last_ns or start_ns, topics=topics, recovered=True
-                ),
-                # How many were lost is not known: the counts died with the writer.
-                "lost": "",
+                "reason": reason,
+                "damage": json.dumps(self.damage),
+                "lost": json.dumps(self.lost, sort_keys=True),
             },
         )
         out.add_metadata(
@@ -171,10 +225,37 @@ def _copy(active: Path, path: Path, options: FileOptions | None) -> tuple[int, s
             ),
         )
         out.finish()
-    except BaseException:
-        out.abandon()
-        raise
-    return sum(counts.values()), reason
+
+
+def _copy(active: Path, path: Path, options: FileOptions | None) -> Recovery:
+    copy = _Copy(path, options)
+    with McapFile(active) as source:
+        records = source.salvage()
+        started = False
+        try:
+            while True:
+                try:
+                    record = next(records)
+                except StopIteration as stop:
+                    reason = str(stop.value)
+                    break
+                if not started:
+                    copy.out.open()
+                    started = True
+                copy.add(record)
+            if not started and source.size <= source.header_end:
+                raise NothingRecorded(f"{active} holds nothing", active)
+            if not started:
+                raise NothingToRecover(f"{active} holds nothing that can be read ({reason})", active)
+            copy.finish(reason)
+        except Exception:
+            # The original has it all; a half copy would only fill the disk.
+            copy.out.remove()
+            raise
+        except BaseException:
+            copy.out.abandon()
+            raise
+    return Recovery(active, path, copy.out.messages, reason, tuple(copy.damage), copy.lost)
 
 
 def _expected(topic: str, rates: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -182,30 +263,13 @@ def _expected(topic: str, rates: Mapping[str, float | None]) -> dict[str, float 
     return {"expected_hz": rates[topic]} if topic in rates else {}
 
 
-def _whole_records(active: Path) -> Generator[McapRecord, None, str]:
-    """Records up to the first that is cut or damaged; the generator's value says why it ended there."""
-    with active.open("rb") as stream:
-        reader = StreamReader(stream, validate_crcs=True, record_size_limit=active.stat().st_size)
-        try:
-            yield from reader.records
-        except Exception as error:
-            # The reader meets cut and damaged bytes in many ways (struct, CRC, decompression, encoding);
-            # all mean the same: the whole records end here.
-            detail = str(error) or "end of file"
-            return f"cut at byte {stream.tell()} of {active.stat().st_size}: {type(error).__name__}, {detail}"
-    return "whole to its end"
-
-
 def _complete_messages(path: Path) -> int | None:
     """The number of messages of a complete file, None where it is not complete."""
     try:
-        with path.open("rb") as stream:
-            summary = make_reader(stream).get_summary()
-    except (McapError, OSError, ValueError, struct.error):
+        with McapFile(path) as file:
+            return file.check(FileOptions().check_bytes).messages
+    except (UnreadableFile, OSError):
         return None
-    if summary is None or summary.statistics is None:
-        return None
-    return int(summary.statistics.message_count)
 
 
 @contextmanager

@@ -98,7 +98,13 @@ def test_a_venv_of_another_python_is_made_anew(
     done = {"demo": "by the other Python", "robots": prepare.fingerprint("robots")}
     (venv / "prepared.json").write_text(json.dumps(done))
     monkeypatch.setattr(prepare.subprocess, "run", run)
+    readers = tmp_path / "node_readers"
+    readers.mkdir()
+    (readers / "package-lock.json").touch()
+    monkeypatch.setattr(prepare, "NODE_READERS", readers)
     prepare.prepare("test")
+    assert any(words[-2:] == ["--prefix", str(readers)] and "ci" in words for words in commands)
+    (readers / "node_modules").mkdir()
     assert [sys.executable, "-m", "venv", "--clear", str(venv)] in commands
     installed = [Path(words[-1]).stem for words in commands if "-r" in words]
     assert installed == ["demo", "robots", "test"]
@@ -112,7 +118,7 @@ def test_a_venv_of_another_python_is_made_anew(
 
 
 def test_pins_are_exact_and_sizes_are_kept(prepare: ModuleType) -> None:
-    for group in ("demo", "robots", "test", "benchmark"):
+    for group in ("demo", "robots", "test", "readers", "benchmark"):
         lines = (ROOT / "requirements" / f"{group}.txt").read_text().splitlines()
         pins = [line for line in lines if line and not line.startswith("#")]
         assert pins and all(

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from capture_nodes.recording.mcap_file import (
     Output,
     rename_without_overwriting,
 )
+from capture_nodes.recording.mcap_writer import Buffer
 from capture_nodes.recording.stream_statistics import EpisodeCounts
 
 Channel = Callable[[str, str], ChannelDescription]
@@ -41,18 +43,19 @@ class FullDisk:
         self._room = room
         self._number = number
 
-    def write(self, data: bytes, /) -> int:
-        taken = data[: max(0, self._room - self._file.tell())]
-        self._file.write(taken)
+    def write(self, buffers: Sequence[Buffer], /) -> None:
+        data = b"".join(buffers)
+        taken = data[: self._room]
+        self._room -= len(taken)
+        self._file.write([taken])
         if len(taken) < len(data):
             raise OSError(self._number, os.strerror(self._number))
-        return len(data)
 
-    def tell(self) -> int:
-        return self._file.tell()
+    def truncate(self, size: int, /) -> None:
+        self._file.truncate(size)
 
-    def flush(self) -> None:
-        self._file.flush()
+    def sync_behind(self) -> None:
+        self._file.sync_behind()
 
     def sync(self) -> None:
         self._file.sync()
@@ -108,7 +111,10 @@ def test_three_readers_agree_on_every_byte(
         decoded = [d.decoded_message for d in reader.iter_decoded_messages(topics=["/r/b"])]
         assert [m.name for m in decoded] == [["a", "b"]] * len(decoded)
         assert [(a.name, a.data) for a in reader.iter_attachments()] == [("robot.urdf", b"<robot/>")]
-        assert [(m.name, m.metadata["id"]) for m in reader.iter_metadata()] == [("episode", "e")]
+        metadata = {m.name: m.metadata for m in reader.iter_metadata()}
+        assert list(metadata) == ["episode", "rosbag2"] and metadata["episode"]["id"] == "e"
+    content = path.read_bytes()
+    assert (file.size, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
 
     independent = McapReader(path)
     independent.open()

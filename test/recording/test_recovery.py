@@ -143,13 +143,27 @@ def test_a_cut_at_any_byte_keeps_every_whole_chunk(tmp_path: Path, channel: Chan
         )
 
 
-def test_a_damaged_chunk_ends_the_recovery_there(tmp_path: Path, channel: Channel) -> None:
+def test_what_comes_after_a_damaged_chunk_is_kept(tmp_path: Path, channel: Channel) -> None:
     active, ends = _cut_file(tmp_path, channel("/x", "std_msgs/msg/String"))
-    data = bytearray(active.read_bytes())
-    data[ends[4] + 120] ^= 0xFF
-    active.write_bytes(bytes(data))
-    recovery = recover(active)
-    assert _read(recovery.path)[0] == list(range(50)) and "crc" in recovery.reason
+    whole = active.read_bytes()
+    # One byte within the content of a chunk; the same within its length; a page that never reached the disk.
+    for name, damage in (
+        ("content", lambda data: data.__setitem__(ends[4] + 120, data[ends[4] + 120] ^ 0xFF)),
+        ("length", lambda data: data.__setitem__(ends[4] + 5, 0xFF)),
+        ("zeros", lambda data: data.__setitem__(slice(ends[4], ends[5]), bytes(ends[5] - ends[4]))),
+    ):
+        data = bytearray(whole)
+        damage(data)
+        copy = tmp_path / name / "e.mcap.active"
+        copy.parent.mkdir()
+        copy.write_bytes(bytes(data))
+        recovery = recover(copy)
+        numbers, metadata = _read(recovery.path)
+        assert numbers == [*range(50), *range(60, 400)], name
+        assert len(recovery.damage) == 1 and str(ends[4]) in recovery.damage[0]
+        assert json.loads(metadata["recovery"]["damage"]) == list(recovery.damage)
+        # Where the index behind it can still be read, it tells what is missing.
+        assert recovery.lost == ({"/x": 10} if name == "content" else {})
 
 
 def test_a_kill_during_recovery_loses_nothing(
@@ -191,3 +205,16 @@ def test_a_file_without_a_header_is_set_aside(tmp_path: Path) -> None:
     assert recover_all(tmp_path, reports.append) == []
     assert "nothing that can be read" in reports[0]
     assert [p.name for p in tmp_path.iterdir()] == ["e.mcap.active.unreadable"]
+
+
+def test_a_nonsensical_opening_record_is_no_obstacle(tmp_path: Path, channel: Channel) -> None:
+    for n, opening in enumerate(({"start_ns": "x"}, {"expected_hz": "["}, {"expected_hz": "3"}, {"id": ""})):
+        file = EpisodeFile(tmp_path / f"{n}.mcap")
+        file.open()
+        file.add_metadata(OPENING_RECORD, opening)
+        file.write(channel("/x", "std_msgs/msg/String"), 5, 5, 1, b"%08d" % 0)
+        file.flush()
+        file.abandon()
+        recovery = recover(file.active_path)
+        numbers, metadata = _read(recovery.path)
+        assert numbers == [0] and metadata["episode"]["start_ns"] == "5"
