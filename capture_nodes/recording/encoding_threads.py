@@ -23,8 +23,9 @@ from capture_nodes.recording.video_encoder import SOFTWARE
 
 
 class Sink(Protocol):
-    """Takes an encoded message; called by several threads. False where it refuses, which it must not count:
-    this stage does, so that ``counts.lost_queue`` of a camera has one owner."""
+    """`WriterThread.put`: takes an encoded message, from several threads.
+
+    False where it refuses, and ``counts.lost_queue`` one more."""
 
     def __call__(
         self,
@@ -76,7 +77,8 @@ class EncodingThreads:
     settings: how a camera is recorded, asked once per camera and file. schemas: see `CameraEncoder`.
     told: hears of every step down, failed: of a `then` or sink that raised (topic or "", error); both are
     called on an encoding thread and must not block. overload_s: a frame that waited longer for its turn
-    takes its camera a step down; it must be above what a pre-roll handed over at once needs.
+    takes its camera a step down; it must be above what a pre-roll handed over at once needs. counting: the
+    lock under which the sink counts what it refuses, so that no count is lost between the two.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class EncodingThreads:
         threads: int = 2,
         queue_limit_bytes: int = 256 * 1024 * 1024,
         overload_s: float = 2.0,
+        counting: threading.Lock | None = None,
         told: Callable[[EncodingStep], None] | None = None,
         failed: Callable[[str, Exception], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -109,8 +112,7 @@ class EncodingThreads:
         self._bytes = 0
         self._stopping = False
         self._changed = threading.Condition()
-        # Both the thread that puts and those that write count what is refused.
-        self._counting = threading.Lock()
+        self._counting = threading.Lock() if counting is None else counting
         self._threads = [
             threading.Thread(target=self._run, name=f"camera encoder {k + 1}", daemon=True)
             for k in range(threads)
@@ -256,11 +258,14 @@ class EncodingThreads:
                 lane.file, channel, frame.log_ns, frame.publish_ns, frame.sequence, data, frame.counts
             )
         except Exception as error:
-            written = False
             self._fail(encoder.figures.topic, error)
-        if not written:
-            encoder.frame_lost()
             self._refused(frame.counts, lane)
+            encoder.frame_lost()
+        else:
+            if not written:
+                with self._counting:
+                    encoder.figures.lost_queue += 1
+                encoder.frame_lost()
 
     def _fail(self, topic: str, error: Exception) -> None:
         if self._failed is not None:

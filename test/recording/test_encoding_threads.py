@@ -46,6 +46,7 @@ class Written:
         with self._lock:
             self.count += 1
             if self.refuse(self.count):
+                counts.lost_queue += 1
                 return False
             self.messages[file.path, channel.topic].append((log_ns, publish_ns, sequence, data))
             return True
