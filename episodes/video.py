@@ -25,6 +25,8 @@ _FORMS = ("/compressed", "/foxglove")
 # How many messages are fetched at first to find a keyframe among: one comes every second.
 FETCHED_BEFORE = 40
 _IDR = 5
+# swscale's flags for bicubic, exact rounding and full chroma; PyAV has no names for all of them before 18.
+_SMOOTH = 0x4 | 0x40000 | 0x2000
 # Precedes the true size of a picture whose sides had to be made even, in a keyframe.
 _SIZE_NOTE_UUID = bytes.fromhex("8f1c6be2d3a94f57b0d1e6a87c2f94b5")
 
@@ -121,12 +123,21 @@ class VideoDecoder:
             raise cdr.MalformedMessage(f"holds {len(frames)} frames of video, exactly one is expected")
         if not wanted:
             return None
-        picture: Pixels = frames[0].to_ndarray(format="rgb24")
+        picture = rgb_pixels(frames[0])
         if self._size is not None:
             width, height = self._size
             if (width + width % 2, height + height % 2) == (picture.shape[1], picture.shape[0]):
                 picture = np.ascontiguousarray(picture[:height, :width])
         return picture
+
+
+def rgb_pixels(frame: Any) -> Pixels:
+    """``(height, width, 3)`` RGB of a decoded frame of PyAV, colours interpolated between their samples.
+
+    Range and matrix are those the frame is flagged with.
+    """
+    pixels: Pixels = frame.reformat(format="rgb24", interpolation=_SMOOTH, threads=1).to_ndarray()
+    return pixels
 
 
 def video_packet(message: bytes) -> bytes:

@@ -21,10 +21,14 @@ from capture_nodes.recording.mcap_file import ChannelDescription, EpisodeFile
 from capture_nodes.recording.stream_statistics import EpisodeCounts
 from capture_nodes.recording.video_encoder import SOFTWARE
 
+# Large frames fill the queue before any of them has waited for long.
+CROWDED = 0.75
+
 
 class Sink(Protocol):
-    """Takes an encoded message; called by several threads. False where it refuses, which it must not count:
-    this stage does, so that ``counts.lost_queue`` of a camera has one owner."""
+    """`WriterThread.put`: takes an encoded message, from several threads.
+
+    False where it refuses, and ``counts.lost_queue`` one more."""
 
     def __call__(
         self,
@@ -76,7 +80,9 @@ class EncodingThreads:
     settings: how a camera is recorded, asked once per camera and file. schemas: see `CameraEncoder`.
     told: hears of every step down, failed: of a `then` or sink that raised (topic or "", error); both are
     called on an encoding thread and must not block. overload_s: a frame that waited longer for its turn
-    takes its camera a step down; it must be above what a pre-roll handed over at once needs.
+    takes its camera a step down, and so does a queue that is nearly full (`CROWDED`); both must be above
+    what a pre-roll handed over at once needs. counting: the lock under which the sink counts what it
+    refuses, so that no count is lost between the two.
     """
 
     def __init__(
@@ -89,6 +95,7 @@ class EncodingThreads:
         threads: int = 2,
         queue_limit_bytes: int = 256 * 1024 * 1024,
         overload_s: float = 2.0,
+        counting: threading.Lock | None = None,
         told: Callable[[EncodingStep], None] | None = None,
         failed: Callable[[str, Exception], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -109,8 +116,7 @@ class EncodingThreads:
         self._bytes = 0
         self._stopping = False
         self._changed = threading.Condition()
-        # Both the thread that puts and those that write count what is refused.
-        self._counting = threading.Lock()
+        self._counting = threading.Lock() if counting is None else counting
         self._threads = [
             threading.Thread(target=self._run, name=f"camera encoder {k + 1}", daemon=True)
             for k in range(threads)
@@ -243,12 +249,15 @@ class EncodingThreads:
         waited_s = self._clock() - frame.put_s
         encoder.figures.longest_wait_s = max(encoder.figures.longest_wait_s, waited_s)
         # What was put before the last step says nothing about how the cheaper encoding keeps up.
-        if waited_s > self._overload_s and frame.put_s >= lane.stepped_s and encoder.encoding != "raw":
-            encoder.step_down(
-                f"overload: a frame waited {waited_s:.1f} s, {self._overload_s:g} s are allowed",
-                frame.log_ns,
-            )
-            lane.stepped_s = self._clock()
+        if frame.put_s > lane.stepped_s and encoder.encoding != "raw":
+            reason = ""
+            if waited_s > self._overload_s:
+                reason = f"a frame waited {waited_s:.1f} s, {self._overload_s:g} s are allowed"
+            elif self._bytes > CROWDED * self._limit:
+                reason = f"{self._bytes / 1e6:.1f} MB wait, {self._limit / 1e6:.1f} MB have room"
+            if reason:
+                encoder.step_down(f"overload: {reason}", frame.log_ns)
+                lane.stepped_s = self._clock()
         try:
             channel, data = encoder.encode(frame.data, frame.log_ns)
             encoder.figures.cpu_s += time.thread_time() - started_s
@@ -256,11 +265,14 @@ class EncodingThreads:
                 lane.file, channel, frame.log_ns, frame.publish_ns, frame.sequence, data, frame.counts
             )
         except Exception as error:
-            written = False
             self._fail(encoder.figures.topic, error)
-        if not written:
-            encoder.frame_lost()
             self._refused(frame.counts, lane)
+            encoder.frame_lost()
+        else:
+            if not written:
+                with self._counting:
+                    encoder.figures.lost_queue += 1
+                encoder.frame_lost()
 
     def _fail(self, topic: str, error: Exception) -> None:
         if self._failed is not None:

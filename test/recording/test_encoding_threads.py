@@ -46,6 +46,7 @@ class Written:
         with self._lock:
             self.count += 1
             if self.refuse(self.count):
+                counts.lost_queue += 1
                 return False
             self.messages[file.path, channel.topic].append((log_ns, publish_ns, sequence, data))
             return True
@@ -286,6 +287,27 @@ def test_overload_takes_a_step_at_a_time_and_gives_each_its_chance(
     here.put(following, topic, 9, frame(9))
     here.finish(following)
     assert [m[2] for m in here.written.of(following, topic + "/foxglove")] == [9]
+
+
+def test_a_queue_that_is_nearly_full_is_an_overload_too(
+    stage: Callable[..., Stage],
+    frame: Callable[[int], bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = Held(monkeypatch)
+    here = stage(threads=1, queue_limit_bytes=8 * len(frame(0)) + 1)
+    file = EpisodeFile(tmp_path / "a.mcap")
+    here.put(file, CAMERAS[0], 0, frame(0))
+    assert held.reached.acquire(timeout=WAIT_S)
+    for k in range(1, 8):
+        here.put(file, CAMERAS[0], k, frame(k))
+    held.gate.set()
+    (figures,) = here.finish(file)
+    assert figures.frames == {"h264": 1, "jpeg": 7}
+    assert [step.log_ns for step in here.steps] == [11]
+    assert "MB have room" in here.steps[0].reason
+    assert here.counts.lost_queue == 0
 
 
 def test_an_error_behind_the_encoder_is_told_and_the_frame_counted(
