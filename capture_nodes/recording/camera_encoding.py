@@ -23,7 +23,8 @@ from capture_nodes.recording.camera_image import (
 )
 from capture_nodes.recording.jpeg_encoder import encode_jpeg, jpeg_format
 from capture_nodes.recording.mcap_file import ChannelDescription
-from capture_nodes.recording.video_encoder import SOFTWARE, H264Encoder, VideoParameters
+from capture_nodes.recording.mcap_writer import Buffer
+from capture_nodes.recording.video_encoder import SOFTWARE, H264Encoder, VideoParameters, begins_picture
 
 Encoding = Literal["h264", "jpeg", "raw"]
 ENCODINGS: tuple[Encoding, ...] = ("h264", "jpeg", "raw")
@@ -91,6 +92,11 @@ class CameraFigures:
             for encoding in ENCODINGS
             if encoding in self.frames
         }
+
+
+def stands_alone(channel: ChannelDescription, data: Buffer) -> bool:
+    """Whether a message can be read without the one before it: all but video between keyframes."""
+    return channel.type_name != COMPRESSED_VIDEO or begins_picture(bytes(data))
 
 
 class CameraEncoder:

@@ -17,7 +17,8 @@ from typing import Protocol
 from weakref import WeakSet
 
 from capture_nodes.recording.camera_encoding import CameraEncoder, CameraFigures, CameraSettings, EncodingStep
-from capture_nodes.recording.mcap_file import ChannelDescription, EpisodeFile
+from capture_nodes.recording.episode_parts import EpisodeParts
+from capture_nodes.recording.mcap_file import ChannelDescription
 from capture_nodes.recording.stream_statistics import EpisodeCounts
 from capture_nodes.recording.video_encoder import SOFTWARE
 
@@ -32,7 +33,7 @@ class Sink(Protocol):
 
     def __call__(
         self,
-        file: EpisodeFile,
+        file: EpisodeParts,
         channel: ChannelDescription,
         log_ns: int,
         publish_ns: int,
@@ -67,7 +68,7 @@ class _Frame:
 
 @dataclass
 class _Lane:
-    file: EpisodeFile
+    file: EpisodeParts
     encoder: CameraEncoder
     frames: deque[_Frame] = field(default_factory=deque)
     busy: bool = False
@@ -109,10 +110,10 @@ class EncodingThreads:
         self._told = told
         self._failed = failed
         self._clock = clock
-        self._lanes: dict[tuple[EpisodeFile, str], _Lane] = {}
+        self._lanes: dict[tuple[EpisodeParts, str], _Lane] = {}
         self._ready: deque[_Lane] = deque()
-        self._closing: dict[EpisodeFile, Then] = {}
-        self._closed: WeakSet[EpisodeFile] = WeakSet()
+        self._closing: dict[EpisodeParts, Then] = {}
+        self._closed: WeakSet[EpisodeParts] = WeakSet()
         self._bytes = 0
         self._stopping = False
         self._changed = threading.Condition()
@@ -126,7 +127,7 @@ class EncodingThreads:
 
     def put(
         self,
-        file: EpisodeFile,
+        file: EpisodeParts,
         channel: ChannelDescription,
         log_ns: int,
         publish_ns: int,
@@ -154,7 +155,7 @@ class EncodingThreads:
         self._refused(counts, lane)
         return False
 
-    def close(self, file: EpisodeFile, then: Then) -> None:
+    def close(self, file: EpisodeParts, then: Then) -> None:
         """No more frames for ``file``; ``then`` is called, on an encoding thread, once all of it are encoded
         and handed to the sink, with what became of each camera."""
         with self._changed:
@@ -174,7 +175,7 @@ class EncodingThreads:
                 max((now_s - frames[0].put_s for frames in waiting), default=0.0),
             )
 
-    def figures(self, file: EpisodeFile) -> tuple[CameraFigures, ...]:
+    def figures(self, file: EpisodeParts) -> tuple[CameraFigures, ...]:
         """What became of the cameras of a file that is not closed yet; a snapshot while it is recorded."""
         with self._changed:
             return tuple(lane.encoder.figures for lane in self._lanes.values() if lane.file is file)
@@ -187,7 +188,7 @@ class EncodingThreads:
         for thread in self._threads:
             thread.join()
 
-    def _new_lane(self, file: EpisodeFile, channel: ChannelDescription) -> _Lane:
+    def _new_lane(self, file: EpisodeParts, channel: ChannelDescription) -> _Lane:
         settings = self._settings(channel)
         return _Lane(file, CameraEncoder(channel, settings, self._schemas, self._codec, self._told))
 

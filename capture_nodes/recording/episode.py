@@ -9,8 +9,8 @@ from typing import Literal
 
 from capture_nodes.recording.alignment import AlignmentTable
 from capture_nodes.recording.camera_encoding import CameraFigures
+from capture_nodes.recording.episode_parts import EpisodeParts
 from capture_nodes.recording.episode_record import EpisodeFields, Moment
-from capture_nodes.recording.mcap_file import EpisodeFile
 from capture_nodes.recording.stream_quality import EpisodeQuality
 from capture_nodes.recording.stream_timing import EpisodeTimes
 
@@ -28,7 +28,7 @@ class Episode:
 
     id: str
     fields: EpisodeFields
-    file: EpisodeFile
+    file: EpisodeParts
     opening: dict[str, str]
     started_ns: int = 0
     start_ns: int = 0
@@ -51,7 +51,7 @@ class Episode:
     alignment: AlignmentTable = field(default_factory=lambda: AlignmentTable(""))
     cameras: tuple[CameraFigures, ...] = ()
     quality: EpisodeQuality | None = None
-    path: Path = Path()
+    path: Path | None = None
     result: Future[Path] = field(default_factory=Future)
 
     @property

@@ -9,10 +9,9 @@ stand in every part; a kill before leaves parts that are recovered like any cut 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 from capture_nodes.recording.mcap_file import (
     Attachment,
@@ -28,8 +27,6 @@ from capture_nodes.recording.stream_statistics import EpisodeCounts
 # At the head of every part but the first, and at the end of all where there are several.
 PART_RECORD = "part"
 PARTS_RECORD = "parts"
-
-Gid: TypeAlias = "bytes"
 
 
 @dataclass(frozen=True)
@@ -56,20 +53,31 @@ def part_path(path: Path, number: int) -> Path:
 class EpisodeParts:
     """Writes one episode like an `EpisodeFile`, splitting it where a limit is met. Not thread-safe.
 
+    latched: whether the latest message of a topic, of each publisher, is repeated in later parts. begins:
+    False for a message that cannot be read without the one before it (video between keyframes): after a
+    split it still goes to the part before, until the topic's first that can.
+
     `parts`: the files so far. `problem`: the first that any of them met. `refused_split`: why the disk took
     no further file, in which case the one there is goes on.
     """
 
     def __init__(
-        self, path: Path, options: FileOptions | None = None, limits: SplitLimits | None = None
+        self,
+        path: Path,
+        options: FileOptions | None = None,
+        limits: SplitLimits | None = None,
+        latched: Callable[[str], bool] = lambda _: False,
+        begins: Callable[[ChannelDescription, Buffer], bool] = lambda *_: True,
     ) -> None:
+        self._is_latched, self._begins = latched, begins
         self.path = path
         self.options = options or FileOptions()
         self.limits = limits or SplitLimits()
         self.parts: list[EpisodeFile] = [EpisodeFile(path, self.options)]
         self._attachments: list[tuple[Attachment, int]] = []
         self._metadata: list[tuple[str, Mapping[str, str]]] = []
-        self._latched: dict[tuple[str, Gid], _Latched] = {}
+        # By topic and window, which each publisher has of its own.
+        self._latched: dict[tuple[str, int], _Latched] = {}
         self._repeated = 0
         self.refused_split = ""
         # The part that has the latest message of a topic.
@@ -127,29 +135,22 @@ class EpisodeParts:
         sequence: int,
         data: Buffer,
         counts: EpisodeCounts | None = None,
-        *,
-        latched: bool = False,
-        publisher: Gid = b"",
-        begins: bool = True,
     ) -> bool:
-        """As `EpisodeFile.write`.
-
-        latched: the latest of each ``publisher`` is repeated in later parts. begins: False for a message that
-        cannot be read without the one before it (video between keyframes): after a split it still goes to
-        the part before, until the topic's first that can.
-        """
+        """As `EpisodeFile.write`."""
         if self._is_over(log_ns, len(data)):
             self._split(log_ns)
         last = self.parts[-1]
-        part = last if begins else self._part_of.get(channel.topic, last)
+        part = last
+        if len(self.parts) > 1 and not self._begins(channel, data):
+            part = self._part_of.get(channel.topic, last)
         self._part_of[channel.topic] = part
         if part is last:
             if self._start_ns is None:
                 self._start_ns = log_ns
             self._bytes += len(data)
         written = part.write(channel, log_ns, publish_ns, sequence, data, counts)
-        if latched:
-            self._latched[channel.topic, publisher] = _Latched(channel, publish_ns, sequence, data)
+        if self._is_latched(channel.topic):
+            self._latched[channel.topic, id(counts)] = _Latched(channel, publish_ns, sequence, data)
         return written
 
     def _is_over(self, log_ns: int, size: int) -> bool:

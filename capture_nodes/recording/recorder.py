@@ -13,7 +13,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
@@ -28,11 +28,17 @@ from capture_nodes.recording.alignment import (
     AlignmentTable,
     reference_topic,
 )
-from capture_nodes.recording.camera_encoding import CameraFigures, CameraSettings, Encoding
+from capture_nodes.recording.camera_encoding import (
+    CameraFigures,
+    CameraSettings,
+    Encoding,
+    stands_alone,
+)
 from capture_nodes.recording.camera_image import COMPRESSED_IMAGE, COMPRESSED_VIDEO
 from capture_nodes.recording.cdr import read_status, read_status_array
 from capture_nodes.recording.encoding_threads import EncodingThreads
 from capture_nodes.recording.episode import Episode, EpisodeStatus
+from capture_nodes.recording.episode_parts import EpisodeParts
 from capture_nodes.recording.episode_record import (
     DISCARDED,
     EPISODE_RECORD,
@@ -48,12 +54,14 @@ from capture_nodes.recording.episode_record import (
     streams_record,
 )
 from capture_nodes.recording.episode_transforms import OWN_GID, EpisodeTransforms
-from capture_nodes.recording.mcap_file import Attachment, ChannelDescription, EpisodeFile, FileProblem
+from capture_nodes.recording.episode_words import say_later, write_episode_sidecar
+from capture_nodes.recording.mcap_file import Attachment, ChannelDescription, FileProblem
 from capture_nodes.recording.message_schemas import ament_prefixes, schema_text
 from capture_nodes.recording.publisher_reports import PublisherReports
 from capture_nodes.recording.recent_messages import RecentMessages, TakenMessage
 from capture_nodes.recording.recorder_configuration import RecorderConfiguration
 from capture_nodes.recording.recordings_folder import check_free_space, move_to_trash
+from capture_nodes.recording.rosbag2_metadata import FOXGLOVE_RECORD, foxglove_record
 from capture_nodes.recording.stream import HIGHEST_PRIORITY, Latched, Role, Stream
 from capture_nodes.recording.stream_diagnostics import RecorderLoad
 from capture_nodes.recording.stream_quality import QUALITY_RECORD, StreamExpectation, judge_episode
@@ -371,7 +379,9 @@ class Recorder:
         with self._lock:
             opening = opening_record(fields, episode_id, started_ns, self._expected_hz())
             needed_bytes, why = self._needed_bytes()
-        file = EpisodeFile(path, self.configuration.file)
+        file = EpisodeParts(
+            path, self.configuration.file, self.configuration.split, self._is_latched, stands_alone
+        )
 
         def make() -> None:
             check_free_space(self.root, needed_bytes, why)
@@ -393,6 +403,10 @@ class Recorder:
                 file.active_path,
             ) from error
         return Episode(episode_id, fields, file, opening, started_ns)
+
+    def _is_latched(self, topic: str) -> bool:
+        stream = self._streams.get(topic)
+        return topic == "/tf_static" or (stream is not None and stream.latched)
 
     def _needed_bytes(self) -> tuple[float, str]:
         """Room that an episode of the run's longest, and at least usual, length takes at the present rate."""
@@ -532,24 +546,25 @@ class Recorder:
         moved: Future[Path] = Future()
 
         def move(_: Future[Path]) -> None:
-            self._finisher.submit(self._discard_finished, last, moved)
+            self._finisher.submit(self._discard_finished, last, reason, moved)
 
         last.result.add_done_callback(move)
         return moved
 
-    def _discard_finished(self, episode: Episode, moved: Future[Path]) -> None:
+    def _discard_finished(self, episode: Episode, reason: str, moved: Future[Path]) -> None:
         try:
             path = episode.result.result()
             if not episode.discard:
-                episode.path = move_to_trash(self.root, path)
+                episode.path = moved_to = move_to_trash(self.root, path)
                 episode.discard, episode.verdict = True, DISCARDED
+                self._keep(lambda: say_later(moved_to, DISCARDED, reason))
                 self._finished_entry(episode).update(
                     path=str(episode.path), discarded=True, verdict=DISCARDED
                 )
         except CaptureError as error:
             moved.set_exception(error)
         else:
-            moved.set_result(episode.path)
+            moved.set_result(episode.path or path)
 
     def mark(self, verdict: str, reason: str = "") -> str:
         """The trainer's word on the episode at hand or, between two, on the last one; its id."""
@@ -558,10 +573,18 @@ class Recorder:
             episode = self._active or self._last
             if episode is None:
                 raise CaptureError("no episode has been recorded")
-            if episode.recorded:
-                raise CaptureError(f"episode {episode.id} is completed already")
             episode.verdict, episode.reason = verdict, reason or episode.reason
+            if episode.recorded:
+                episode.result.add_done_callback(
+                    lambda _: self._finisher.submit(self._say_later, episode, verdict, reason)
+                )
             return episode.id
+
+    def _say_later(self, episode: Episode, verdict: str, reason: str) -> None:
+        if episode.path is not None:
+            path = episode.path
+            self._keep(lambda: say_later(path, verdict, reason))
+            self._finished_entry(episode).update(verdict=verdict, reason=reason)
 
     def mark_moment(self, label: str) -> tuple[str, int]:
         """Note this moment of the episode at hand; its id and the time (ns). Raises `CaptureError`."""
@@ -657,7 +680,10 @@ class Recorder:
             file.add_metadata(STREAMS_RECORD, streams_record(table))
             file.add_metadata(QUALITY_RECORD, quality.as_record())
             file.add_metadata(EPISODE_RECORD, record)
+            device = record["robot_serial"] or record["robot"]
+            file.add_metadata(FOXGLOVE_RECORD, foxglove_record(device, episode.id))
             path = file.finish()
+            self._keep(lambda: write_episode_sidecar(file.path, file, record))
             if episode.discard:
                 path = move_to_trash(self.root, path)
         except CaptureError as error:
@@ -668,6 +694,13 @@ class Recorder:
             self._ended(episode, path, FileProblem(message, file.active_path))
         else:
             self._ended(episode, path, None)
+
+    def _keep(self, write: Callable[[], None]) -> None:
+        """What is written beside an episode is no part of it: where that fails, it is told."""
+        try:
+            write()
+        except CaptureError as error:
+            self.notes.append(str(error))
 
     def _ended(self, episode: Episode, path: Path | None, error: CaptureError | None) -> None:
         with self._lock:

@@ -15,6 +15,7 @@ import yaml
 from capture_nodes.errors import CaptureError
 from capture_nodes.recording.camera_encoding import ENCODINGS, CameraSettings, Encoding
 from capture_nodes.recording.camera_image import IMAGE
+from capture_nodes.recording.episode_parts import SplitLimits
 from capture_nodes.recording.mcap_file import COMPRESSIONS, FileOptions
 from capture_nodes.recording.stream import HIGHEST_PRIORITY
 from capture_nodes.recording.stream_quality import StreamExpectation
@@ -23,6 +24,8 @@ from retargeting.errors import Problem
 
 # Keys of a topic that are bounds of its quality.
 _EXPECTATIONS = ("rate_share", "intervals_share", "longest_gap_s", "longest_gap_periods", "allowed_lost")
+
+_SPLIT = ("split_mb", "split_s")
 
 _TYPE = re.compile(r"^[a-zA-Z]\w*/msg/[a-zA-Z]\w*$")
 _PLACEHOLDER = re.compile(r"\{[a-z_]+\}")
@@ -78,6 +81,7 @@ class RecorderConfiguration:
 
     topics: tuple[TopicRule, ...]
     file: FileOptions = field(default_factory=FileOptions)
+    split: SplitLimits = field(default_factory=SplitLimits)
     cameras: CameraSettings = field(default_factory=CameraSettings)
     encoder_threads: int = 2
     reference: str = ""
@@ -137,6 +141,7 @@ def load_recorder_configuration(path: Path) -> RecorderConfiguration:
     configuration = RecorderConfiguration(
         topics=reader.topics(data.get("topics")),
         file=reader.file_options(reader.section(data, "file")),
+        split=reader.split(reader.section(data, "file")),
         reference=reader.text("episode.reference", reader.section(data, "episode").get("reference", "")),
         **reader.cameras(reader.section(data, "cameras")),
         **reader.numbers(
@@ -231,10 +236,15 @@ class _Reader:
                 result[argument] = value if factor == 1 else int(value * factor)
         return result
 
+    def split(self, data: Mapping[str, Any]) -> SplitLimits:
+        given = {key: data[key] for key in _SPLIT if data.get(key)}
+        bounds = {"split_mb": ("max_bytes", 1, 1 << 30, 1024 * 1024), "split_s": ("max_s", 1.0, 1e6, 1)}
+        return SplitLimits(**self.numbers("file", given, bounds))
+
     def file_options(self, data: Mapping[str, Any]) -> FileOptions:
         values = self.numbers(
             "file",
-            {key: value for key, value in data.items() if key != "compression"},
+            {key: value for key, value in data.items() if key not in ("compression", *_SPLIT)},
             {
                 "chunk_kb": ("chunk_bytes", 16, 65536, 1024),
                 "flush_s": ("flush_s", 0.01, 10.0, 1),

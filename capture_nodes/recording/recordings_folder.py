@@ -34,11 +34,12 @@ def check_free_space(root: Path, needed_bytes: float, why: str) -> None:
 
 
 def move_to_trash(root: Path, path: Path) -> Path:
-    """Where the discarded episode ``path`` lies then, with its sidecar. Raises `FileProblem`."""
+    """Where the discarded ``path`` lies then, with all parts and the sidecar. Raises `FileProblem`."""
     target = root / TRASH / path.relative_to(root)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        rename_without_overwriting(path, target)
+        for file in _files_of(path):
+            rename_without_overwriting(file, target.with_name(file.name))
     except OSError as error:
         message = f"cannot move the discarded {path} to {target}: {error.strerror}"
         raise FileProblem(message, path) from error
@@ -52,5 +53,13 @@ def purge_trash(root: Path, keep_h: float) -> list[Path]:
     for path in sorted((root / TRASH).glob("**/*.mcap")):
         if path.stat().st_mtime < limit_s:
             path.unlink()
+            path.with_suffix(".json").unlink(missing_ok=True)
             removed.append(path)
     return removed
+
+
+def _files_of(path: Path) -> list[Path]:
+    """The files of the episode ``path``: further parts and the sidecar are moved before it."""
+    parts = sorted(path.parent.glob(f"{path.stem}.part*{path.suffix}"))
+    beside = path.with_suffix(".json")
+    return [*parts, *([beside] if beside.exists() else []), path]

@@ -92,6 +92,11 @@ def nal_units(data: bytes) -> Iterator[tuple[int, int]]:
         position = data.find(b"\0\0\1", position + 3)
 
 
+def begins_picture(packet: bytes) -> bool:
+    """Whether an Annex B packet can be decoded without any before it."""
+    return any(kind == IDR for kind, _ in nal_units(packet))
+
+
 def size_note(width: int, height: int) -> bytes:
     """A NAL unit that tells the size before it was made even: as text behind `SIZE_NOTE_UUID`."""
     text = SIZE_NOTE_UUID + f"{width}x{height}".encode("ascii")

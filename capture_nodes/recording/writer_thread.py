@@ -8,11 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from capture_nodes.recording.mcap_file import ChannelDescription, EpisodeFile
+from capture_nodes.recording.episode_parts import EpisodeParts
+from capture_nodes.recording.mcap_file import ChannelDescription
 from capture_nodes.recording.stream_statistics import EpisodeCounts
 
 T = TypeVar("T")
-Message = tuple[EpisodeFile, ChannelDescription, int, int, int, bytes, EpisodeCounts]
+Message = tuple[EpisodeParts, ChannelDescription, int, int, int, bytes, EpisodeCounts]
 
 # Looking for work costs less than being woken for each of thousands of messages a second.
 IDLE_S = 0.01
@@ -38,7 +39,7 @@ class WriterThread:
         self._queue: deque[Message | tuple[str, Callable[[], None]]] = deque()
         self._bytes_in = 0
         self._bytes_out = 0
-        self._files: list[EpisodeFile] = []
+        self._files: list[EpisodeParts] = []
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="episode writer", daemon=True)
@@ -50,7 +51,7 @@ class WriterThread:
 
     def put(
         self,
-        file: EpisodeFile,
+        file: EpisodeParts,
         channel: ChannelDescription,
         log_ns: int,
         publish_ns: int,
@@ -67,7 +68,7 @@ class WriterThread:
 
     def offer(
         self,
-        file: EpisodeFile,
+        file: EpisodeParts,
         channel: ChannelDescription,
         log_ns: int,
         publish_ns: int,
@@ -104,11 +105,11 @@ class WriterThread:
         self._wake.set()
         return future
 
-    def watch(self, file: EpisodeFile) -> None:
+    def watch(self, file: EpisodeParts) -> None:
         """Flush this file by time from now on (called on the writer thread)."""
         self._files.append(file)
 
-    def unwatch(self, file: EpisodeFile) -> None:
+    def unwatch(self, file: EpisodeParts) -> None:
         if file in self._files:
             self._files.remove(file)
 

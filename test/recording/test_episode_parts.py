@@ -15,11 +15,21 @@ from capture_nodes.recording.episode_parts import EpisodeParts, SplitLimits, par
 from capture_nodes.recording.mcap_file import Attachment, ChannelDescription, EpisodeFile, FileProblem
 from capture_nodes.recording.recovery import recover_all
 from capture_nodes.recording.rosbag2_metadata import metadata_yaml
+from capture_nodes.recording.stream_statistics import EpisodeCounts
 
 TEXT = "string data\n"
 PLAIN = ChannelDescription("/plain", "std_msgs/msg/String", TEXT)
 VIDEO = ChannelDescription("/video", "std_msgs/msg/String", TEXT)
 LATCHED = ChannelDescription("/latched", "std_msgs/msg/String", TEXT)
+
+
+def _parts(path: Path, limits: SplitLimits) -> EpisodeParts:
+    return EpisodeParts(
+        path,
+        limits=limits,
+        latched=lambda topic: topic == LATCHED.topic,
+        begins=lambda channel, data: channel is not VIDEO or bytes(data).startswith(b"K"),
+    )
 
 
 def _read(path: Path) -> tuple[list[tuple[str, int, int, bytes]], dict[str, dict[str, str]]]:
@@ -35,15 +45,17 @@ def _record(parts: EpisodeParts, count: int, keyframe_every: int, size: int = 10
     parts.open()
     parts.attach(Attachment("robot.urdf", "application/xml", b"<robot/>"), 1)
     parts.add_metadata("episode_opening", {"id": "e"})
-    for n, publisher in enumerate((b"a", b"b")):
-        parts.write(LATCHED, 1000, 1, n + 1, b"latched %d" % n, latched=True, publisher=publisher)
+    # A window is a publisher's.
+    windows = [EpisodeCounts(before=None) for _ in range(2)]
+    for n, window in enumerate(windows):
+        parts.write(LATCHED, 1000, 1, n + 1, b"latched %d" % n, window)
     video = []
     for n in range(count):
         at = 1_000_000_000 + n * 10_000_000
         parts.write(PLAIN, at, at, n + 1, (b"%06d" % n).ljust(size, b"."))
         keyframe = n % keyframe_every == 0
         video.append((b"K" if keyframe else b"P") + b"%06d" % n)
-        parts.write(VIDEO, at + 1, at, n + 1, video[-1], begins=keyframe)
+        parts.write(VIDEO, at + 1, at, n + 1, video[-1])
     return video
 
 
@@ -62,7 +74,7 @@ def test_parts_together_are_the_episode_and_each_is_readable_alone(
     max_s: float | None,
 ) -> None:
     path = tmp_path_factory.mktemp("p") / "e.mcap"
-    parts = EpisodeParts(path, limits=SplitLimits(max_bytes, max_s))
+    parts = _parts(path, SplitLimits(max_bytes, max_s))
     sent_video = _record(parts, count, keyframe_every)
     assert parts.finish() == path and parts.messages == 2 * count + 2
     names = [part.path.name for part in parts.parts]
@@ -89,7 +101,7 @@ def test_parts_together_are_the_episode_and_each_is_readable_alone(
 
 def test_a_bag_folder_of_the_parts_is_read_as_one(tmp_path: Path) -> None:
     path = tmp_path / "e.mcap"
-    parts = EpisodeParts(path, limits=SplitLimits(max_s=0.2))
+    parts = _parts(path, SplitLimits(max_s=0.2))
     _record(parts, 50, 1)
     parts.finish()
     (tmp_path / "metadata.yaml").write_text(metadata_yaml(parts.bag_files(), "jazzy"))

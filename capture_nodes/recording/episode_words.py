@@ -1,0 +1,40 @@
+"""What is said of an episode beside its file: the sidecar at its end, and every word that comes later."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from capture_nodes.errors import CaptureError
+from capture_nodes.recording.episode_parts import EpisodeParts
+from capture_nodes.recording.sidecar import (
+    PartFile,
+    Sidecar,
+    Word,
+    read_sidecar,
+    sidecar_path,
+    write_sidecar,
+)
+
+
+def write_episode_sidecar(path: Path, file: EpisodeParts, record: Mapping[str, str]) -> None:
+    """Beside the completed episode ``path``. Raises `CaptureError` where the disk refuses."""
+    word = Word(
+        record.get("verdict", ""), record.get("reason", ""), time.time_ns(), record.get("operator", "")
+    )
+    files = tuple(PartFile(part.path.name, part.size, part.sha256) for part in file.parts)
+    write_sidecar(sidecar_path(path), Sidecar(record.get("id", path.stem), files, record, word))
+
+
+def say_later(path: Path, verdict: str, reason: str) -> None:
+    """A word on the completed episode ``path``; those before it stay in the sidecar's history.
+
+    Raises `CaptureError` where there is no usable sidecar.
+    """
+    beside = sidecar_path(path)
+    sidecar = read_sidecar(beside)
+    if sidecar is None:
+        raise CaptureError(f"{beside} is not there: the word {verdict!r} on {path.name} is not kept")
+    word = Word(verdict, reason, time.time_ns(), sidecar.word.by)
+    write_sidecar(beside, sidecar.saying(word))
