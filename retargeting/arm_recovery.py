@@ -14,8 +14,8 @@ elsewhere meanwhile. Phases:
   the speeds it would have, and what it costs on the way is added up.
 - *waiting*: until the target has been still for so long that staying has cost what the way costs. So the
   way is never worth less than half of what it might cost, however soon the trainer moves on.
-- *passing*: the joints of those arms and of the waist lead the goal to the rival in a straight line, at a
-  share of their speed; everything else is solved for as ever. The rival goes on following
+- *passing*: the joints of those arms, and of the waist where it must move, lead the goal to the rival in a
+  straight line, at a moderate speed; everything else is solved for as ever. The rival goes on following
   the targets meanwhile. With self-collision the way is checked first: one that breaks a margin is not
   taken.
 
@@ -44,9 +44,9 @@ Array = NDArray[np.float64]
 Room = Callable[[Array], Array]
 
 _SPREAD, _SAMPLES = 3, 200
-# The goal speeds up and brakes on its way with this share of the acceleration limits. Where no joint is
+# The goal speeds up and brakes on its way with these shares of the limits. Where no joint is
 # farther off than that, its own search finds the rest of the way.
-_ACCELERATION_SHARE, _ARRIVED_RAD = 0.9, 0.2
+_VELOCITY_SHARE, _ACCELERATION_SHARE, _ARRIVED_RAD = 0.9, 0.9, 0.2
 # A way is tried in steps of so long, up to so long.
 _TRIED_STEP_S, _TRIED_S, _AFTERWARDS_S = 0.02, 4.0, 0.2
 # One radian of a target's turn counts as so much of its motion.
@@ -68,8 +68,9 @@ class RecoveryParameters:
     `away_m`, once no wrist's target has moved faster than `still_m_s` for `still_s`. A rival has
     `search_ticks` to settle, a walk takes `walk_ticks`, with `rival_steps` in each; it is better where the
     wrist is off by at most `arrived_m` or `better_share` of what it would be, and no other wrist is off by
-    more than `arrived_m` beyond what it would be. A passing takes `speed_share` of the velocity limits.
-    With self-collision a way is checked in `way_points` places.
+    more than `arrived_m` beyond what it would be. A passing is no faster than `speed_rad_s`, and one
+    that pays only after more than `longest_wait_s` is not begun. With self-collision a way is checked in
+    `way_points` places.
     """
 
     away_m: float = 0.02
@@ -80,7 +81,8 @@ class RecoveryParameters:
     search_ticks: int = 6
     walk_ticks: int = 24
     rival_steps: int = 2
-    speed_share: float = 0.5
+    speed_rad_s: float = 3.0
+    longest_wait_s: float = 1.5
     way_points: int = 12
 
     def __post_init__(self) -> None:
@@ -93,7 +95,8 @@ class RecoveryParameters:
             "search_ticks": (1, 1000),
             "walk_ticks": (1, 1000),
             "rival_steps": (1, 1000),
-            "speed_share": (0.01, 1.0),
+            "speed_rad_s": (0.01, 100.0),
+            "longest_wait_s": (0.0, 60.0),
             "way_points": (1, 1000),
         }
         check_bounds(self, bounds, "recovery parameter")
@@ -148,7 +151,10 @@ class ArmRecovery:
         m = model.body_count
         self._lower, self._upper = model.lower[:m], model.upper[:m]
         self._neutral, self._full_velocity = model.neutral[:m], model.velocity[:m]
-        self._velocity = self.parameters.speed_share * model.velocity[:m]
+        bounded = np.isfinite(self._lower) & np.isfinite(self._upper)
+        self._endless, self._middle = ~bounded, self._neutral.copy()
+        self._middle[bounded] = 0.5 * (self._lower[bounded] + self._upper[bounded])
+        self._velocity = np.minimum(self.parameters.speed_rad_s, _VELOCITY_SHARE * model.velocity[:m])
         self._acceleration = _ACCELERATION_SHARE * model.acceleration[:m]
         chains = model.description.chains
         self._chains = {
@@ -201,7 +207,7 @@ class ArmRecovery:
             self.reset()
             return
         if self.phase is Phase.PASSING:
-            self._pass_on(targets)
+            self._pass_on(goal, targets)
         elif self.phase is Phase.SEARCHING:
             self._seek_on(goal, targets)
         elif self.phase is Phase.WAITING:
@@ -220,11 +226,11 @@ class ArmRecovery:
         self.reset()
         self._still_s, self._given_up = still_s, True
 
-    def _pass_on(self, targets: SolverTargets) -> None:
+    def _pass_on(self, goal: Array, targets: SolverTargets) -> None:
         if self._way is None or self._plan is None or self._way.arrives:
             self.reset()
         else:
-            self._search.settle(self._plan.rival, 1, targets)
+            self._settle_leading(self._plan.rival, goal, self._plan.leading, 1, targets)
 
     def _seek_on(self, goal: Array, targets: SolverTargets) -> None:
         self._search.settle(self._shadow, self.parameters.rival_steps, targets)
@@ -240,7 +246,7 @@ class ArmRecovery:
         if plan is None or not self._away(goal, targets).any():
             self._give_up()
             return
-        self._search.settle(plan.rival, 1, targets)
+        self._settle_leading(plan.rival, goal, plan.leading, 1, targets)
         if self._still_s >= plan.pays_after_s:
             self.phase, self.recoveries = Phase.PASSING, self.recoveries + 1
             self._way = _Way(plan.leading, self._velocity, self._acceleration)
@@ -271,17 +277,39 @@ class ArmRecovery:
                     best, least = rival, cost
         if best is None:
             return
-        improved = self._improved(best, targets)
-        leading = np.zeros(len(goal), dtype=np.bool_)
-        leading[self._waist] = True
-        for k, side in enumerate(SIDES):
-            if improved[k]:
-                leading[self._chains[side]] = True
-        if not leading.any() or not improved.any():
+        turn = 2.0 * np.pi
+        best[self._endless] += turn * np.round((goal - best)[self._endless] / turn)
+        leading = self._arms_of(self._improved(best, targets))
+        # The arms alone, if they get there with the waist where it is: it is slow, and turns the other arm.
+        alone = best.copy()
+        for _ in range(parameters.search_ticks):
+            self._settle_leading(alone, goal, leading, parameters.rival_steps, targets)
+            yield
+        improved = self._improved(alone, targets)
+        if improved.any():
+            best, leading = alone, self._arms_of(improved)
+        else:
+            leading[self._waist] = True
+        if not leading.any():
             return
         yield from self._try(goal.copy(), best, leading, targets)
         if self._plan is not None and room is not None:
             yield from self._check(goal, best, room)
+
+    def _arms_of(self, wrists: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The joints ``(m,)`` of the arms of some wrists ``(2,)``."""
+        joints = np.zeros(len(self._neutral), dtype=np.bool_)
+        for k, side in enumerate(SIDES):
+            if wrists[k]:
+                joints[self._chains[side]] = True
+        return joints
+
+    def _settle_leading(
+        self, rival: Array, goal: Array, leading: NDArray[np.bool_], steps: int, targets: SolverTargets
+    ) -> None:
+        """The rival ``(m,)`` goes on with the joints that lead, the others where the goal has them."""
+        rival[~leading] = goal[~leading]
+        self._search.settle_near(rival, rival, np.where(leading, 2.0 * np.pi, 0.0), steps, targets)
 
     def _walk(self, q: Array, there: bool) -> Iterator[None]:
         """q ``(m,)`` follows the targets from the neutral posture there, or back."""
@@ -297,7 +325,7 @@ class ArmRecovery:
         for rank, straight, other in (
             (0, False, self._neutral),
             (0, True, self._neutral),
-            (1, False, self._lower + self._upper - goal),
+            (1, False, self._middle - (goal - self._middle)),
             (2, False, self._spread[0]),
             (None, True, self._neutral),
             *((None, False, spread) for spread in self._spread),
@@ -346,7 +374,8 @@ class ArmRecovery:
         gain = staying - float(search.distances(q, targets).sum())
         if gain > 0.0:
             pays_after_s = max(0.0, float(np.sum(np.array(costs) - staying)) * step_s / gain)
-            self._plan = _Plan(rival, leading, pays_after_s)
+            if pays_after_s <= self.parameters.longest_wait_s:
+                self._plan = _Plan(rival, leading, pays_after_s)
 
     def _check(self, goal: Array, rival: Array, room: Room) -> Iterator[None]:
         """One more place of the way there per tick, the far end first; one that comes too near drops it."""
