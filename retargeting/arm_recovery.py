@@ -47,8 +47,10 @@ _SPREAD, _SAMPLES = 3, 200
 # The goal speeds up and brakes on its way with these shares of the limits. Where no joint is
 # farther off than that, its own search finds the rest of the way.
 _VELOCITY_SHARE, _ACCELERATION_SHARE, _ARRIVED_RAD = 0.9, 0.9, 0.2
-# A way is tried in steps of so long, up to so long.
-_TRIED_STEP_S, _TRIED_S, _AFTERWARDS_S = 0.02, 4.0, 0.2
+# A way is tried in steps of so long, so many per tick, up to so long, and so long after its end.
+_TRIED_STEP_S, _TRIED_STEPS, _TRIED_S, _AFTERWARDS_S = 0.02, 4, 3.0, 0.2
+# By whole turns a joint gets no nearer than that to a limit.
+_FREE_RAD = 1.0
 # One radian of a target's turn counts as so much of its motion.
 _LEVER_M = 0.15
 
@@ -82,7 +84,7 @@ class RecoveryParameters:
     walk_ticks: int = 24
     rival_steps: int = 2
     speed_rad_s: float = 3.0
-    longest_wait_s: float = 1.5
+    longest_wait_s: float = 1.0
     way_points: int = 12
 
     def __post_init__(self) -> None:
@@ -152,7 +154,7 @@ class ArmRecovery:
         self._lower, self._upper = model.lower[:m], model.upper[:m]
         self._neutral, self._full_velocity = model.neutral[:m], model.velocity[:m]
         bounded = np.isfinite(self._lower) & np.isfinite(self._upper)
-        self._endless, self._middle = ~bounded, self._neutral.copy()
+        self._middle = self._neutral.copy()
         self._middle[bounded] = 0.5 * (self._lower[bounded] + self._upper[bounded])
         self._velocity = np.minimum(self.parameters.speed_rad_s, _VELOCITY_SHARE * model.velocity[:m])
         self._acceleration = _ACCELERATION_SHARE * model.acceleration[:m]
@@ -277,8 +279,7 @@ class ArmRecovery:
                     best, least = rival, cost
         if best is None:
             return
-        turn = 2.0 * np.pi
-        best[self._endless] += turn * np.round((goal - best)[self._endless] / turn)
+        self._unwind(best, goal)
         leading = self._arms_of(self._improved(best, targets))
         # The arms alone, if they get there with the waist where it is: it is slow, and turns the other arm.
         alone = best.copy()
@@ -310,6 +311,13 @@ class ArmRecovery:
         """The rival ``(m,)`` goes on with the joints that lead, the others where the goal has them."""
         rival[~leading] = goal[~leading]
         self._search.settle_near(rival, rival, np.where(leading, 2.0 * np.pi, 0.0), steps, targets)
+
+    def _unwind(self, rival: Array, goal: Array) -> None:
+        """Joints of the rival ``(m,)`` that can turn all round, by whole turns next to the goal."""
+        turn = 2.0 * np.pi
+        nearer = rival + turn * np.round((goal - rival) / turn)
+        inside = (nearer >= self._lower + _FREE_RAD) & (nearer <= self._upper - _FREE_RAD)
+        rival[inside] = nearer[inside]
 
     def _walk(self, q: Array, there: bool) -> Iterator[None]:
         """q ``(m,)`` follows the targets from the neutral posture there, or back."""
@@ -358,7 +366,7 @@ class ArmRecovery:
         way = _Way(leading, self._velocity, self._acceleration)
         costs, after_s = [], 0.0
         while len(costs) * step_s < _TRIED_S and after_s < _AFTERWARDS_S:
-            for _ in range(2):
+            for _ in range(_TRIED_STEPS):
                 reach = self._full_velocity * step_s
                 if way.arrives:
                     after_s += step_s
