@@ -49,6 +49,8 @@ _SPREAD, _SAMPLES = 3, 200
 _VELOCITY_SHARE, _ACCELERATION_SHARE, _ARRIVED_RAD = 0.9, 0.9, 0.2
 # A way is tried in steps of so long, so many per tick, up to so long, and so long after its end.
 _TRIED_STEP_S, _TRIED_STEPS, _TRIED_S, _AFTERWARDS_S = 0.02, 4, 3.0, 0.2
+# Of the time it took when it was tried a passing takes no more than so many times.
+_OVERDUE = 2.0
 # By whole turns a joint gets no nearer than that to a limit.
 _FREE_RAD = 1.0
 # One radian of a target's turn counts as so much of its motion.
@@ -67,19 +69,20 @@ class RecoveryParameters:
     """When an arm is suspected to be in the wrong branch, and how it is led out.
 
     Distances are a wrist's, with its orientation counted by the weight it has in the solver. It is away at
-    `away_m`, once no wrist's target has moved faster than `still_m_s` for `still_s`. A rival has
-    `search_ticks` to settle, a walk takes `walk_ticks`, with `rival_steps` in each; it is better where the
-    wrist is off by at most `arrived_m` or `better_share` of what it would be, and no other wrist is off by
-    more than `arrived_m` beyond what it would be. A passing is no faster than `speed_rad_s`, and one
-    that pays only after more than `longest_wait_s` is not begun. With self-collision a way is checked in
-    `way_points` places.
+    `away_m`, looked at every `watch_ticks`, once no wrist's target has moved faster than `still_m_s` for
+    `still_s`. A rival has `search_ticks` to settle, a walk takes `walk_ticks`, with `rival_steps` in each; it
+    is better where the wrist is off by at most `arrived_m` or `better_share` of what it would be, and no
+    other wrist is off by more than `arrived_m` beyond what it would be. A passing is no faster than
+    `speed_rad_s`, and one that pays only after more than `longest_wait_s` is not begun. With self-collision
+    a way is checked in `way_points` places.
     """
 
     away_m: float = 0.02
     arrived_m: float = 0.01
     better_share: float = 0.3
     still_m_s: float = 0.05
-    still_s: float = 0.3
+    still_s: float = 0.5
+    watch_ticks: int = 4
     search_ticks: int = 6
     walk_ticks: int = 24
     rival_steps: int = 2
@@ -94,6 +97,7 @@ class RecoveryParameters:
             "better_share": (0.0, 0.9),
             "still_m_s": (0.0, 10.0),
             "still_s": (0.0, 60.0),
+            "watch_ticks": (1, 1000),
             "search_ticks": (1, 1000),
             "walk_ticks": (1, 1000),
             "rival_steps": (1, 1000),
@@ -128,11 +132,13 @@ class _Way:
 
 @dataclass
 class _Plan:
-    """A rival ``(m,)``, which joints lead there, and how long (s) the target must have been still."""
+    """A rival ``(m,)``, which joints lead there, how long (s) the target must have been still, and how long
+    the way took when it was tried."""
 
     rival: Array
     leading: NDArray[np.bool_]
     pays_after_s: float
+    lasts_s: float
 
 
 class ArmRecovery:
@@ -175,13 +181,14 @@ class ArmRecovery:
         self._asked_turns = np.zeros((2, 3, 3))
         self._shadow = np.empty(m)
         self.led, self.lead = np.zeros(m, dtype=np.bool_), np.zeros(m)
-        self.recoveries = self.searches = 0
+        self.recoveries = self.searches = self._ticks = 0
+        self._unseen_s = 0.0
         self.reset()
 
     def reset(self) -> None:
         """Forget what was suspected or sought."""
         self.phase = Phase.WATCHING
-        self._still_s, self._given_up = 0.0, False
+        self._still_s, self._passed_s, self._given_up = 0.0, 0.0, False
         self._seeking: Iterator[None] | None = None
         self._plan: _Plan | None = None
         self._way: _Way | None = None
@@ -198,18 +205,23 @@ class ArmRecovery:
     def watch(self, goal: Array, targets: SolverTargets, room: Room | None, dt: float) -> None:
         """After the goal's own steps: suspect, seek, decide. `room`: with self-collision."""
         parameters = self.parameters
+        self._ticks, self._unseen_s = self._ticks + 1, self._unseen_s + dt
+        if self.phase is Phase.WATCHING and self._ticks % parameters.watch_ticks:
+            return
         moved = float(np.abs(targets.positions[:2] - self._asked).max())
         turned = float(np.abs(targets.rotations[:2] - self._asked_turns).max())
         self._asked[:], self._asked_turns[:] = targets.positions[:2], targets.rotations[:2]
-        if max(moved, _LEVER_M * turned) <= parameters.still_m_s * dt:
-            self._still_s += dt
+        if max(moved, _LEVER_M * turned) <= parameters.still_m_s * self._unseen_s:
+            self._still_s += self._unseen_s
         elif self.phase is Phase.PASSING:
             self._still_s = 0.0
         else:
             self.reset()
+        self._unseen_s = 0.0
+        if self._still_s == 0.0 and self.phase is Phase.WATCHING:
             return
         if self.phase is Phase.PASSING:
-            self._pass_on(goal, targets)
+            self._pass_on(goal, targets, dt)
         elif self.phase is Phase.SEARCHING:
             self._seek_on(goal, targets)
         elif self.phase is Phase.WAITING:
@@ -228,11 +240,22 @@ class ArmRecovery:
         self.reset()
         self._still_s, self._given_up = still_s, True
 
-    def _pass_on(self, goal: Array, targets: SolverTargets) -> None:
-        if self._way is None or self._plan is None or self._way.arrives:
+    def _pass_on(self, goal: Array, targets: SolverTargets, dt: float) -> None:
+        plan, way = self._plan, self._way
+        if plan is None or way is None:
             self.reset()
+            return
+        self._passed_s += dt
+        if way.arrives:
+            still_s = self._still_s
+            self.reset()
+            # Where it did not help it is not tried again from there.
+            self._still_s, self._given_up = still_s, bool(self._away(goal, targets).any())
+        elif self._passed_s > _OVERDUE * plan.lasts_s:
+            # Something, such as a margin, is in the way that was not when it was tried.
+            self._give_up()
         else:
-            self._settle_leading(self._plan.rival, goal, self._plan.leading, 1, targets)
+            self._settle_leading(plan.rival, goal, plan.leading, 1, targets)
 
     def _seek_on(self, goal: Array, targets: SolverTargets) -> None:
         self._search.settle(self._shadow, self.parameters.rival_steps, targets)
@@ -364,7 +387,8 @@ class ArmRecovery:
         """The way from q ``(m,)``, changed, as it would be passed; sets `_plan` where it leads there."""
         search, step_s = self._search, _TRIED_STEP_S
         way = _Way(leading, self._velocity, self._acceleration)
-        costs, after_s = [], 0.0
+        costs: list[float] = []
+        after_s = 0.0
         while len(costs) * step_s < _TRIED_S and after_s < _AFTERWARDS_S:
             for _ in range(_TRIED_STEPS):
                 reach = self._full_velocity * step_s
@@ -383,7 +407,7 @@ class ArmRecovery:
         if gain > 0.0:
             pays_after_s = max(0.0, float(np.sum(np.array(costs) - staying)) * step_s / gain)
             if pays_after_s <= self.parameters.longest_wait_s:
-                self._plan = _Plan(rival, leading, pays_after_s)
+                self._plan = _Plan(rival, leading, pays_after_s, len(costs) * step_s)
 
     def _check(self, goal: Array, rival: Array, room: Room) -> Iterator[None]:
         """One more place of the way there per tick, the far end first; one that comes too near drops it."""

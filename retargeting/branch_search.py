@@ -166,7 +166,8 @@ class BranchSearch:
         """How far each wrist is from its target at q ``(m,)``, ``(2,)`` (m), orientation counted by its
         weight; 0 where the robot has none."""
         _wrist_distances(self._packed, q, targets, self._distances)
-        return self._distances.copy()
+        distances: Array = self._distances.copy()
+        return distances
 
     def cost(self, q: Array, targets: SolverTargets) -> float:
         """What the goal's search brings down, posture and elbows included, at q ``(m,)`` (m²)."""
