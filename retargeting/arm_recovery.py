@@ -12,8 +12,9 @@ elsewhere meanwhile. Phases:
   from mirrored, neutral and spread postures; of those that are far better, and lead back to the neutral
   posture when their targets do, the one with the least cost is taken. Then the way to it is *tried*, at
   the speeds it would have, and what it costs on the way is added up.
-- *waiting*: until the target has been still for so long that staying has cost what the way costs. So the
-  way is never worth less than half of what it might cost, however soon the trainer moves on.
+- *waiting*: until the target has been still for so long that staying has cost what the way costs. So,
+  however soon the trainer moves on, no more is lost than twice what the better choice would have cost.
+  A way that takes longer to pay waits for a long rest.
 - *passing*: the joints of those arms, and of the waist where it must move, lead the goal to the rival in a
   straight line, at a moderate speed; everything else is solved for as ever. The rival goes on following
   the targets meanwhile. With self-collision the way is checked first: one that breaks a margin is not
@@ -48,7 +49,7 @@ _SPREAD, _SAMPLES = 3, 200
 # farther off than that, its own search finds the rest of the way.
 _VELOCITY_SHARE, _ACCELERATION_SHARE, _ARRIVED_RAD = 0.9, 0.9, 0.2
 # A way is tried in steps of so long, so many per tick, up to so long, and so long after its end.
-_TRIED_STEP_S, _TRIED_STEPS, _TRIED_S, _AFTERWARDS_S = 0.02, 4, 3.0, 0.2
+_TRIED_STEP_S, _TRIED_STEPS, _TRIED_S, _AFTERWARDS_S = 0.02, 4, 3.0, 0.4
 # Of the time it took when it was tried a passing takes no more than so many times.
 _OVERDUE = 2.0
 # By whole turns a joint gets no nearer than that to a limit.
@@ -73,8 +74,9 @@ class RecoveryParameters:
     `still_s`. A rival has `search_ticks` to settle, a walk takes `walk_ticks`, with `rival_steps` in each; it
     is better where the wrist is off by at most `arrived_m` or `better_share` of what it would be, and no
     other wrist is off by more than `arrived_m` beyond what it would be. A passing is no faster than
-    `speed_rad_s`, and one that pays only after more than `longest_wait_s` is not begun. With self-collision
-    a way is checked in `way_points` places.
+    `speed_rad_s`. One that pays within `soon_s` is begun then, one that pays later not before a rest of
+    `long_rest_s`, one that pays after more than `longest_wait_s` never. With self-collision a way is checked
+    in `way_points` places.
     """
 
     away_m: float = 0.02
@@ -87,7 +89,9 @@ class RecoveryParameters:
     walk_ticks: int = 24
     rival_steps: int = 2
     speed_rad_s: float = 3.0
-    longest_wait_s: float = 1.0
+    soon_s: float = 1.0
+    long_rest_s: float = 3.0
+    longest_wait_s: float = 4.0
     way_points: int = 12
 
     def __post_init__(self) -> None:
@@ -102,6 +106,8 @@ class RecoveryParameters:
             "walk_ticks": (1, 1000),
             "rival_steps": (1, 1000),
             "speed_rad_s": (0.01, 100.0),
+            "soon_s": (0.0, 60.0),
+            "long_rest_s": (0.0, 60.0),
             "longest_wait_s": (0.0, 60.0),
             "way_points": (1, 1000),
         }
@@ -132,12 +138,12 @@ class _Way:
 
 @dataclass
 class _Plan:
-    """A rival ``(m,)``, which joints lead there, how long (s) the target must have been still, and how long
-    the way took when it was tried."""
+    """A rival ``(m,)``, which joints lead there, how long the target must have been still, and how long the
+    way took when it was tried."""
 
     rival: Array
     leading: NDArray[np.bool_]
-    pays_after_s: float
+    wait_s: float
     lasts_s: float
 
 
@@ -272,7 +278,7 @@ class ArmRecovery:
             self._give_up()
             return
         self._settle_leading(plan.rival, goal, plan.leading, 1, targets)
-        if self._still_s >= plan.pays_after_s:
+        if self._still_s >= plan.wait_s:
             self.phase, self.recoveries = Phase.PASSING, self.recoveries + 1
             self._way = _Way(plan.leading, self._velocity, self._acceleration)
 
@@ -406,8 +412,10 @@ class ArmRecovery:
         gain = staying - float(search.distances(q, targets).sum())
         if gain > 0.0:
             pays_after_s = max(0.0, float(np.sum(np.array(costs) - staying)) * step_s / gain)
-            if pays_after_s <= self.parameters.longest_wait_s:
-                self._plan = _Plan(rival, leading, pays_after_s, len(costs) * step_s)
+            soon = pays_after_s <= self.parameters.soon_s
+            wait_s = pays_after_s if soon else max(pays_after_s, self.parameters.long_rest_s)
+            if wait_s <= self.parameters.longest_wait_s:
+                self._plan = _Plan(rival, leading, wait_s, len(costs) * step_s)
 
     def _check(self, goal: Array, rival: Array, room: Room) -> Iterator[None]:
         """One more place of the way there per tick, the far end first; one that comes too near drops it."""

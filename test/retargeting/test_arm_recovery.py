@@ -84,12 +84,12 @@ class Run:
 
 
 def ends_of_violent_motions(model: RobotModel, parameters: SolverParameters) -> list[float]:
-    """The larger wrist error (m) 3 s after each of some violent motions."""
+    """The larger wrist error (m) 6 s after each of some violent motions."""
     ends = []
     for seed in range(8):
         run = Run(model, parameters)
         run.violent(np.random.default_rng(seed))
-        for _ in range(600):
+        for _ in range(1200):
             run.tick(run.home)
         ends.append(run.errors[-1])
     return ends
@@ -124,7 +124,7 @@ def test_a_stuck_arm_comes_home(model: RobotModel, closed_form: bool, monkeypatc
     for seed in range(4):
         run = Run(model)
         wrong_posture(run, np.random.default_rng(seed))
-        for _ in range(700):
+        for _ in range(1600):
             run.tick(run.home)
         assert run.errors[0] > 0.05
         assert run.errors[-1] < 0.010
@@ -202,7 +202,7 @@ def test_a_way_that_breaks_a_margin_is_not_taken(kestrel: RobotModel):
             asked.append(1)
             return np.array([0.01 if np.array_equal(q, goal) or not blocked else -0.001])
 
-        for _ in range(600):
+        for _ in range(1000):
             recovery.watch(goal, run.home, room, TICK_S)
             if recovery.phase is Phase.PASSING:
                 break
@@ -210,28 +210,26 @@ def test_a_way_that_breaks_a_margin_is_not_taken(kestrel: RobotModel):
         assert (recovery.phase is Phase.PASSING) is not blocked
 
 
-def phases_at(
-    model: RobotModel, parameters: RecoveryParameters, ticks: int = 600
-) -> tuple[list[Phase], ArmRecovery]:
-    """The phases of a recovery that is shown a goal in the wrong branch and a target at rest."""
+def watched(model: RobotModel, parameters: RecoveryParameters) -> tuple[list[Phase], ArmRecovery, np.ndarray]:
+    """The phases of a recovery that is shown a goal in the wrong branch and a target at rest; the goal."""
     run = Run(model, SolverParameters(branch_recovery=False))
     wrong_posture(run, np.random.default_rng(0))
     goal = run.solver.goal[: model.body_count]
     recovery = ArmRecovery(model, run.solver.layout, run.solver.parameters, parameters)
     phases = []
-    for _ in range(ticks):
+    for _ in range(1000):
         recovery.watch(goal, run.home, None, TICK_S)
         phases.append(recovery.phase)
         if recovery.phase is Phase.PASSING:
             break
-    return phases, recovery
+    return phases, recovery, goal
 
 
 def test_a_way_that_costs_more_than_it_brings_is_not_gone(model: RobotModel):
     """So slow that being on the way would be worse than staying."""
-    phases, recovery = phases_at(model, RecoveryParameters(speed_rad_s=0.05))
+    phases, recovery, _ = watched(model, RecoveryParameters(speed_rad_s=0.05))
     assert recovery.searches == 1 and Phase.PASSING not in phases
-    phases, _ = phases_at(model, RecoveryParameters(longest_wait_s=60.0))
+    phases, _, _ = watched(model, RecoveryParameters())
     assert phases[-1] is Phase.PASSING
 
 
@@ -249,31 +247,13 @@ def test_what_failed_is_sought_again_only_for_other_targets(model: RobotModel):
 
 def test_only_the_arm_that_is_wrong_is_led(kestrel: RobotModel):
     """The other arm and the waist stay, if the arm gets there alone."""
-    run = Run(kestrel, SolverParameters(branch_recovery=False))
-    m, rng = kestrel.body_count, np.random.default_rng(3)
-    arm = [kestrel.joint_names.index(name) for name in kestrel.description.chains["left_arm"]]
-    others = np.setdiff1d(np.arange(m), arm)
-    search = BranchSearch(kestrel, run.solver.layout, run.solver.parameters, {})
-    led = 0
-    for _ in range(60):
-        goal = kestrel.neutral[:m].copy()
-        goal[arm] = rng.uniform(kestrel.lower[arm], kestrel.upper[arm])
-        for _ in range(200):
-            search.settle(goal, 1, run.home)
-        goal[others] = kestrel.neutral[others]
-        if search.distances(goal, run.home)[0] < 0.1:
-            continue
-        recovery = ArmRecovery(kestrel, run.solver.layout, run.solver.parameters)
-        for _ in range(600):
-            recovery.watch(goal, run.home, None, TICK_S)
-            if recovery.phase is Phase.PASSING:
-                recovery.fill_lead(goal, TICK_S)
-                assert recovery.led[arm].all()
-                if not recovery.led[others].any():
-                    led += 1
-                assert not recovery.lead[~recovery.led].any()
-                break
-    assert led >= 1
+    phases, recovery, goal = watched(kestrel, RecoveryParameters())
+    assert phases[-1] is Phase.PASSING
+    recovery.fill_lead(goal, TICK_S)
+    arm = [kestrel.joint_names.index(name) for name in kestrel.description.chains["right_arm"]]
+    np.testing.assert_array_equal(np.flatnonzero(recovery.led), arm)
+    assert np.abs(recovery.lead[arm]).max() > 0.0
+    assert not recovery.lead[~recovery.led].any()
 
 
 def test_walks_lead_from_the_neutral_posture_to_the_targets(model: RobotModel):
