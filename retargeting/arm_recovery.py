@@ -221,7 +221,7 @@ class ArmRecovery:
             self._still_s += self._unseen_s
         elif self.phase is Phase.PASSING:
             self._still_s = 0.0
-        else:
+        elif self._still_s > 0.0 or self._given_up:
             self.reset()
         self._unseen_s = 0.0
         if self._still_s == 0.0 and self.phase is Phase.WATCHING:
