@@ -31,7 +31,7 @@ class SolverParameters:
     settling_time_s: float = 0.025
     braking_share: float = 0.7
     self_collision: bool = False
-    branch_recovery: bool = True
+    branch_recovery: bool = False
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
