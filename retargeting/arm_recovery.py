@@ -6,64 +6,62 @@ is done about it: going over to another branch costs more than it brings as long
 elsewhere meanwhile. Phases:
 
 - *watching*: a wrist of the goal is away from its target, and the targets have been still for a while.
-- *searching*: two searches without limits of speed, a few steps each per tick. One goes on from the goal
-  and says where it will come to by itself: a goal that is only late comes home and ends the search. The
-  other, the rival, starts from the arm's seeds in closed form (`arm_seed`), then from mirrored, neutral
-  and spread postures in turn. Of those that have all wrists at their targets the one nearest to the neutral
-  posture, elbows as asked for, is taken; none: all stays.
-- *passing*: the joints of those arms and of the waist lead the goal to the rival in a straight line, at a
-  share of their speed; everything else is solved for as ever. The rival goes on following
-  the targets meanwhile. With self-collision the way is *checked* first: one that breaks a margin is not
+- *searching*: beside the goal, a few steps per tick. A shadow goes on from the goal and says where it comes
+  to by itself. A rival walks from the neutral posture to the targets, as a calm motion would have led
+  there. Where that does not arrive, others start from the arm's seeds in closed form (`arm_seed`), then
+  from mirrored, neutral and spread postures; of those that are far better, and lead back to the neutral
+  posture when their targets do, the one with the least cost is taken. Then the way to it is *tried*, at
+  the speeds it would have, and what it costs on the way is added up.
+- *waiting*: until the target has been still for so long that staying has cost what the way costs. So,
+  however soon the trainer moves on, no more is lost than twice what the better choice would have cost.
+  A way that takes longer to pay waits for a long rest.
+- *passing*: the joints of those arms, and of the waist where it must move, lead the goal to the rival in a
+  straight line, at a moderate speed; everything else is solved for as ever. The rival goes on following
+  the targets meanwhile. With self-collision the way is checked first: one that breaks a margin is not
   taken.
+
+What was not worth it is not sought again before the targets have moved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retargeting.arm_seed import MOST_CANDIDATES, arm_seeds, robot_arms
+from retargeting.arm_seed import robot_arms
 from retargeting.body_points import SIDES
 from retargeting.bounds import check_bounds
-from retargeting.box_qp import SOLVED
-from retargeting.compiled import compiled
-from retargeting.errors import RetargetingError
-from retargeting.goal_search import GoalRows, GoalWork, search_goal
-from retargeting.joint_limits import JointLimits
-from retargeting.kinematics import TreeArrays, forward
-from retargeting.packed import pack
+from retargeting.branch_search import BranchSearch
 from retargeting.robot_model import RobotModel
 from retargeting.solver_parameters import SolverParameters
-from retargeting.tasks import (
-    SolverTargets,
-    TaskArrays,
-    TaskLayout,
-    place_site,
-    quadratic_model,
-    rotation_error,
-)
+from retargeting.tasks import SolverTargets, TaskLayout
 
 Array = NDArray[np.float64]
 # The distances of what must stay apart at joints ``(m,)``, less what they must be.
 Room = Callable[[Array], Array]
 
-_SEEDS, _SPREAD = 3, 3
-_KINDS = 5 + _SPREAD
-_SAMPLES = 200
-# The goal speeds up and brakes on its way with this share of the acceleration limits. Where no joint is
+_SPREAD, _SAMPLES = 3, 200
+# The goal speeds up and brakes on its way with these shares of the limits. Where no joint is
 # farther off than that, its own search finds the rest of the way.
-_ACCELERATION_SHARE, _ARRIVED_RAD = 0.9, 0.2
+_VELOCITY_SHARE, _ACCELERATION_SHARE, _ARRIVED_RAD = 0.9, 0.9, 0.2
+# A way is tried in steps of so long, so many per tick, up to so long, and so long after its end.
+_TRIED_STEP_S, _TRIED_STEPS, _TRIED_S, _AFTERWARDS_S = 0.02, 4, 3.0, 0.4
+# Of the time it took when it was tried a passing takes no more than so many times.
+_OVERDUE = 2.0
+# By whole turns a joint gets no nearer than that to a limit.
+_FREE_RAD = 1.0
+# One radian of a target's turn counts as so much of its motion.
+_LEVER_M = 0.15
 
 
 class Phase(Enum):
     WATCHING = "watching"
     SEARCHING = "searching"
-    CHECKING = "checking"
+    WAITING = "waiting"
     PASSING = "passing"
 
 
@@ -71,119 +69,89 @@ class Phase(Enum):
 class RecoveryParameters:
     """When an arm is suspected to be in the wrong branch, and how it is led out.
 
-    A wrist is away where its pose costs as much as a distance of `away_m`, looked at every `watch_ticks` once
-    no wrist's target has moved faster than `still_m_s` for `still_s`. Each rival has `search_ticks` to
-    settle, and arrives if no wrist is off by more than `arrived_m`. A passing takes `speed_share` of the
-    velocity limits. After it, or after all rivals have failed, nothing is sought for `rest_s`. With
-    self-collision a way is checked in `way_points` places.
+    Distances are a wrist's, with its orientation counted by the weight it has in the solver. It is away at
+    `away_m`, looked at every `watch_ticks`, once no wrist's target has moved faster than `still_m_s` for
+    `still_s`. A rival has `search_ticks` to settle, a walk takes `walk_ticks`, with `rival_steps` in each; it
+    is better where the wrist is off by at most `arrived_m` or `better_share` of what it would be, and no
+    other wrist is off by more than `arrived_m` beyond what it would be. A passing is no faster than
+    `speed_rad_s`. One that pays within `soon_s` is begun then, one that pays later not before a rest of
+    `long_rest_s`, one that pays after more than `longest_wait_s` never. With self-collision a way is checked
+    in `way_points` places.
     """
 
-    away_m: float = 0.01
+    away_m: float = 0.02
     arrived_m: float = 0.01
+    better_share: float = 0.3
     still_m_s: float = 0.05
-    still_s: float = 0.25
-    watch_ticks: int = 3
+    still_s: float = 0.5
+    watch_ticks: int = 4
     search_ticks: int = 6
+    walk_ticks: int = 24
     rival_steps: int = 2
-    speed_share: float = 0.5
-    rest_s: float = 0.5
+    speed_rad_s: float = 3.0
+    soon_s: float = 1.0
+    long_rest_s: float = 3.0
+    longest_wait_s: float = 4.0
     way_points: int = 12
 
     def __post_init__(self) -> None:
         bounds = {
             "away_m": (0.001, 1.0),
             "arrived_m": (0.001, 1.0),
+            "better_share": (0.0, 0.9),
             "still_m_s": (0.0, 10.0),
             "still_s": (0.0, 60.0),
             "watch_ticks": (1, 1000),
             "search_ticks": (1, 1000),
+            "walk_ticks": (1, 1000),
             "rival_steps": (1, 1000),
-            "speed_share": (0.01, 1.0),
-            "rest_s": (0.0, 60.0),
+            "speed_rad_s": (0.01, 100.0),
+            "soon_s": (0.0, 60.0),
+            "long_rest_s": (0.0, 60.0),
+            "longest_wait_s": (0.0, 60.0),
             "way_points": (1, 1000),
         }
         check_bounds(self, bounds, "recovery parameter")
 
 
-class SearchArrays(NamedTuple):
-    """What the searches beside the goal read, and where they work; `reach` ``(m,)``: anywhere."""
+class _Way:
+    """From a goal to a rival: the joints that lead, speeding up and braking as a command can follow it."""
 
-    tree: TreeArrays
-    tasks: TaskArrays
-    limits: JointLimits
-    near: GoalRows
-    reach: Array
-    damping: float
-    residual_damping: float
-    work: GoalWork
+    def __init__(self, leading: NDArray[np.bool_], velocity: Array, acceleration: Array) -> None:
+        self.leading, self.arrives = leading, False
+        self._velocity, self._acceleration, self._speed = velocity, acceleration, 0.0
 
-
-@compiled
-def _settle(packed, q, steps, targets):  # type: ignore[no-untyped-def]
-    """`steps` steps of the goal's search on q ``(m,)``, in place, without a limit of speed; its status."""
-    a = packed.content
-    status, _ = search_goal(
-        q,
-        q,
-        a.reach,
-        steps,
-        a.damping,
-        a.residual_damping,
-        a.tree,
-        a.tasks,
-        targets,
-        a.limits,
-        a.near,
-        a.work,
-    )
-    return status
+    def lead(self, goal: Array, rival: Array, dt: float) -> Array:
+        """What the leading joints move by in this tick ``(m,)``, 0 for others; `arrives`: at its end."""
+        way = np.where(self.leading, rival - goal, 0.0)
+        size = np.abs(way)
+        self.arrives = bool(size.max() <= _ARRIVED_RAD)
+        ticks = size / (self._velocity * dt)
+        slowest = int(np.argmax(ticks))
+        limit = float(self._acceleration[slowest] / self._velocity[slowest])
+        left = float(ticks[slowest]) * dt
+        room = 2.0 * left / (dt + np.sqrt(dt * dt + 2.0 * left / limit))
+        self._speed = min(1.0, self._speed + limit * dt, room)
+        lead: Array = min(1.0, self._speed / max(float(ticks[slowest]), 1e-9)) * way
+        return lead
 
 
-@compiled
-def _wrist_costs(packed, q, targets, costs):  # type: ignore[no-untyped-def]
-    """Fill `costs` ``(2,)`` (m²) with what the wrists' poses cost at q ``(m,)``."""
-    tree, tasks, model = packed.content.tree, packed.content.tasks, packed.content.work.model
-    positions, rotations = model.positions, model.rotations
-    forward(tree, q, positions, rotations)
-    for k in range(2):
-        costs[k] = 0.0
-        place_site(tasks, k, positions, rotations, model.point, model.current)
-        if tasks.position_weights[k] > 0.0:
-            squared = 0.0
-            for r in range(3):
-                squared += (model.point[r] - targets.positions[k, r]) ** 2
-            costs[k] += 0.5 * tasks.position_weights[k] ** 2 * squared
-        if tasks.orientation_weights[k] > 0.0:
-            rotation_error(targets.rotations[k], model.current, model.residual)
-            squared = model.residual[0] ** 2 + model.residual[1] ** 2 + model.residual[2] ** 2
-            costs[k] += 0.5 * tasks.orientation_weights[k] ** 2 * squared
+@dataclass
+class _Plan:
+    """A rival ``(m,)``, which joints lead there, how long the target must have been still, and how long the
+    way took when it was tried."""
 
-
-@compiled
-def _whole_cost(packed, q, targets):  # type: ignore[no-untyped-def]
-    """What the goal's search brings down, posture and elbows included, at q ``(m,)`` (m²)."""
-    a = packed.content
-    return quadratic_model(q, a.tree, a.tasks, targets, a.work.model)
-
-
-@compiled
-def _seed(packed, arm, k, targets, q, elbow_weight, seeds, scores, candidates, excess, missed):  # type: ignore[no-untyped-def]
-    """`arm_seeds` of the arm of wrist k for its targets, the carrier as at q ``(m,)``."""
-    a = packed.content
-    positions, rotations = a.work.model.positions, a.work.model.rotations
-    forward(a.tree, q, positions, rotations)
-    return arm_seeds(
-        arm, targets.positions[k], targets.rotations[k], targets.elbow_directions[k],
-        positions[arm.carrier], rotations[arm.carrier], q, a.limits.lower, a.limits.upper,
-        a.tasks.posture, a.tasks.posture_weights, elbow_weight, seeds, scores, candidates, excess, missed,
-    )  # fmt: skip
+    rival: Array
+    leading: NDArray[np.bool_]
+    wait_s: float
+    lasts_s: float
 
 
 class ArmRecovery:
     """Watches one robot's goal and leads it out of a wrong branch. `recoveries`: how often it did.
 
-    led, lead ``(m,)``: which joints of the goal are led in this tick, and by how much.
-    reasons: per side why its arm has no seeds in closed form (empty where it has).
+    led, lead ``(m,)``: which joints of the goal are led in this tick, and by how much. `searches`: how often
+    a rival was sought. reasons: per side why its arm has no seeds in closed form (empty where it has).
     """
 
     def __init__(
@@ -195,216 +163,269 @@ class ArmRecovery:
     ) -> None:
         self.parameters = parameters or RecoveryParameters()
         m = model.body_count
-        self._name = model.name
         self._lower, self._upper = model.lower[:m], model.upper[:m]
-        self._neutral = model.neutral[:m]
-        self._velocity = self.parameters.speed_share * model.velocity[:m]
+        self._neutral, self._full_velocity = model.neutral[:m], model.velocity[:m]
+        bounded = np.isfinite(self._lower) & np.isfinite(self._upper)
+        self._middle = self._neutral.copy()
+        self._middle[bounded] = 0.5 * (self._lower[bounded] + self._upper[bounded])
+        self._velocity = np.minimum(self.parameters.speed_rad_s, _VELOCITY_SHARE * model.velocity[:m])
         self._acceleration = _ACCELERATION_SHARE * model.acceleration[:m]
-        self._elbow_weight_m = float(solver.elbow_weight_m)
+        chains = model.description.chains
         self._chains = {
-            side: np.array(
-                [model.joint_names.index(name) for name in model.description.chains[f"{side}_arm"]]
-            )
+            side: np.array([model.joint_names.index(name) for name in chains[f"{side}_arm"]])
             for side in SIDES
-            if model.description.chains[f"{side}_arm"] and f"{side}_wrist" in model.description.sites
+            if chains[f"{side}_arm"] and f"{side}_wrist" in model.description.sites
         }
-        waist = [model.joint_names.index(name) for name in model.description.chains["waist"]]
-        self._waist = np.array(waist, dtype=np.int64)
+        self._waist = np.array([model.joint_names.index(name) for name in chains["waist"]], dtype=np.int64)
         arms = robot_arms(model, layout)
-        self._arms = {side: arm for side, (arm, _) in arms.items() if arm is not None}
         self.reasons = {side: reason for side, (_, reason) in arms.items()}
-        self._spread = _spread_postures(self._lower, self._upper, self._neutral, _SPREAD)
-        self._packed = pack(
-            SearchArrays(
-                layout.tree.arrays,
-                layout.arrays,
-                model.limits,
-                GoalRows.none(m),
-                np.full(m, 2.0 * np.pi),
-                float(solver.damping),
-                float(solver.residual_damping),
-                GoalWork.of_size(m, len(layout.tree.names), 0),
-            )
+        self._search = BranchSearch(
+            model, layout, solver, {side: arm for side, (arm, _) in arms.items() if arm is not None}
         )
-        self._costs = np.empty(2)
-        self._seeds = {side: np.empty((_SEEDS, len(arm.coordinates))) for side, arm in self._arms.items()}
-        self._work = {
-            side: (np.empty(_SEEDS), np.empty((MOST_CANDIDATES, n)), np.empty((MOST_CANDIDATES, n)),
-                   np.empty(MOST_CANDIDATES))
-            for side, n in ((side, len(arm.coordinates)) for side, arm in self._arms.items())
-        }  # fmt: skip
-        self._rival, self._shadow = np.empty(m), np.empty(m)
-        self._asked, self._best = np.zeros((2, 3)), np.empty(m)
-        self._passing = np.zeros(m, dtype=np.bool_)
+        self._spread = _spread_postures(self._lower, self._upper, self._neutral, _SPREAD)
+        self._asked = np.zeros((2, 3))
+        self._asked_turns = np.zeros((2, 3, 3))
+        self._shadow = np.empty(m)
         self.led, self.lead = np.zeros(m, dtype=np.bool_), np.zeros(m)
-        self.recoveries = 0
-        # Compiles (or loads) what would else stop the tick in which the first search begins.
-        somewhere = SolverTargets(np.zeros((3, 3)), np.tile(np.eye(3), (3, 1, 1)), np.zeros((2, 3)))
-        self._settle(self._neutral.copy(), 1, somewhere)
-        self._cost_of(self._neutral, somewhere)
-        _whole_cost(self._packed, self._neutral, somewhere)
-        for side in self._arms:
-            self._seed(side, somewhere, self._neutral)
+        self.recoveries = self.searches = self._ticks = 0
+        self._unseen_s = 0.0
         self.reset()
 
     def reset(self) -> None:
         """Forget what was suspected or sought."""
         self.phase = Phase.WATCHING
-        self._ticks = self._number = 0
-        self._resting_s = self._still_s = 0.0
-        self._best_cost = np.inf
-        self._arrives, self._speed = False, 0.0
-        self._wrong: tuple[str, ...] = ()
+        self._still_s, self._passed_s, self._given_up = 0.0, 0.0, False
+        self._seeking: Iterator[None] | None = None
+        self._plan: _Plan | None = None
+        self._way: _Way | None = None
         self.led[:] = False
         self.lead[:] = 0.0
 
     def fill_lead(self, goal: Array, dt: float) -> None:
         """Before the goal's own steps: fill `led` and `lead` for this tick; goal ``(m,)``."""
-        if self.phase is not Phase.PASSING:
+        if self._way is None or self._plan is None:
             return
-        way = np.where(self._passing, self._rival - goal, 0.0)
-        size = np.abs(way)
-        self._arrives = bool(size.max() <= _ARRIVED_RAD)
-        # As a command can follow it: speeding up, and braking in time.
-        ticks = size / (self._velocity * dt)
-        slowest = int(np.argmax(ticks))
-        limit = float(self._acceleration[slowest] / self._velocity[slowest])
-        left = float(ticks[slowest]) * dt
-        room = 2.0 * left / (dt + np.sqrt(dt * dt + 2.0 * left / limit))
-        self._speed = min(1.0, self._speed + limit * dt, room)
-        share = min(1.0, self._speed / max(float(ticks[slowest]), 1e-9))
-        self.led[:] = self._passing
-        self.lead[:] = share * way
+        self.lead[:] = self._way.lead(goal, self._plan.rival, dt)
+        self.led[:] = self._plan.leading
 
     def watch(self, goal: Array, targets: SolverTargets, room: Room | None, dt: float) -> None:
         """After the goal's own steps: suspect, seek, decide. `room`: with self-collision."""
         parameters = self.parameters
-        self._ticks += 1
-        moved_m = float(np.abs(targets.positions[:2] - self._asked).max())
-        self._asked[:] = targets.positions[:2]
-        self._still_s = self._still_s + dt if moved_m <= parameters.still_m_s * dt else 0.0
-        if self.phase is Phase.PASSING:
-            if self.led.any() and self._arrives:
-                self._rest()
-            else:
-                self._settle(self._rival, 1, targets)
-        elif self.phase is Phase.WATCHING:
-            self._resting_s = max(0.0, self._resting_s - dt)
-            still = self._still_s >= parameters.still_s and self._resting_s == 0.0
-            if still and self._ticks % parameters.watch_ticks == 0:
-                self._begin(goal, targets, room is not None)
-        elif self._still_s == 0.0:
+        self._ticks, self._unseen_s = self._ticks + 1, self._unseen_s + dt
+        if self.phase is Phase.WATCHING and self._ticks % parameters.watch_ticks:
+            return
+        moved = float(np.abs(targets.positions[:2] - self._asked).max())
+        turned = float(np.abs(targets.rotations[:2] - self._asked_turns).max())
+        self._asked[:], self._asked_turns[:] = targets.positions[:2], targets.rotations[:2]
+        if max(moved, _LEVER_M * turned) <= parameters.still_m_s * self._unseen_s:
+            self._still_s += self._unseen_s
+        elif self.phase is Phase.PASSING:
+            self._still_s = 0.0
+        elif self._still_s > 0.0 or self._given_up:
             self.reset()
+        self._unseen_s = 0.0
+        if self._still_s == 0.0 and self.phase is Phase.WATCHING:
+            return
+        if self.phase is Phase.PASSING:
+            self._pass_on(goal, targets, dt)
         elif self.phase is Phase.SEARCHING:
-            self._settle(self._shadow, 1, targets)
-            self._settle(self._rival, parameters.rival_steps, targets)
-            if self._ticks >= parameters.search_ticks:
-                self._decide(goal, targets, room is not None)
-        elif room is not None:
-            self._settle(self._rival, 1, targets)
-            self._check(goal, targets, room)
+            self._seek_on(goal, targets)
+        elif self.phase is Phase.WAITING:
+            self._wait(goal, targets, room)
+        elif self._still_s >= parameters.still_s and not self._given_up and self._away(goal, targets).any():
+            self.phase, self.searches = Phase.SEARCHING, self.searches + 1
+            self._shadow[:] = goal
+            self._seeking = self._seek(goal, targets, room)
 
-    def _rest(self) -> None:
+    def _away(self, q: Array, targets: SolverTargets) -> NDArray[np.bool_]:
+        away: NDArray[np.bool_] = self._search.distances(q, targets) > self.parameters.away_m
+        return away
+
+    def _give_up(self) -> None:
+        still_s = self._still_s
         self.reset()
-        self._resting_s = self.parameters.rest_s
+        self._still_s, self._given_up = still_s, True
 
-    def _settle(self, q: Array, steps: int, targets: SolverTargets) -> None:
-        status = _settle(self._packed, q, steps, targets)
-        if status != SOLVED:
-            raise RetargetingError(f"{self._name}: a quadratic problem of the recovery failed ({status})")
-
-    def _cost_of(self, q: Array, targets: SolverTargets) -> Array:
-        _wrist_costs(self._packed, q, targets, self._costs)
-        return self._costs
-
-    def _away(self, costs: Array, away_m: float) -> tuple[str, ...]:
-        limit = 0.5 * away_m**2
-        return tuple(side for k, side in enumerate(SIDES) if side in self._chains and costs[k] > limit)
-
-    def _begin(self, goal: Array, targets: SolverTargets, checked: bool) -> None:
-        """Start the next rival, and where the goal will come to; after the last take the best.
-
-        checked: whether the way there has to be checked first.
-        """
-        self._wrong = self._away(self._cost_of(goal, targets), self.parameters.away_m)
-        if not self._wrong:
-            self._number, self._best_cost = 0, np.inf
-            self.phase = Phase.WATCHING
+    def _pass_on(self, goal: Array, targets: SolverTargets, dt: float) -> None:
+        plan, way = self._plan, self._way
+        if plan is None or way is None:
+            self.reset()
             return
-        if self._number == _KINDS:
-            if not np.isfinite(self._best_cost):
-                self._rest()
+        self._passed_s += dt
+        if way.arrives:
+            still_s = self._still_s
+            self.reset()
+            # Where it did not help it is not tried again from there.
+            self._still_s, self._given_up = still_s, bool(self._away(goal, targets).any())
+        elif self._passed_s > _OVERDUE * plan.lasts_s:
+            # Something, such as a margin, is in the way that was not when it was tried.
+            self._give_up()
+        else:
+            self._settle_leading(plan.rival, goal, plan.leading, 1, targets)
+
+    def _seek_on(self, goal: Array, targets: SolverTargets) -> None:
+        self._search.settle(self._shadow, self.parameters.rival_steps, targets)
+        if self._seeking is not None and next(self._seeking, self) is None:
+            return
+        if self._plan is None:
+            self._give_up()
+        else:
+            self.phase = Phase.WAITING
+
+    def _wait(self, goal: Array, targets: SolverTargets, room: Room | None) -> None:
+        plan = self._plan
+        if plan is None or not self._away(goal, targets).any():
+            self._give_up()
+            return
+        self._settle_leading(plan.rival, goal, plan.leading, 1, targets)
+        if self._still_s >= plan.wait_s:
+            self.phase, self.recoveries = Phase.PASSING, self.recoveries + 1
+            self._way = _Way(plan.leading, self._velocity, self._acceleration)
+
+    # ---- the search, a step per tick
+
+    def _seek(self, goal: Array, targets: SolverTargets, room: Room | None) -> Iterator[None]:
+        """Sets `_plan` where a rival is worth it. `targets` are taken as they are at the beginning."""
+        search, parameters = self._search, self.parameters
+        targets = SolverTargets(*(array.copy() for array in targets))
+        search.set_out(targets)
+        rival = self._neutral.copy()
+        yield from self._walk(rival, True)
+        search.settle(rival, parameters.search_ticks, targets)
+        best, least = None, np.inf
+        if self._improved(rival, targets).any():
+            best = rival
+        for start in () if best is not None else self._starts(goal, targets):
+            rival = start
+            for _ in range(parameters.search_ticks):
+                search.settle(rival, parameters.rival_steps, targets)
+                yield
+            cost = search.cost(rival, targets)
+            if cost < least and self._improved(rival, targets).any():
+                back = rival.copy()
+                yield from self._walk(back, False)
+                if (search.distances(back, search.between(0.0)) <= parameters.arrived_m).all():
+                    best, least = rival, cost
+        if best is None:
+            return
+        self._unwind(best, goal)
+        leading = self._arms_of(self._improved(best, targets))
+        # The arms alone, if they get there with the waist where it is: it is slow, and turns the other arm.
+        alone = best.copy()
+        for _ in range(parameters.search_ticks):
+            self._settle_leading(alone, goal, leading, parameters.rival_steps, targets)
+            yield
+        improved = self._improved(alone, targets)
+        if improved.any():
+            best, leading = alone, self._arms_of(improved)
+        else:
+            leading[self._waist] = True
+        if not leading.any():
+            return
+        yield from self._try(goal.copy(), best, leading, targets)
+        if self._plan is not None and room is not None:
+            yield from self._check(goal, best, room)
+
+    def _arms_of(self, wrists: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The joints ``(m,)`` of the arms of some wrists ``(2,)``."""
+        joints = np.zeros(len(self._neutral), dtype=np.bool_)
+        for k, side in enumerate(SIDES):
+            if wrists[k]:
+                joints[self._chains[side]] = True
+        return joints
+
+    def _settle_leading(
+        self, rival: Array, goal: Array, leading: NDArray[np.bool_], steps: int, targets: SolverTargets
+    ) -> None:
+        """The rival ``(m,)`` goes on with the joints that lead, the others where the goal has them."""
+        rival[~leading] = goal[~leading]
+        self._search.settle_near(rival, rival, np.where(leading, 2.0 * np.pi, 0.0), steps, targets)
+
+    def _unwind(self, rival: Array, goal: Array) -> None:
+        """Joints of the rival ``(m,)`` that can turn all round, by whole turns next to the goal."""
+        turn = 2.0 * np.pi
+        nearer = rival + turn * np.round((goal - rival) / turn)
+        inside = (nearer >= self._lower + _FREE_RAD) & (nearer <= self._upper - _FREE_RAD)
+        rival[inside] = nearer[inside]
+
+    def _walk(self, q: Array, there: bool) -> Iterator[None]:
+        """q ``(m,)`` follows the targets from the neutral posture there, or back."""
+        ticks = self.parameters.walk_ticks
+        for k in range(1, ticks + 1):
+            share = k / ticks if there else 1.0 - k / ticks
+            self._search.settle(q, self.parameters.rival_steps, self._search.between(share))
+            yield
+
+    def _starts(self, goal: Array, targets: SolverTargets) -> Iterator[Array]:
+        """Seeds where the waist is, with a straight waist, then other branches and what needs no seeds."""
+        wrong = [side for k, side in enumerate(SIDES) if self._away(goal, targets)[k]]
+        for rank, straight, other in (
+            (0, False, self._neutral),
+            (0, True, self._neutral),
+            (1, False, self._middle - (goal - self._middle)),
+            (2, False, self._spread[0]),
+            (None, True, self._neutral),
+            *((None, False, spread) for spread in self._spread),
+        ):
+            start = goal.copy()
+            if straight:
+                start[self._waist] = self._neutral[self._waist]
+            for side in wrong:
+                chain = self._chains[side]
+                seeds = self._search.seeds(side, targets, start) if rank is not None else ()
+                other_arm = np.clip(other[chain], self._lower[chain], self._upper[chain])
+                start[chain] = seeds[rank] if rank is not None and rank < len(seeds) else other_arm
+            yield start
+
+    def _improved(self, rival: Array, targets: SolverTargets) -> NDArray[np.bool_]:
+        """Which wrists ``(2,)`` are away and far better off at `rival`; none where another is worse off."""
+        parameters = self.parameters
+        now, then = self._search.distances(self._shadow, targets), self._search.distances(rival, targets)
+        if (then > now + parameters.arrived_m).any():
+            return np.zeros(2, dtype=np.bool_)
+        enough = np.maximum(parameters.arrived_m, parameters.better_share * now)
+        improved: NDArray[np.bool_] = (now > parameters.away_m) & (then <= enough)
+        return improved
+
+    def _try(
+        self, q: Array, rival: Array, leading: NDArray[np.bool_], targets: SolverTargets
+    ) -> Iterator[None]:
+        """The way from q ``(m,)``, changed, as it would be passed; sets `_plan` where it leads there."""
+        search, step_s = self._search, _TRIED_STEP_S
+        way = _Way(leading, self._velocity, self._acceleration)
+        costs: list[float] = []
+        after_s = 0.0
+        while len(costs) * step_s < _TRIED_S and after_s < _AFTERWARDS_S:
+            for _ in range(_TRIED_STEPS):
+                reach = self._full_velocity * step_s
+                if way.arrives:
+                    after_s += step_s
+                else:
+                    q += way.lead(q, rival, step_s)
+                    reach = np.where(leading, 0.0, reach)
+                search.settle_near(q, q.copy(), reach, 3, targets)
+                costs.append(float(search.distances(q, targets).sum()))
+            yield
+        if not self._improved(q, targets).any():
+            return
+        staying = float(search.distances(self._shadow, targets).sum())
+        gain = staying - float(search.distances(q, targets).sum())
+        if gain > 0.0:
+            pays_after_s = max(0.0, float(np.sum(np.array(costs) - staying)) * step_s / gain)
+            soon = pays_after_s <= self.parameters.soon_s
+            wait_s = pays_after_s if soon else max(pays_after_s, self.parameters.long_rest_s)
+            if wait_s <= self.parameters.longest_wait_s:
+                self._plan = _Plan(rival, leading, wait_s, len(costs) * step_s)
+
+    def _check(self, goal: Array, rival: Array, room: Room) -> Iterator[None]:
+        """One more place of the way there per tick, the far end first; one that comes too near drops it."""
+        here = np.minimum(room(goal), 0.0)
+        for number in range(self.parameters.way_points):
+            share = 1.0 - number / self.parameters.way_points
+            if bool((room(goal + share * (rival - goal)) < here).any()):
+                self._plan = None
                 return
-            self._rival[:] = self._best
-            self.phase, self._ticks = Phase.CHECKING, 0
-            if not checked:
-                self._pass()
-            return
-        self.phase, self._ticks = Phase.SEARCHING, 0
-        self._shadow[:] = goal
-        rival = self._rival
-        rival[:] = goal
-        # Seeds where the waist is, seeds with a straight waist, then other branches and what needs no seeds.
-        kind = self._number
-        self._number += 1
-        if kind in (1, 4):
-            rival[self._waist] = self._neutral[self._waist]
-        rank = {0: 0, 1: 0, 2: 1, 3: 2}.get(kind)
-        for side in self._wrong:
-            chain = self._chains[side]
-            found = self._seed(side, targets, rival) if rank is not None and side in self._arms else 0
-            if rank is not None and rank < found:
-                rival[chain] = self._seeds[side][rank]
-            elif kind in (0, 1, 4):
-                rival[chain] = self._neutral[chain]
-            elif kind == 2:
-                rival[chain] = np.clip(
-                    self._lower[chain] + self._upper[chain] - goal[chain],
-                    self._lower[chain],
-                    self._upper[chain],
-                )
-            else:
-                rival[chain] = self._spread[(kind - 3) % _SPREAD][chain]
-
-    def _seed(self, side: str, targets: SolverTargets, rival: Array) -> int:
-        """Fill the seeds of one arm, its carrier as at `rival` ``(m,)``; returns how many there are."""
-        k = SIDES.index(side)
-        weight = self._elbow_weight_m if targets.elbow_directions[k].any() else 0.0
-        found: int = _seed(
-            self._packed, self._arms[side], k, targets, rival, weight, self._seeds[side], *self._work[side]
-        )
-        return found
-
-    def _decide(self, goal: Array, targets: SolverTargets, checked: bool) -> None:
-        if not self._away(self._cost_of(self._shadow, targets), self.parameters.away_m):
-            # Only late: it comes home by itself.
-            self._rest()
-            return
-        if not self._away(self._cost_of(self._rival, targets), self.parameters.arrived_m):
-            # Of those that arrive the one nearest to the neutral posture, elbows as they are asked for.
-            cost = float(_whole_cost(self._packed, self._rival, targets))
-            if cost < self._best_cost:
-                self._best_cost = cost
-                self._best[:] = self._rival
-        self._begin(goal, targets, checked)
-
-    def _pass(self) -> None:
-        self.phase = Phase.PASSING
-        self.recoveries += 1
-        self._arrives, self._speed = False, 0.0
-        self._passing[:] = False
-        self._passing[self._waist] = True
-        for side in self._wrong:
-            self._passing[self._chains[side]] = True
-
-    def _check(self, goal: Array, targets: SolverTargets, room: Room) -> None:
-        """One more place of the way there, the far end first; a way that comes too near is dropped."""
-        number = self._ticks - 1
-        share = 1.0 - number / self.parameters.way_points
-        if bool((room(goal + share * (self._rival - goal)) < np.minimum(room(goal), 0.0)).any()):
-            self._rest()
-        elif number + 1 >= self.parameters.way_points:
-            self._pass()
+            yield
 
 
 def _spread_postures(lower: Array, upper: Array, neutral: Array, count: int) -> list[Array]:
