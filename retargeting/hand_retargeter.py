@@ -82,24 +82,41 @@ class HandArrays(NamedTuple):
     at_trigger: BoolArray
 
 
-# What `_see` finds: a frame that is not newer, a goal by the trigger (after lost fingers: anew), by fingers,
-# nothing that tells where to go.
-_OLD, _TRIGGER, _TRIGGER_ANEW, _FINGERS, _NOTHING = range(5)
+# What is left to do after `_follow`: nothing, to let the search begin anew at the last goal, to find what
+# suits the fingers.
+_DONE, _BEGIN_ANEW, _FIND = range(3)
 
 
 @compiled
-def _see(packed, view):  # type: ignore[no-untyped-def]
-    """Take a trainer's newest frame in (packed `TrainerArrays`); which of the words above decides.
+def _open(hand, opening):  # type: ignore[no-untyped-def]
+    """Want the joints of a hand that is open by `opening` (0..1)."""
+    for i in range(hand.goal.shape[0]):
+        hand.wanted[i] = hand.closed[i] + opening * hand.range[i]
 
-    Fills `farthest`, and `wanted` where the trigger decides.
-    """
+
+@compiled
+def _step_goal(hand, by_trigger):  # type: ignore[no-untyped-def]
+    """Bring the goal nearer to what is wanted, no joint by more than `farthest`."""
+    arrived = True
+    for i in range(hand.goal.shape[0]):
+        before, farthest = hand.goal[i], hand.farthest[i]
+        step = hand.wanted[i] - before
+        arrived = arrived and abs(step) <= farthest
+        hand.last_goal[i] = before
+        hand.goal[i] = before + min(max(step, -farthest), farthest)
+    hand.at_trigger[0] = arrived and by_trigger
+
+
+@compiled
+def _follow(packed, view):  # type: ignore[no-untyped-def]
+    """Take a trainer's newest frame in (packed `TrainerArrays`); which of the words above is left to do."""
     hand, trainer = packed.content, view.content
     s, stamp_ns = hand.side, trainer.stamp_ns[0]
     period_s = _USUAL_PERIOD_S
     if hand.stamp_ns[0] >= 0:
         period_s = (stamp_ns - hand.stamp_ns[0]) * 1e-9
         if period_s <= 0.0:
-            return _OLD
+            return _DONE
     hand.stamp_ns[0] = stamp_ns
     for i in range(hand.goal.shape[0]):
         hand.farthest[i] = hand.velocity[i] * min(max(period_s, _SHORTEST_PERIOD_S), _LONGEST_PERIOD_S)
@@ -111,45 +128,34 @@ def _see(packed, view):  # type: ignore[no-untyped-def]
                 hand.points[f] = points[f]
                 hand.known[f] = True
         hand.followed[0] = True
-        return _FINGERS
-    found = _TRIGGER
-    if hand.followed[0]:
-        if not trainer.controlled[s]:
-            return _NOTHING
-        # Fingers that come back begin anew: which of them are known, and the search.
-        hand.known[:] = False
-        hand.followed[0] = False
-        found = _TRIGGER_ANEW
+        return _FIND
+    if hand.followed[0] and not trainer.controlled[s]:
+        hand.wanted[:] = hand.goal
+        _step_goal(hand, False)
+        return _DONE
+    left = _BEGIN_ANEW if hand.followed[0] else _DONE
+    # Fingers that come back begin anew: which of them are known, and the search.
+    hand.known[:] = False
+    hand.followed[0] = False
     _open(hand, trainer.openings[s])
-    return found
-
-
-@compiled
-def _open(hand, opening):  # type: ignore[no-untyped-def]
-    """Want the joints of a hand that is open by `opening` (0..1)."""
-    for i in range(hand.goal.shape[0]):
-        hand.wanted[i] = hand.closed[i] + opening * hand.range[i]
+    _step_goal(hand, True)
+    return left
 
 
 @compiled
 def _open_as_fingers(packed):  # type: ignore[no-untyped-def]
-    """Want a gripper open as the trainer's hand is."""
+    """Bring a gripper nearer to being as open as the trainer's hand is."""
     hand = packed.content
     _open(hand, hand_opening(hand.points, hand.known, hand.size.finger_m))
+    _step_goal(hand, False)
 
 
 @compiled
-def _step_goal(packed, by_trigger):  # type: ignore[no-untyped-def]
-    """Bring the goal nearer to what is wanted, no joint by more than `farthest`."""
+def _do_as_fingers(packed, wanted):  # type: ignore[no-untyped-def]
+    """Bring a hand's joints nearer to `wanted` ``(j,)``."""
     hand = packed.content
-    arrived = True
-    for i in range(hand.goal.shape[0]):
-        before, farthest = hand.goal[i], hand.farthest[i]
-        step = hand.wanted[i] - before
-        arrived = arrived and abs(step) <= farthest
-        hand.last_goal[i] = before
-        hand.goal[i] = before + min(max(step, -farthest), farthest)
-    hand.at_trigger[0] = arrived and by_trigger
+    hand.wanted[:] = wanted
+    _step_goal(hand, False)
 
 
 @compiled
@@ -213,19 +219,17 @@ class _Hand:
     def follow(self, view: TrainerView) -> None:
         """Bring the goal nearer to where a newer frame wants it, as fast as the joints may."""
         arrays, solver = self.arrays, self.solver
-        found = _see(self.packed, view.packed)
-        if found == _OLD:
+        left = _follow(self.packed, view.packed)
+        if left == _DONE:
             return
-        if found == _NOTHING:
-            arrays.wanted[:] = arrays.goal
-        elif found == _FINGERS and solver is None:
-            _open_as_fingers(self.packed)
-        elif found == _FINGERS and solver is not None:
+        if solver is None:
+            if left == _FIND:
+                _open_as_fingers(self.packed)
+        elif left == _FIND:
             solver.solve(arrays.points, arrays.known, arrays.size.finger_m, arrays.farthest)
-            arrays.wanted[:] = solver.q
-        elif found == _TRIGGER_ANEW and solver is not None:
-            solver.start_from(arrays.goal)
-        _step_goal(self.packed, found in (_TRIGGER, _TRIGGER_ANEW))
+            _do_as_fingers(self.packed, solver.q)
+        else:
+            solver.start_from(arrays.last_goal)
 
 
 class HandRetargeter:
