@@ -16,6 +16,7 @@ comes to rest and holds, the other goes on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
@@ -34,7 +35,7 @@ from retargeting.hand_goals import HandGoals
 from retargeting.hand_retargeter import HandRetargeter
 from retargeting.input_watch import InputWatch
 from retargeting.motion_frame import MotionFrame
-from retargeting.quaternions import way_between
+from retargeting.quaternions import angle_between
 from retargeting.retargeter_parameters import EngageMode
 from retargeting.retargeter_parameters import RetargeterParameters as RetargeterParameters
 from retargeting.robot_body import measure_robot
@@ -397,7 +398,8 @@ class Retargeter:
 
 def _jump(side: str, pose: Array, last: Array, jump_m: float, jump_rad: float) -> str:
     """By how much a wrist was moved between two frames, where that is more than an arm can; else nothing."""
-    distance, angle = way_between(pose, last)
+    # Not `way_between`: nobody calls it by itself before, it would be compiled when a wrist first jumps.
+    distance, angle = math.dist(pose[:3], last[:3]), angle_between(pose[3:], last[3:])
     if distance > jump_m:
         return f"the {side} wrist jumped by {distance:.2f} m"
     return f"the {side} wrist jumped by {angle:.2f} rad" if angle > jump_rad else ""
