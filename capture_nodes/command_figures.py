@@ -28,7 +28,7 @@ class CommandFigures:
     def add_tick(self, tick_s: float) -> None:
         self._window.times["tick"].append(tick_s)
 
-    def add(self, command: AppliedCommand, solve_s: float, input_delay_s: float) -> None:
+    def add(self, command: AppliedCommand, solve_s: float) -> None:
         """One command; `solve_s` is what the retargeter took for it."""
         window = self._window
         window.commands += 1
@@ -40,7 +40,7 @@ class CommandFigures:
             window.clearance_m, window.links = command.clearance.distance_m, command.clearance.links
         if command.motion_age_s is not None:
             window.times["shown_motion_age"].append(command.motion_age_s)
-            window.times["input_delay"].append(input_delay_s)
+            window.times["input_delay"].append(command.smoothing_delay_s)
         cause_ns = command.cause_stamp_ns
         if cause_ns is None:
             return

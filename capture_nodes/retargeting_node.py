@@ -22,7 +22,7 @@ from capture_nodes.node_runtime import CaptureNode, run_node
 from capture_nodes.resources import robot_description_file
 from capture_nodes.retargeting_inputs import RetargetingInputs
 from capture_nodes.retargeting_parameters import RetargetingParameters
-from capture_nodes.retargeting_report import clutches, health, mapping
+from capture_nodes.retargeting_report import Joining, clutches, health, joining, mapping
 from capture_nodes.retargeting_warm_up import warm_up
 from capture_nodes.rumble_output import RumbleOutput
 from capture_nodes.schedule import Schedule
@@ -55,7 +55,7 @@ class RetargetingNode(CaptureNode):
         base = self._model.description.base
         self._base = None if base is None else BaseOutput(self, base, said.rate_hz)
         self._figures = CommandFigures()
-        self._published: tuple[State, str, Mapping[str, object]] | None = None
+        self._published: Joining | None = None
         self._stop_publisher = self.create_publisher(Bool, topics.EMERGENCY_STOP, topics.latched_qos())
         self.create_service(Trigger, "~/engage", self._on_engage)
         self.create_service(Trigger, "~/release", self._on_release)
@@ -128,28 +128,24 @@ class RetargetingNode(CaptureNode):
                 # As of when it was due: on a busy machine commands come unevenly, their motion does not.
                 command = self._retargeter.tick(stamp_ns, due_s)
                 solve_s = time.perf_counter() - solving_s
-                led, state = self._retargeter.is_led, self._state()
+                led, state = self._retargeter.is_led, joining(self._retargeter)
             if command is not None:
                 self._commands.publish(command)
                 self._rumble.feel(command.stops, due_s)
-                trainer = self._retargeter.trainer
-                self._figures.add(command, solve_s, trainer.smoothing_delay_s(list(self._retargeter.arms)))
+                self._figures.add(command, solve_s)
             if self._base is not None:
                 self._base.step(self._inputs.controls, led, due_s)
             if state != self._published:
-                self._publish_change(*state)
+                self._publish_change(state)
                 self._published = state
             self._figures.add_tick(time.monotonic() - started_s)
 
-    def _state(self) -> tuple[State, str, Mapping[str, object]]:
-        return self._retargeter.state, self._retargeter.reason, clutches(self._retargeter)
-
-    def _publish_change(self, word: State, reason: str, arms: Mapping[str, object]) -> None:
-        values = {"reason": reason, **mapping(self._retargeter), **arms}
-        stopped = word in (State.HOLDING, State.EMERGENCY_STOP)
+    def _publish_change(self, now: Joining) -> None:
+        values = {"reason": now.reason, **mapping(self._retargeter), **clutches(now)}
+        stopped = now.state in (State.HOLDING, State.EMERGENCY_STOP)
         level = DiagnosticStatus.WARN if stopped else DiagnosticStatus.OK
-        self.publish_state(word.value, values, level)
-        self.get_logger().info(f"{word.value}: {reason}")
+        self.publish_state(now.state.value, values, level)
+        self.get_logger().info(f"{now.state.value}: {now.reason}")
 
     # ---- health
 

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from retargeting.retargeter import Retargeter
+from typing import NamedTuple
+
+from retargeting.arm_target import ArmState
+from retargeting.retargeter import Retargeter, State
+from retargeting.retargeter_parameters import EngageMode
 
 
-def clutches(retargeter: Retargeter) -> dict[str, object]:
+class Joining(NamedTuple):
+    """What the latched state tells, to be compared in every tick; arms: each side and its clutch."""
+
+    state: State
+    reason: str
+    arms: tuple[tuple[str, ArmState], ...]
+    engage_mode: EngageMode
+
+
+def joining(retargeter: Retargeter) -> Joining:
+    arms = tuple((side, arm.state) for side, arm in retargeter.arms.items())
+    return Joining(retargeter.state, retargeter.reason, arms, retargeter.engage_mode)
+
+
+def clutches(now: Joining) -> dict[str, object]:
     """Per arm whether it follows, and how trainer and robot are joined."""
-    values: dict[str, object] = {f"{side}_clutch": arm.state.value for side, arm in retargeter.arms.items()}
-    values["engage_mode"] = retargeter.engage_mode.value
+    values: dict[str, object] = {f"{side}_clutch": state.value for side, state in now.arms}
+    values["engage_mode"] = now.engage_mode.value
     return values
 
 
@@ -26,7 +44,7 @@ def mapping(retargeter: Retargeter) -> dict[str, object]:
 def health(retargeter: Retargeter) -> dict[str, object]:
     """State, arms, and counts since the start."""
     values: dict[str, object] = {"state": retargeter.state.value, "reason": retargeter.reason}
-    values |= clutches(retargeter)
+    values |= clutches(joining(retargeter))
     for side, arm in retargeter.arms.items():
         if arm.holds:
             values[f"{side}_holds"] = arm.reason

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,17 +37,19 @@ class ArmStop:
     push: float = field(default=1.0, compare=False)
 
 
-@dataclass(frozen=True)
-class AppliedCommand:
+_NO_STOPS: Mapping[str, tuple[ArmStop, ...]] = MappingProxyType({})
+
+
+class AppliedCommand(NamedTuple):
     """What was commanded in one tick.
 
     positions, velocities ``(n,)`` in the order of `joint_names` (rad, rad/s; prismatic m, m/s);
     targets: pose ``(7,)`` per site in the robot's root, as the solver was asked;
     cause_stamp_ns: stamp of the newest motion frame it follows, None while standing still; motion_age_s: how
     long before the command the motion was that the wrists' places in `targets` show, smoothing and the
-    way between frames counted; clipped: joints whose limits shaped the motion; stops: per
-    side what keeps the wrist from its target, worth a rumble; clearance, collision_limited: see
-    `retargeting.solver.Step`.
+    way between frames counted; smoothing_delay_s: of that, what smoothing takes; clipped: joints whose limits
+    shaped the motion; stops: per side what keeps the wrist from its target, worth a rumble; clearance,
+    collision_limited: see `retargeting.solver.Step`.
     """
 
     stamp_ns: int
@@ -56,6 +60,7 @@ class AppliedCommand:
     cause_stamp_ns: int | None
     clipped: tuple[str, ...]
     motion_age_s: float | None = None
-    stops: Mapping[str, tuple[ArmStop, ...]] = field(default_factory=dict)
+    stops: Mapping[str, tuple[ArmStop, ...]] = _NO_STOPS
     clearance: Clearance | None = None
     collision_limited: bool = False
+    smoothing_delay_s: float = 0.0

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from retargeting.applied_command import ArmStop, StopKind
 from retargeting.body_points import SIDES
+from retargeting.compiled import compiled
 from retargeting.pose_blend import smoothstep
 from retargeting.robot_body import RobotBody
 from retargeting.robot_model import RobotModel
@@ -63,11 +64,7 @@ class ArmStops:
         for side, joints in self._joints.items():
             k = SIDES.index(side)
             wanted = targets[k]
-            missed = positions[k] - wanted[:3]
-            missed_m = float(np.sqrt(missed @ missed))
-            push = _smooth(_MISSED_M, _FAR_M, missed_m)
-            missed_rad = _turn(rotations[k], wanted[3:])
-            push = max(push, _smooth(_MISSED_RAD, _FAR_RAD, missed_rad))
+            missed_m, missed_rad, push = _miss(positions[k], rotations[k], wanted)
             found = []
             if missed_m > _MISSED_M or missed_rad > _MISSED_RAD:
                 found = [
@@ -109,9 +106,10 @@ def _smooth(low: float, high: float, value: float) -> float:
     return float(smoothstep((value - low) / (high - low)))
 
 
-def _turn(rotation: Array, wanted: Array) -> float:
+@compiled
+def _turn(rotation, wanted):  # type: ignore[no-untyped-def]
     """Angle (rad) between a matrix ``(3, 3)`` and a quaternion ``(4,)``, by the trace of their difference."""
-    x, y, z, w = wanted.tolist()
+    x, y, z, w = wanted[0], wanted[1], wanted[2], wanted[3]
     m = rotation
     trace = (
         m[0, 0] * (1 - 2 * (y * y + z * z)) + m[1, 1] * (1 - 2 * (x * x + z * z))
@@ -119,4 +117,15 @@ def _turn(rotation: Array, wanted: Array) -> float:
         + (m[0, 1] + m[1, 0]) * 2 * x * y + (m[0, 2] + m[2, 0]) * 2 * x * z + (m[1, 2] + m[2, 1]) * 2 * y * z
         + (m[1, 0] - m[0, 1]) * 2 * z * w + (m[0, 2] - m[2, 0]) * 2 * y * w + (m[2, 1] - m[1, 2]) * 2 * x * w
     )  # fmt: skip
-    return float(np.arccos(min(1.0, max(-1.0, 0.5 * (trace - 1.0)))))
+    return np.arccos(min(1.0, max(-1.0, 0.5 * (trace - 1.0))))
+
+
+@compiled
+def _miss(position, rotation, wanted):  # type: ignore[no-untyped-def]
+    """By how much (m, rad) a site at `position` ``(3,)`` and `rotation` ``(3, 3)`` misses `wanted` ``(7,)``,
+    and how hard the trainer pushes (0..1)."""
+    x, y, z = position[0] - wanted[0], position[1] - wanted[1], position[2] - wanted[2]
+    missed_m = np.sqrt(x * x + y * y + z * z)
+    missed_rad = _turn(rotation, wanted[3:])
+    push = smoothstep((missed_m - _MISSED_M) / (_FAR_M - _MISSED_M))
+    return missed_m, missed_rad, max(push, smoothstep((missed_rad - _MISSED_RAD) / (_FAR_RAD - _MISSED_RAD)))

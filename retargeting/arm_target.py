@@ -31,13 +31,16 @@ HOLDING_STATES = (ArmState.RELEASED, ArmState.LOST)
 
 
 class ArmTarget:
-    """One arm's clutch. `pose` ``(7,)`` and `direction` ``(3,)`` are what was asked for last."""
+    """One arm's clutch. `pose` ``(7,)`` and `direction` ``(3,)`` are what was asked for last.
+
+    They may be rows of larger arrays, which then hold what is asked for, see `show_in`.
+    """
 
     def __init__(self) -> None:
         self.state = ArmState.RELEASED
         self.reason = "not engaged yet"
-        self.pose = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
-        self.direction = np.zeros(3)
+        self.pose: Array = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
+        self.direction: Array = np.zeros(3)
         self._start, self._start_direction = self.pose.copy(), np.zeros(3)
         self._start_s, self._duration_s = 0.0, 1.0
         self._shift, self._turn = _NO_SHIFT, _NO_TURN
@@ -56,9 +59,14 @@ class ArmTarget:
     def has_offset(self) -> bool:
         return self._shift is not _NO_SHIFT
 
+    def show_in(self, pose: Array, direction: Array) -> None:
+        """From now on keep what is asked for in these arrays ``(7,)`` and ``(3,)``."""
+        pose[:], direction[:] = self.pose, self.direction
+        self.pose, self.direction = pose, direction
+
     def hold(self, pose: Array, direction: Array, state: ArmState, reason: str) -> None:
         """Stay at `pose` ``(7,)`` with the elbow in `direction` ``(3,)``."""
-        self.pose, self.direction = pose.copy(), direction.copy()
+        self.pose[:], self.direction[:] = pose, direction
         self.state, self.reason = state, reason
 
     def join(self, wanted: Array, pose: Array) -> None:
@@ -72,8 +80,8 @@ class ArmTarget:
 
     def approach(self, start: Array, direction: Array, now_s: float, duration_s: float) -> None:
         """Leave `start` ``(7,)`` and the elbow's `direction` ``(3,)``; arrive after `duration_s`."""
-        self.pose, self.direction = start.copy(), direction.copy()
         self._start, self._start_direction = start.copy(), direction.copy()
+        self.pose[:], self.direction[:] = start, direction
         self._start_s, self._duration_s = now_s, duration_s
         self.state, self.reason = ArmState.APPROACHING, ""
 

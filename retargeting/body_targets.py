@@ -41,14 +41,22 @@ class BodyTargets:
         self.arms = arms
         self._has_head, self._parameters = has_head, parameters
         self.poses, self.directions = start.poses.copy(), start.directions.copy()
-        self.openings = np.array([targets.openings.get(side, 1.0) for side in SIDES])
+        self.openings = targets.openings.copy()
         self.waist = waist.copy()
+        rotations = np.empty((len(self.poses), 3, 3))
+        self._for_solver = SolverTargets(
+            np.empty((len(self.poses), 3)), rotations, self.directions, self.waist
+        )
         self.track = TargetTrack(start.poses, self.openings, waist)
         self.track.add(targets, stamp_ns, now_s)
         self.track.skip_to_newest()
+        self._rows = [(SIDES.index(side), arm) for side, arm in arms.items()]
+        for k, arm in self._rows:
+            arm.show_in(self.poses[k], self.directions[k])
         for side in arms:
             self.rest(side, start, ArmState.RELEASED, "not engaged")
         self._head = ArmTarget()
+        self._head.show_in(self.poses[_HEAD_ROW], np.zeros(3))
         self._head.hold(start.poses[_HEAD_ROW], np.zeros(3), ArmState.RELEASED, "")
         self._waist_start, self._waist_since_s, self._waist_takes_s = waist.copy(), now_s, 0.0
         self.approach_trunk(targets, now_s)
@@ -80,7 +88,7 @@ class BodyTargets:
     def approach_trunk(self, targets: Targets, now_s: float) -> None:
         """Lead waist and head softly from where they were asked to be to where the trainer's are."""
         limits = self._parameters
-        if targets.waist is not None:
+        if targets.has_waist:
             turn_rad = float(np.abs(targets.waist - self.waist).max(initial=0.0))
             self._waist_start, self._waist_since_s = self.waist.copy(), now_s
             self._waist_takes_s = max(limits.shortest_approach_s, turn_rad / limits.approach_rad_s)
@@ -94,7 +102,7 @@ class BodyTargets:
     def trunk_turned_rad(self, targets: Targets) -> float:
         """By how much head or waist are turned since the frame before; 0 where that is not known."""
         turned_rad = 0.0
-        if targets.waist is not None:
+        if targets.has_waist:
             turned_rad = float(np.abs(targets.waist - self.track.newest_waist).max(initial=0.0))
         if targets.head_rotation is None or not self._has_head:
             return turned_rad
@@ -107,6 +115,13 @@ class BodyTargets:
         parts = (*self.arms.values(), self._head)
         return max((part.until_s for part in parts if part.state is ArmState.APPROACHING), default=None)
 
+    @property
+    def is_approaching(self) -> bool:
+        """Whether any of them is on its way."""
+        if self._head.state is ArmState.APPROACHING:
+            return True
+        return any(arm.state is ArmState.APPROACHING for _, arm in self._rows)
+
     def following(self) -> list[str]:
         """The sides that do not hold."""
         return [side for side, arm in self.arms.items() if not arm.holds]
@@ -115,26 +130,22 @@ class BodyTargets:
         """Bring everything to the time `now_s` (steady clock). Where an arm holds, so does its hand."""
         track = self.track
         track.move_to(now_s)
-        for k, side in enumerate(SIDES):
-            arm = self.arms.get(side)
-            if arm is None:
-                continue
+        for k, arm in self._rows:
             arm.move_to(now_s, track.poses[k], track.directions[k])
-            self.poses[k], self.directions[k] = arm.pose, arm.direction
             if not arm.holds:
                 self.openings[k] = track.openings[k]
         self._head.move_to(now_s, track.poses[_HEAD_ROW], self._head.direction)
-        self.poses[_HEAD_ROW] = self._head.pose
-        share = 1.0
         if now_s - self._waist_since_s < self._waist_takes_s:
             share = smoothstep((now_s - self._waist_since_s) / self._waist_takes_s)
-        self.waist = self._waist_start + share * (track.waist - self._waist_start)
+            self.waist[:] = self._waist_start + share * (track.waist - self._waist_start)
+        else:
+            self.waist[:] = track.waist
 
     def for_solver(self) -> SolverTargets:
-        """The same as matrices."""
-        positions, rotations = np.empty((3, 3)), np.empty((3, 3, 3))
-        split_poses(self.poses, positions, rotations)
-        return SolverTargets(positions, rotations, self.directions.copy(), self.waist)
+        """The same as matrices; good until the next call."""
+        targets = self._for_solver
+        split_poses(self.poses, targets.positions, targets.rotations)
+        return targets
 
     def by_site(self) -> dict[str, Array]:
         """Poses ``(7,)`` by site; of the head only the direction is asked for, its neck tells its place."""

@@ -10,6 +10,7 @@ until they go out of view and come back).
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
@@ -67,6 +68,9 @@ class DeadmanChange:
     let_go: tuple[str, ...]
 
 
+_NO_CHANGE = DeadmanChange((), ())
+
+
 class Deadman:
     """The deadman of both hands. In the mode `off` it is always held, and nothing ever changes."""
 
@@ -77,10 +81,10 @@ class Deadman:
         self._blocked = dict.fromkeys(SIDES, False)
         self._since_s: dict[str, float | None] = dict.fromkeys(SIDES, None)
 
-    def observe(self, motion: TrackedMotion, in_view: frozenset[str], now_s: float) -> DeadmanChange:
+    def observe(self, motion: TrackedMotion, in_view: Collection[str], now_s: float) -> DeadmanChange:
         """Take a frame in, with the sides whose wrist is tracked; now_s of the steady clock."""
         if self.mode is DeadmanMode.OFF:
-            return DeadmanChange((), ())
+            return _NO_CHANGE
         pressed: list[str] = []
         let_go: list[str] = []
         for side in SIDES:

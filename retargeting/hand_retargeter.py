@@ -13,7 +13,8 @@ changes: the fingers, what is tracked of them, or what decides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +24,15 @@ from retargeting.compiled import compiled
 from retargeting.errors import RetargetingError
 from retargeting.hand_model import RobotHand, build_robot_hand
 from retargeting.hand_opening import hand_opening
-from retargeting.hand_points import NO_FINGERS, finger_points
-from retargeting.hand_size import HandSize, HandSizeEstimator
+from retargeting.hand_size import HandSize, HandSizeArrays, HandSizeEstimator, measure_fingers
 from retargeting.hand_solver import HandParameters, HandSolver
+from retargeting.packed import pack
 from retargeting.robot_model import RobotModel
 from retargeting.tracked_motion import TrackedMotion
+from retargeting.trainer_view import TrainerView, view_of
 
 Array = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 # Frames that come closer or farther than this count as if they came so.
 _SHORTEST_PERIOD_S, _LONGEST_PERIOD_S = 0.001, 0.040
@@ -51,90 +54,182 @@ def robot_hand(model: RobotModel, side: str) -> RobotHand | None:
     )
 
 
+class HandArrays(NamedTuple):
+    """One hand or gripper of `j` joints (rad or m) and what is remembered of the trainer's.
+
+    side: its row of `SIDES`; closed, range, velocity ``(j,)``: range is what opens it; size: see
+    `HandSizeArrays`; points ``(5, 4, 3)`` of the fingers known ``(5,)``; credible ``(5,)``: those of this
+    frame; wanted, farthest ``(j,)``: where the joints should be and how far they may go; last_goal, goal
+    ``(j,)``: of the frame before and the newest; stamp_ns ``(1,)``: of that, -1 for none; followed ``(1,)``:
+    whether any finger is known; at_trigger ``(1,)``: the goal is where the trigger wants it, not still on
+    its way there.
+    """
+
+    side: int
+    closed: Array
+    range: Array
+    velocity: Array
+    size: HandSizeArrays
+    points: Array
+    known: BoolArray
+    credible: BoolArray
+    wanted: Array
+    farthest: Array
+    last_goal: Array
+    goal: Array
+    stamp_ns: NDArray[np.int64]
+    followed: BoolArray
+    at_trigger: BoolArray
+
+
+# What is left to do after `_follow`: nothing, to let the search begin anew at the last goal, to find what
+# suits the fingers.
+_DONE, _BEGIN_ANEW, _FIND = range(3)
+
+
 @compiled
-def _step_goal(before, wanted, farthest, goal):  # type: ignore[no-untyped-def]
-    """Fill `goal` ``(j,)``: from `before` to `wanted`, no joint by more than `farthest`; if all arrive."""
+def _open(hand, opening):  # type: ignore[no-untyped-def]
+    """Want the joints of a hand that is open by `opening` (0..1)."""
+    for i in range(hand.goal.shape[0]):
+        hand.wanted[i] = hand.closed[i] + opening * hand.range[i]
+
+
+@compiled
+def _step_goal(hand, by_trigger):  # type: ignore[no-untyped-def]
+    """Bring the goal nearer to what is wanted, no joint by more than `farthest`."""
     arrived = True
-    for i in range(goal.shape[0]):
-        step = wanted[i] - before[i]
-        arrived = arrived and abs(step) <= farthest[i]
-        goal[i] = before[i] + min(max(step, -farthest[i]), farthest[i])
-    return arrived
+    for i in range(hand.goal.shape[0]):
+        before, farthest = hand.goal[i], hand.farthest[i]
+        step = hand.wanted[i] - before
+        arrived = arrived and abs(step) <= farthest
+        hand.last_goal[i] = before
+        hand.goal[i] = before + min(max(step, -farthest), farthest)
+    hand.at_trigger[0] = arrived and by_trigger
 
 
-class _Side:
+@compiled
+def _follow(packed, view):  # type: ignore[no-untyped-def]
+    """Take a trainer's newest frame in (packed `TrainerArrays`); which of the words above is left to do."""
+    hand, trainer = packed.content, view.content
+    s, stamp_ns = hand.side, trainer.stamp_ns[0]
+    period_s = _USUAL_PERIOD_S
+    if hand.stamp_ns[0] >= 0:
+        period_s = (stamp_ns - hand.stamp_ns[0]) * 1e-9
+        if period_s <= 0.0:
+            return _DONE
+    hand.stamp_ns[0] = stamp_ns
+    for i in range(hand.goal.shape[0]):
+        hand.farthest[i] = hand.velocity[i] * min(max(period_s, _SHORTEST_PERIOD_S), _LONGEST_PERIOD_S)
+    points = trainer.fingers[s]
+    measure_fingers(hand.size, points, trainer.fingers_tracked[s], hand.credible)
+    if hand.credible.any():
+        for f in range(points.shape[0]):
+            if hand.credible[f]:
+                hand.points[f] = points[f]
+                hand.known[f] = True
+        hand.followed[0] = True
+        return _FIND
+    if hand.followed[0] and not trainer.controlled[s]:
+        hand.wanted[:] = hand.goal
+        _step_goal(hand, False)
+        return _DONE
+    left = _BEGIN_ANEW if hand.followed[0] else _DONE
+    # Fingers that come back begin anew: which of them are known, and the search.
+    hand.known[:] = False
+    hand.followed[0] = False
+    _open(hand, trainer.openings[s])
+    _step_goal(hand, True)
+    return left
+
+
+@compiled
+def _open_as_fingers(packed):  # type: ignore[no-untyped-def]
+    """Bring a gripper nearer to being as open as the trainer's hand is."""
+    hand = packed.content
+    _open(hand, hand_opening(hand.points, hand.known, hand.size.finger_m))
+    _step_goal(hand, False)
+
+
+@compiled
+def _do_as_fingers(packed, wanted):  # type: ignore[no-untyped-def]
+    """Bring a hand's joints nearer to `wanted` ``(j,)``."""
+    hand = packed.content
+    hand.wanted[:] = wanted
+    _step_goal(hand, False)
+
+
+@compiled
+def _between_frames(packed, openings, share, goals):  # type: ignore[no-untyped-def]
+    """Fill `goals` ``(j,)``, see `HandRetargeter.positions`."""
+    hand = packed.content
+    opening = openings[hand.side]
+    for i in range(goals.shape[0]):
+        if hand.at_trigger[0]:
+            goals[i] = hand.closed[i] + opening * hand.range[i]
+        else:
+            goals[i] = hand.last_goal[i] + share * (hand.goal[i] - hand.last_goal[i])
+
+
+class _Hand:
     """One hand or gripper: its solver (None for a gripper) and what is remembered of the trainer's."""
 
     def __init__(
         self, model: RobotModel, side: str, parameters: HandParameters | None, size: HandSize | None
     ) -> None:
         ends = model.description.grippers[side].joints
-        rows = [model.joint_names.index(name) for name in ends]
-        self.rows = np.array(rows, dtype=np.int64) - model.body_count
-        self.closed = np.array([end.closed for end in ends.values()])
-        self.open = np.array([end.open for end in ends.values()])
-        self.range = self.open - self.closed
-        self.velocity = model.velocity[rows]
+        first = model.joint_names.index(next(iter(ends)))
+        # The joints of a gripper are next to each other, see `RobotModel`.
+        self.rows = slice(first - model.body_count, first - model.body_count + len(ends))
+        closed = np.array([end.closed for end in ends.values()])
+        opened = np.array([end.open for end in ends.values()])
         hand = robot_hand(model, side)
         self.solver = None if hand is None else HandSolver(hand, parameters)
         self.estimator = HandSizeEstimator(size=size)
-        self.points = np.zeros((len(FINGERS), 4, 3))
-        self.known = np.zeros(len(FINGERS), dtype=np.bool_)
-        # Whether any finger is known.
-        self.followed = False
-        self.goal = self.last_goal = self.open.copy()
-        self.stamp_ns: int | None = None
-        # The goal is where the trigger wants it, not still on its way there.
-        self.at_trigger = False
+        fingers, count = len(FINGERS), len(ends)
+        self.arrays = HandArrays(
+            SIDES.index(side),
+            closed,
+            opened - closed,
+            model.velocity[first : first + count].copy(),
+            self.estimator.arrays,
+            np.zeros((fingers, 4, 3)),
+            np.zeros(fingers, dtype=np.bool_),
+            np.zeros(fingers, dtype=np.bool_),
+            opened.copy(),
+            np.zeros(count),
+            opened.copy(),
+            opened.copy(),
+            np.full(1, -1, dtype=np.int64),
+            np.zeros(1, dtype=np.bool_),
+            np.zeros(1, dtype=np.bool_),
+        )
+        self.packed = pack(self.arrays)
 
     def start_from(self, positions: Array) -> None:
-        self.goal = self.last_goal = positions.copy()
-        self.known[:], self.followed = False, False
-        self.stamp_ns = None
-        self.at_trigger = False
+        arrays = self.arrays
+        arrays.goal[:] = arrays.last_goal[:] = positions
+        arrays.known[:], arrays.followed[0], arrays.at_trigger[0] = False, False, False
+        arrays.stamp_ns[0] = -1
         if self.solver is not None:
             self.solver.start_from(positions)
 
-    def between(self, opening: float) -> Array:
-        """The joints of a hand that is open by `opening` (0..1)."""
-        result: Array = self.closed + opening * self.range
-        return result
+    def stay(self) -> None:
+        self.arrays.last_goal[:] = self.arrays.goal
 
-    def follow(self, motion: TrackedMotion, side: str) -> None:
-        """Bring `goal` nearer to where a newer frame wants it, as fast as the joints may."""
-        period_s = _USUAL_PERIOD_S
-        if self.stamp_ns is not None:
-            period_s = (motion.stamp_ns - self.stamp_ns) * 1e-9
-            if period_s <= 0.0:
-                return
-        self.stamp_ns = motion.stamp_ns
-        farthest = self.velocity * min(max(period_s, _SHORTEST_PERIOD_S), _LONGEST_PERIOD_S)
-        wanted, by_trigger = self._wanted(motion, side, farthest)
-        self.last_goal, self.goal = self.goal, np.empty(len(self.rows))
-        self.at_trigger = _step_goal(self.last_goal, wanted, farthest, self.goal) and by_trigger
-
-    def _wanted(self, motion: TrackedMotion, side: str, reach: Array) -> tuple[Array, bool]:
-        """Where the joints should be, however far that is, and whether the trigger says so."""
-        points, tracked = finger_points(motion, side)
-        if tracked is not NO_FINGERS[1]:
-            tracked = self.estimator.observe(points, tracked)
-        if not tracked.any():
-            if self.followed:
-                controlled = f"{side}_grip" in motion.poses or f"{side}_aim" in motion.poses
-                if not controlled:
-                    return self.goal, False
-                # Fingers that come back begin anew: the search, and which of them are known.
-                self.known[:], self.followed = False, False
-                if self.solver is not None:
-                    self.solver.start_from(self.goal)
-            return self.between(motion.controls.hand_opening(side)), True
-        self.points[tracked] = points[tracked]
-        self.known |= tracked
-        self.followed = True
-        if self.solver is not None:
-            self.solver.solve(self.points, self.known, self.estimator.finger_m, reach)
-            return self.solver.q, False
-        return self.between(hand_opening(self.points, self.known, self.estimator.finger_m)), False
+    def follow(self, view: TrainerView) -> None:
+        """Bring the goal nearer to where a newer frame wants it, as fast as the joints may."""
+        arrays, solver = self.arrays, self.solver
+        left = _follow(self.packed, view.packed)
+        if left == _DONE:
+            return
+        if solver is None:
+            if left == _FIND:
+                _open_as_fingers(self.packed)
+        elif left == _FIND:
+            solver.solve(arrays.points, arrays.known, arrays.size.finger_m, arrays.farthest)
+            _do_as_fingers(self.packed, solver.q)
+        else:
+            solver.start_from(arrays.last_goal)
 
 
 class HandRetargeter:
@@ -149,16 +244,18 @@ class HandRetargeter:
         """`sizes`: the trainer's hands by side where they are known already."""
         self.joint_names = model.joint_names[model.body_count :]
         known = sizes or {}
-        self._sides = {
-            side: _Side(model, side, parameters, known.get(side))
+        self._hands = {
+            side: _Hand(model, side, parameters, known.get(side))
             for side in SIDES
             if side in model.description.grippers
         }
+        self._positions = np.empty(len(self.joint_names))
+        self._places = [(hand, self._positions[hand.rows]) for hand in self._hands.values()]
 
     @property
     def sizes(self) -> dict[str, HandSize]:
         """What is measured of the trainer's hands, by side."""
-        return {side: entry.estimator.size for side, entry in self._sides.items()}
+        return {side: hand.estimator.size for side, hand in self._hands.items()}
 
     def start_from(self, positions: Array) -> None:
         """Let all goals start from the measured `positions` ``(g,)`` of `joint_names` (rad or m)."""
@@ -168,8 +265,8 @@ class HandRetargeter:
                 f"{len(self.joint_names)} finite positions are expected, one for each of the hands' joints, "
                 f"not {positions.tolist()}"
             )
-        for side in self._sides.values():
-            side.start_from(positions[side.rows])
+        for hand in self._hands.values():
+            hand.start_from(positions[hand.rows])
 
     def goal_positions(self, motion: TrackedMotion, side: str) -> Array:
         """Where the joints of `side` should be ``(joints of grippers.side,)`` (rad or m).
@@ -177,31 +274,27 @@ class HandRetargeter:
         Frames count in the order of their stamps; one that is not newer changes nothing. Raises
         `RetargetingError` for a side without a gripper.
         """
-        entry = self._sides.get(side)
-        if entry is None:
+        hand = self._hands.get(side)
+        if hand is None:
             raise RetargetingError(f"no gripper or hand is described for {side!r}")
-        entry.follow(motion, side)
-        goal: Array = entry.goal.copy()
+        hand.follow(view_of(motion))
+        goal: Array = hand.arrays.goal.copy()
         return goal
 
-    def observe(self, motion: TrackedMotion, following: frozenset[str]) -> None:
+    def observe(self, view: TrainerView, following: Collection[str]) -> None:
         """Take a frame in; the hands of sides that are not in `following` keep their goals."""
-        for side, entry in self._sides.items():
+        for side, hand in self._hands.items():
             if side in following:
-                entry.follow(motion, side)
+                hand.follow(view)
             else:
-                entry.last_goal = entry.goal
+                hand.stay()
 
     def positions(self, openings: Array, share: float = 1.0) -> Array:
         """The goals ``(g,)`` of `joint_names`, `share` (0..1) of the way from the last frame to the newest.
 
         Where the trigger decides, by the `openings` ``(2,)`` between frames: 0 closed .. 1 open, left and
-        right.
+        right. The array is filled anew by the next call.
         """
-        result = np.empty(len(self.joint_names))
-        for side, entry in self._sides.items():
-            if entry.at_trigger:
-                result[entry.rows] = entry.between(float(openings[SIDES.index(side)]))
-            else:
-                result[entry.rows] = entry.last_goal + share * (entry.goal - entry.last_goal)
-        return result
+        for hand, place in self._places:
+            _between_frames(hand.packed, openings, share, place)
+        return self._positions

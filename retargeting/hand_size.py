@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,40 +47,56 @@ class HandSize:
                 )
 
 
+class HandSizeArrays(NamedTuple):
+    """finger_m ``(5,)``: the lengths so far, 0 of a finger that was never seen; samples ``(5, frames)``, of
+    which counts ``(5,)`` are there; mistakes ``(5,)``: how many there were without a break."""
+
+    finger_m: Array
+    samples: Array
+    counts: NDArray[np.int64]
+    mistakes: NDArray[np.int64]
+
+
 class HandSizeEstimator:
     """Measures one hand over `frames_needed` frames per finger, or takes a size that is known."""
 
     def __init__(self, frames_needed: int = 30, size: HandSize | None = None) -> None:
         if frames_needed < 1:
             raise RetargetingError(f"frames_needed: {frames_needed} must be at least 1")
-        self._samples = np.zeros((len(FINGERS), frames_needed))
-        self._counts = np.zeros(len(FINGERS), dtype=np.int64)
-        self._mistakes = np.zeros(len(FINGERS), dtype=np.int64)
-        self.finger_m = np.zeros(len(FINGERS))
+        count = len(FINGERS)
+        self.arrays = HandSizeArrays(
+            np.zeros(count),
+            np.zeros((count, frames_needed)),
+            np.zeros(count, dtype=np.int64),
+            np.zeros(count, dtype=np.int64),
+        )
         if size is not None:
             for finger, length in size.finger_m.items():
                 self.finger_m[FINGERS.index(finger)] = length
-                self._counts[FINGERS.index(finger)] = frames_needed
+                self.arrays.counts[FINGERS.index(finger)] = frames_needed
+
+    @property
+    def finger_m(self) -> Array:
+        """The lengths so far ``(5,)`` (m), 0 for a finger that was never seen."""
+        return self.arrays.finger_m
 
     @property
     def size(self) -> HandSize:
         """The fingers whose length is frozen (all of them, none at first)."""
-        frozen = self._counts == self._samples.shape[1]
+        frozen = self.arrays.counts == self.arrays.samples.shape[1]
         return HandSize({f: float(self.finger_m[i]) for i, f in enumerate(FINGERS) if frozen[i]})
 
     def observe(self, points: Array, tracked: BoolArray) -> BoolArray:
-        """Take one frame's points ``(5, 4, 3)`` in; which of the `tracked` ``(5,)`` fingers are credible.
-
-        `finger_m` ``(5,)`` then holds the lengths so far, 0 for a finger that was never seen.
-        """
+        """Take one frame's points ``(5, 4, 3)`` in; which of the `tracked` ``(5,)`` fingers are credible."""
         credible: BoolArray = np.empty(len(FINGERS), dtype=np.bool_)
-        _observe(points, tracked, self.finger_m, self._samples, self._counts, self._mistakes, credible)
+        measure_fingers(self.arrays, points, tracked, credible)
         return credible
 
 
 @compiled
-def _observe(points, tracked, finger_m, samples, counts, mistakes, credible):  # type: ignore[no-untyped-def]
+def measure_fingers(arrays, points, tracked, credible):  # type: ignore[no-untyped-def]
     """See `HandSizeEstimator.observe`: fill `credible` ``(5,)``, take the lengths of those in."""
+    finger_m, samples, counts, mistakes = arrays
     frames = samples.shape[1]
     for f in range(points.shape[0]):
         length = bone_length(points[f])

@@ -28,7 +28,8 @@ from retargeting.compiled import compiled
 from retargeting.errors import RetargetingError
 from retargeting.hand_model import RobotHand
 from retargeting.hand_points import BASE, DISTAL, MIDDLE, TIP
-from retargeting.kinematics import forward
+from retargeting.kinematics import TreeArrays, forward
+from retargeting.packed import pack
 from retargeting.pose_blend import smoothstep
 from retargeting.tasks import add_rows, point_jacobian
 
@@ -81,6 +82,51 @@ class HandParameters:
             )
 
 
+class _Numbers(NamedTuple):
+    """`HandParameters` as compiled code takes them."""
+
+    tip_weight: float
+    direction_weight_m: float
+    thumb_direction_share: float
+    between_weight: float
+    pinch_weight: float
+    pinch_m: float
+    pinch_far_m: float
+    between_far_m: float
+    steps: int
+    first_steps: int
+    largest_step_rad: float
+    rival_frames: int
+    rival_share: float
+    rival_lead_m: float
+    damping: float
+    largest_damping: float
+
+    @staticmethod
+    def of(p: HandParameters) -> _Numbers:
+        # A number may be written as an integer; compiled code is made for one type of each.
+        return _Numbers(
+            float(p.tip_weight), float(p.direction_weight_m), float(p.thumb_direction_share),
+            float(p.between_weight), float(p.pinch_weight), float(p.pinch_m), float(p.pinch_far_m),
+            float(p.between_far_m), int(p.steps), int(p.first_steps), float(p.largest_step_rad),
+            int(p.rival_frames), float(p.rival_share), float(p.rival_lead_m), float(p.damping),
+            float(p.largest_damping),
+        )  # fmt: skip
+
+
+class FingerArrays(NamedTuple):
+    """Of a `RobotHand`: finger_indices, reach_m, pad_radii ``(k,)``, wrist_rotation ``(3, 3)``, moves
+    ``(k, n)``, lower, upper ``(n,)``."""
+
+    finger_indices: NDArray[np.int64]
+    reach_m: Array
+    pad_radii: Array
+    wrist_rotation: Array
+    moves: BoolArray
+    lower: Array
+    upper: Array
+
+
 @compiled
 def _smooth_fall(value, start, end):  # type: ignore[no-untyped-def]
     """1 up to `start`, 0 from `end` on, smooth between."""
@@ -88,29 +134,15 @@ def _smooth_fall(value, start, end):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _fill_goals(  # type: ignore[no-untyped-def]
-    points,
-    known,
-    finger_m,
-    finger_indices,
-    reach_m,
-    pad_radii,
-    wrist_rotation,
-    tip_weight,
-    direction_weight,
-    thumb_direction_share,
-    between_weight,
-    pinch_weight,
-    pinch_m,
-    pinch_far_m,
-    between_far_m,
-    weights,
-    targets,
-):
+def _fill_goals(points, known, finger_m, fingers, parameters, weights, targets):  # type: ignore[no-untyped-def]
     """Fill `weights` ``(g,)`` and `targets` ``(g, 3)`` in the order of `HandSolver`'s goals.
 
-    points ``(5, 4, 3)``, known ``(5,)`` and finger_m ``(5,)`` are the trainer's; the rest of the robot.
+    points ``(5, 4, 3)``, known ``(5,)`` and finger_m ``(5,)`` are the trainer's; fingers `FingerArrays`;
+    parameters `_Numbers`.
     """
+    finger_indices, reach_m, pad_radii, wrist_rotation = fingers[:4]
+    tip_weight, direction_weight, thumb_direction_share, between_weight = parameters[:4]
+    pinch_weight, pinch_m, pinch_far_m, between_far_m = parameters[4:8]
     count = finger_indices.shape[0]
     thumb = 0 if finger_indices[0] == 0 else -1
     weights[:] = 0.0
@@ -384,6 +416,102 @@ def _descend(  # type: ignore[no-untyped-def]
     outcome[0] = cost
 
 
+class SearchState(NamedTuple):
+    """What passes from frame to frame, and room.
+
+    q, rival ``(n,)``; outcome, rival_outcome ``(3,)``: see `_descend`; starts ``(s, n)``: where rivals begin;
+    counts ``(4,)``: 1 before the first solution, rivals so far, frames of this one, recoveries; free, near
+    ``(n,)``: how far a joint may be sought and moved; trials ``(1 + s, n)``.
+    """
+
+    q: Array
+    rival: Array
+    outcome: Array
+    rival_outcome: Array
+    starts: Array
+    counts: NDArray[np.int64]
+    free: Array
+    near: Array
+    trials: Array
+
+
+_FIRST, _RIVALS, _RIVAL_FRAMES, _RECOVERIES = range(4)
+_ANYWHERE = 4.0 * np.pi
+
+
+class HandSolverArrays(NamedTuple):
+    """All that a frame reads and writes."""
+
+    tree: TreeArrays
+    fingers: FingerArrays
+    parameters: _Numbers
+    goals: HandGoalArrays
+    state: SearchState
+    work: HandWork
+
+
+@compiled
+def _search(q, reach, steps, outcome, hand):  # type: ignore[no-untyped-def]
+    """`_descend` of q ``(n,)`` within `reach` ``(n,)``; whether that could be solved."""
+    n, fingers = hand.parameters, hand.fingers
+    _descend(
+        q, fingers.lower, fingers.upper, reach, steps, n.largest_step_rad, n.damping, n.largest_damping,
+        hand.tree, hand.goals, outcome, hand.work,
+    )  # fmt: skip
+    return outcome[1] == SOLVED and np.isfinite(q).all()
+
+
+@compiled
+def _solve(packed, points, known, finger_m, reach):  # type: ignore[no-untyped-def]
+    """One frame, see `HandSolver.solve`, on packed `HandSolverArrays`; (whether it was solved, the cost)."""
+    hand = packed.content
+    fingers, parameters, state = hand.fingers, hand.parameters, hand.state
+    q, rival, starts, counts, free, near = (
+        state.q, state.rival, state.starts, state.counts, state.free, state.near
+    )  # fmt: skip
+    _fill_goals(points, known, finger_m, fingers, parameters, hand.goals.weights, hand.goals.targets)
+    for i in range(q.shape[0]):
+        free[i] = 0.0
+        for k in range(fingers.finger_indices.shape[0]):
+            if known[fingers.finger_indices[k]] and fingers.moves[k, i]:
+                free[i] = _ANYWHERE
+        near[i] = min(reach[i], free[i])
+    if counts[_FIRST]:
+        counts[_FIRST] = 0
+        best, lowest = 0, np.inf
+        for s in range(state.trials.shape[0]):
+            trial = state.trials[s]
+            for i in range(q.shape[0]):
+                trial[i] = starts[s - 1, i] if s > 0 and free[i] > 0.0 else q[i]
+            state.outcome[2] = 0.0
+            if not _search(trial, free, parameters.first_steps, state.outcome, hand):
+                return False, np.inf
+            if state.outcome[0] < lowest:
+                best, lowest = s, state.outcome[0]
+        q[:] = state.trials[best]
+        return True, lowest
+    if not _search(q, near, parameters.steps, state.outcome, hand):
+        return False, np.inf
+    cost = state.outcome[0]
+    if counts[_RIVAL_FRAMES] == 0:
+        start = starts[counts[_RIVALS] % starts.shape[0]]
+        for i in range(q.shape[0]):
+            rival[i] = start[i] if free[i] > 0.0 else q[i]
+        state.rival_outcome[2] = 0.0
+        counts[_RIVALS] += 1
+    if not _search(rival, free, parameters.steps, state.rival_outcome, hand):
+        return False, np.inf
+    counts[_RIVAL_FRAMES] += 1
+    if counts[_RIVAL_FRAMES] == parameters.rival_frames:
+        counts[_RIVAL_FRAMES] = 0
+        rival_cost = state.rival_outcome[0]
+        if rival_cost < parameters.rival_share * cost - parameters.rival_lead_m**2:
+            q[:] = rival
+            cost = rival_cost
+            counts[_RECOVERIES] += 1
+    return True, cost
+
+
 class HandSolver:
     """Holds the joints of one hand that suit the trainer's best, followed from frame to frame.
 
@@ -397,7 +525,7 @@ class HandSolver:
     def __init__(self, hand: RobotHand, parameters: HandParameters | None = None) -> None:
         self.hand = hand
         self.parameters = parameters or HandParameters()
-        count = len(hand.fingers)
+        count, n = len(hand.fingers), len(hand.joint_names)
         thumb = hand.fingers.index("thumb") if "thumb" in hand.fingers else 0
         kinds, ends = [], []
         for k in range(count):
@@ -406,35 +534,59 @@ class HandSolver:
         for k in range(count):
             kinds += [_VECTOR, _DISTANCE, _CLEARANCE]
             ends += [((thumb, TIP), (k, TIP))] * 3
+        starts = np.array([hand.open, hand.closed, 0.5 * (hand.open + hand.closed)])
+        self._state = SearchState(
+            hand.open.copy(), hand.open.copy(), np.zeros(3), np.zeros(3), starts, np.zeros(4, dtype=np.int64),
+            np.zeros(n), np.zeros(n), np.zeros((1 + len(starts), n)),
+        )  # fmt: skip
         self._goals = HandGoalArrays(
             np.array(kinds, dtype=np.int64),
             np.array([[hand.bodies[end] for end in pair] for pair in ends], dtype=np.int64),
             np.array([[hand.positions[end] for end in pair] for pair in ends]),
             np.zeros(len(kinds)),
             np.zeros((len(kinds), 3)),
-            self.parameters.posture_weight_m_rad,
+            float(self.parameters.posture_weight_m_rad),
             hand.open,
         )
-        self._work = HandWork.of_size(len(hand.joint_names), len(hand.tree.names))
-        self._wrist_rotation = np.ascontiguousarray(hand.wrist_rotation)
-        self._starts = (hand.open, hand.closed, 0.5 * (hand.open + hand.closed))
-        self._outcome, self._rival_outcome = np.zeros(3), np.zeros(3)
-        self._anywhere = np.full(len(hand.joint_names), 4.0 * np.pi)
-        self.q = hand.open.copy()
-        self.recoveries = 0
-        self._first = True
-        self._rival, self._rivals, self._rival_frames = self.q, 0, 0
+        self._work = HandWork.of_size(n, len(hand.tree.names))
+        arrays = HandSolverArrays(
+            hand.tree.arrays,
+            FingerArrays(
+                hand.finger_indices,
+                hand.reach_m,
+                hand.pad_radii,
+                np.ascontiguousarray(hand.wrist_rotation),
+                hand.moves,
+                hand.lower,
+                hand.upper,
+            ),
+            _Numbers.of(self.parameters),
+            self._goals,
+            self._state,
+            self._work,
+        )
+        self._packed = pack(arrays)
+        self._anywhere = np.full(n, _ANYWHERE)
         # Compiles (or loads) what would else stop the hand when the trainer's fingers first appear.
         self.solve(
             np.zeros((len(FINGERS), 4, 3)), np.zeros(len(FINGERS), dtype=np.bool_), np.ones(len(FINGERS))
         )
         self.start_from(hand.open)
 
+    @property
+    def q(self) -> Array:
+        """The joints ``(n,)`` that suit the trainer's best (rad or m)."""
+        return self._state.q
+
+    @property
+    def recoveries(self) -> int:
+        return int(self._state.counts[_RECOVERIES])
+
     def start_from(self, positions: Array) -> None:
         """Let the search begin at `positions` ``(n,)``; the next solution is sought from afar as well."""
-        self.q = np.clip(positions, self.hand.lower, self.hand.upper)
-        self._first = True
-        self._rival_frames = 0
+        np.clip(positions, self.hand.lower, self.hand.upper, out=self.q)
+        self._state.counts[_FIRST] = 1
+        self._state.counts[_RIVAL_FRAMES] = 0
 
     def solve(self, points: Array, known: BoolArray, finger_m: Array, reach: Array | None = None) -> float:
         """Move `q` towards what suits the trainer's points ``(5, 4, 3)``; returns the cost there (m²).
@@ -443,69 +595,11 @@ class HandSolver:
         `reach` ``(n,)`` (None: by any amount), except at first and by a recovery; joints that move no
         known finger stay. Raises `RetargetingError` if the quadratic problem fails.
         """
-        hand, parameters = self.hand, self.parameters
-        _fill_goals(
-            points,
-            known,
-            finger_m,
-            hand.finger_indices,
-            hand.reach_m,
-            hand.pad_radii,
-            self._wrist_rotation,
-            parameters.tip_weight,
-            parameters.direction_weight_m,
-            parameters.thumb_direction_share,
-            parameters.between_weight,
-            parameters.pinch_weight,
-            parameters.pinch_m,
-            parameters.pinch_far_m,
-            parameters.between_far_m,
-            self._goals.weights,
-            self._goals.targets,
-        )
-        free = hand.moves[known[hand.finger_indices]].any(axis=0)
-        anywhere = np.where(free, self._anywhere, 0.0)
-        if self._first:
-            self._first = False
-            starts = [self.q.copy(), *(np.where(free, start, self.q) for start in self._starts)]
-            costs = []
-            for q in starts:
-                self._outcome[2] = 0.0
-                costs.append(self._descend(q, anywhere, parameters.first_steps, self._outcome))
-            self.q = starts[int(np.argmin(costs))]
-            return min(costs)
-        near = anywhere if reach is None else np.minimum(reach, anywhere)
-        cost = self._descend(self.q, near, parameters.steps, self._outcome)
-        if self._rival_frames == 0:
-            self._rival = np.where(free, self._starts[self._rivals % len(self._starts)], self.q)
-            self._rival_outcome[2] = 0.0
-            self._rivals += 1
-        rival_cost = self._descend(self._rival, anywhere, parameters.steps, self._rival_outcome)
-        self._rival_frames += 1
-        if self._rival_frames == parameters.rival_frames:
-            self._rival_frames = 0
-            if rival_cost < parameters.rival_share * cost - parameters.rival_lead_m**2:
-                self.q, cost = self._rival, rival_cost
-                self.recoveries += 1
-        return cost
-
-    def _descend(self, q: Array, reach: Array, steps: int, outcome: Array) -> float:
-        _descend(
-            q,
-            self.hand.lower,
-            self.hand.upper,
-            reach,
-            steps,
-            self.parameters.largest_step_rad,
-            self.parameters.damping,
-            self.parameters.largest_damping,
-            self.hand.tree.arrays,
-            self._goals,
-            outcome,
-            self._work,
-        )
-        if outcome[1] != SOLVED or not np.isfinite(q).all():
+        anywhere = self._anywhere if reach is None else reach
+        solved, cost = _solve(self._packed, points, known, finger_m, anywhere)
+        if not solved:
+            statuses = int(self._state.outcome[1]), int(self._state.rival_outcome[1])
             raise RetargetingError(
-                f"the {self.hand.side} hand's quadratic problem failed (status {int(outcome[1])})"
+                f"the {self.hand.side} hand's quadratic problem failed (status {statuses})"
             )
-        return float(outcome[0])
+        return float(cost)

@@ -28,12 +28,18 @@ def _farthest(measured, commanded, count):  # type: ignore[no-untyped-def]
     return worst, error
 
 
+@compiled
+def _all_finite(values):  # type: ignore[no-untyped-def]
+    return np.isfinite(values).all()
+
+
 class InputWatch:
     """Remembers when what came in. Times are of the steady clock."""
 
     def __init__(self, model: RobotModel, parameters: RetargeterParameters) -> None:
         self._model, self._names = model, model.joint_names
         self._parameters = parameters
+        self._following_error_rad = model.description.safety.following_error_rad
         self.measured: Array | None = None
         self._measured_s = -math.inf
         self._motion_s = -math.inf
@@ -50,7 +56,7 @@ class InputWatch:
             raise RetargetingError(
                 f"joint_states lack the joint {error.args[0]!r} of {self._model.name}"
             ) from error
-        if not np.isfinite(measured).all():
+        if not _all_finite(measured):
             raise RetargetingError("joint_states hold a non-finite position")
         self.measured, self._measured_s = measured, now_s
 
@@ -81,7 +87,7 @@ class InputWatch:
         if age_s > self._parameters.stale_s:
             return f"joint_states are stale: the newest are {age_s * 1e3:.0f} ms old"
         worst, error_rad = _farthest(self.measured, commanded, self._model.body_count)
-        cap = self._model.description.safety.following_error_rad
+        cap = self._following_error_rad
         if error_rad <= cap:
             self._lagging_since_s = None
         elif self._lagging_since_s is None:

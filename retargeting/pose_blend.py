@@ -68,17 +68,6 @@ def blend_directions(start, end, share, directions):  # type: ignore[no-untyped-
 
 
 @compiled
-def blend_targets(start, end, share, poses, directions, openings, waist):  # type: ignore[no-untyped-def]
-    """Fill poses ``(k, 7)``, directions ``(d, 3)``, openings ``(d,)``, waist ``(w,)`` between two tuples."""
-    blend_poses(start[0], end[0], share, poses)
-    blend_directions(start[1], end[1], share, directions)
-    for d in range(openings.shape[0]):
-        openings[d] = start[2][d] + share * (end[2][d] - start[2][d])
-    for w in range(waist.shape[0]):
-        waist[w] = start[3][w] + share * (end[3][w] - start[3][w])
-
-
-@compiled
 def offset_pose(pose, shift, turn, out):  # type: ignore[no-untyped-def]
     """Fill `out` ``(7,)``: `pose` moved by `shift` ``(3,)`` in outer axes, turned by `turn` in its own."""
     for i in range(3):

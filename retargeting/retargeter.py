@@ -16,6 +16,7 @@ comes to rest and holds, the other goes on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
@@ -34,7 +35,7 @@ from retargeting.hand_goals import HandGoals
 from retargeting.hand_retargeter import HandRetargeter
 from retargeting.input_watch import InputWatch
 from retargeting.motion_frame import MotionFrame
-from retargeting.quaternions import way_between
+from retargeting.quaternions import angle_between
 from retargeting.retargeter_parameters import EngageMode
 from retargeting.retargeter_parameters import RetargeterParameters as RetargeterParameters
 from retargeting.robot_body import measure_robot
@@ -128,14 +129,14 @@ class Retargeter:
         motion, targets = self.trainer.motion, self.trainer.targets
         if motion is None or targets is None:
             return
-        change = self.deadman.observe(motion, frozenset(targets.wrists), now_s)
+        change = self.deadman.observe(motion, self.trainer.in_view, now_s)
         if self.state in MOVING_STATES and self._targets is not None:
             for side in change.let_go:
                 if side in self.arms and self.arms[side].state is not ArmState.RELEASED:
                     self._rest(self._targets, side, ArmState.RELEASED, "its deadman was let go")
             self._follow_changes(self._targets, targets, gap_s, now_s)
             self._targets.track.add(targets, motion.stamp_ns, now_s)
-            self._hands.observe(motion, frozenset(self._targets.following()))
+            self._hands.observe(self.trainer.input.view, self._targets.following())
         pressed = tuple(side for side in change.pressed if side in self.arms)
         if pressed and (refusal := self.refusal(now_s, pressed)) is not None:
             self.reason = f"{' and '.join(pressed)} deadman was pressed, but: {refusal}"
@@ -144,6 +145,12 @@ class Retargeter:
 
     def _follow_changes(self, body: BodyTargets, targets: Targets, gap_s: float, now_s: float) -> None:
         """Lead arms softly to where a new frame wants them other than by going on."""
+        limits = self.parameters
+        jump_m = max(limits.jump_m, limits.jump_m_s * gap_s)
+        jump_rad = max(limits.jump_rad, limits.jump_rad_s * gap_s)
+        lost = any(arm.state is ArmState.LOST for arm in self.arms.values())
+        if not (self._recentre_wanted or lost or body.track.has_jumped(targets, jump_m, jump_rad)):
+            return
         reasons: list[str] = []
         turned = False
         for side, wrist in targets.wrists.items():
@@ -155,7 +162,7 @@ class Retargeter:
             elif arm.state is ArmState.LOST:
                 why = f"the {side} wrist is tracked again"
             else:
-                why = self._jump(side, wrist, body.track.newest_poses[SIDES.index(side)], gap_s)
+                why = _jump(side, wrist, body.track.newest_poses[SIDES.index(side)], jump_m, jump_rad)
             if why and why not in reasons:
                 reasons.append(why)
                 # Whatever moved the wrists may have moved where the trainer faces.
@@ -164,7 +171,7 @@ class Retargeter:
                 absolute = self._recentre_wanted or self.engage_mode is EngageMode.ABSOLUTE
                 body.approach(side, targets, now_s, absolute=absolute)
         turned_rad = body.trunk_turned_rad(targets)
-        if turned_rad > max(self.parameters.jump_rad, self.parameters.jump_rad_s * gap_s):
+        if turned_rad > jump_rad:
             reasons.append(f"head or trunk jumped by {turned_rad:.2f} rad")
             turned = True
         if reasons:
@@ -172,16 +179,6 @@ class Retargeter:
                 body.approach_trunk(targets, now_s)
             self._say_approaching(body, now_s, f"{' and '.join(reasons)}; ")
         self._recentre_wanted = False
-
-    def _jump(self, side: str, pose: Array, last: Array, gap_s: float) -> str:
-        """What of the trainer was moved in `gap_s` as no arm can, if anything."""
-        limits = self.parameters
-        distance, angle = way_between(pose, last)
-        if distance > max(limits.jump_m, limits.jump_m_s * gap_s):
-            return f"the {side} wrist jumped by {distance:.2f} m"
-        if angle > max(limits.jump_rad, limits.jump_rad_s * gap_s):
-            return f"the {side} wrist jumped by {angle:.2f} rad"
-        return ""
 
     def observe_joints(self, positions: Mapping[str, float], now_s: float) -> None:
         """Take the robot's measured joints (rad, m) in that arrived at `now_s` (steady clock).
@@ -330,15 +327,17 @@ class Retargeter:
         targets: dict[str, Array] = {}
         cause: int | None = None
         age_s: float | None = None
+        smoothing_s = 0.0
         body = self._targets
         if self.state in MOVING_STATES and body is not None and self.trainer.motion is not None:
             try:
                 step = self._follow(body, now_s, dt)
                 targets = body.by_site()
-                if body.following():
+                following = body.following()
+                if following:
                     cause = self.trainer.motion.stamp_ns
-                age_s = (stamp_ns - body.track.shown_ns) * 1e-9
-                age_s += self.trainer.smoothing_delay_s(body.following())
+                smoothing_s = self.trainer.smoothing_delay_s(following)
+                age_s = (stamp_ns - body.track.shown_ns) * 1e-9 + smoothing_s
             except RetargetingError as error:
                 self._hold(str(error))
         if step is None:
@@ -358,11 +357,12 @@ class Retargeter:
             self._stopped,
             step.clearance,
             step.collision_limited,
+            smoothing_s,
         )
 
     def _follow(self, body: BodyTargets, now_s: float, dt: float) -> Step:
         body.move_to(now_s)
-        if body.approaching_until_s is None:
+        if not body.is_approaching:
             holding = [f"the {side} arm holds: {arm.reason}" for side, arm in self.arms.items() if arm.holds]
             self._change(State.TRACKING, "; ".join(["engaged", *holding]))
         step = self.solver.follow(body.for_solver(), self._hands.positions(body.openings), dt)
@@ -376,10 +376,11 @@ class Retargeter:
 
     def _watch_arms(self, body: BodyTargets) -> None:
         """Bring arms to rest whose wrists are lost, and hold where none is left."""
-        for side in body.following():
-            if self.trainer.unseen_s(side) > self.parameters.lost_s:
-                self._rest(body, side, ArmState.LOST, f"tracking of the {side} wrist is lost")
-        if body.following():
+        following = body.following()
+        lost = [side for side in following if self.trainer.unseen_s(side) > self.parameters.lost_s]
+        for side in lost:
+            self._rest(body, side, ArmState.LOST, f"tracking of the {side} wrist is lost")
+        if len(lost) < len(following):
             return
         lost = [side for side, arm in self.arms.items() if arm.state is ArmState.LOST]
         if not lost:
@@ -393,3 +394,12 @@ class Retargeter:
         q, v, acceleration = self.solver.q[:m], self.solver.v[:m], model.acceleration[:m]
         rest = posture_at_rest(self.solver.layout, q, v, acceleration, model.lower[:m], model.upper[:m])
         body.rest(side, rest, state, reason)
+
+
+def _jump(side: str, pose: Array, last: Array, jump_m: float, jump_rad: float) -> str:
+    """By how much a wrist was moved between two frames, where that is more than an arm can; else nothing."""
+    # Not `way_between`: nobody calls it by itself before, it would be compiled when a wrist first jumps.
+    distance, angle = math.dist(pose[:3], last[:3]), angle_between(pose[3:], last[3:])
+    if distance > jump_m:
+        return f"the {side} wrist jumped by {distance:.2f} m"
+    return f"the {side} wrist jumped by {angle:.2f} rad" if angle > jump_rad else ""

@@ -27,7 +27,8 @@ _TURNING = ("revolute", "continuous")
 
 
 class _WaistArrays(NamedTuple):
-    """chest: its row in the tree, rotation ``(3, 3)``: its neutral one, shoulders ``(2, 3)``: in it."""
+    """chest: its row in the tree, rotation ``(3, 3)``: its neutral one, shoulders ``(2, 3)``: in it,
+    zero for a side without."""
 
     tree: TreeArrays
     tasks: TaskArrays
@@ -100,7 +101,9 @@ class RobotWaist:
             posture_weights=np.full(count, _POSTURE_WEIGHT),
             posture=self.neutral,
         )
-        rows = [rotations[row].T @ (shoulders[side] - positions[row]) for side in self._sides]
+        rows = np.zeros((len(SIDES), 3))
+        for side in self._sides:
+            rows[SIDES.index(side)] = rotations[row].T @ (shoulders[side] - positions[row])
         limits = JointLimits(*(array[:count] for array in model.limits))
         self._packed = pack(
             _WaistArrays(
@@ -113,7 +116,7 @@ class RobotWaist:
                 GoalWork.of_size(count, len(tree.names), 0),
                 row,
                 rotations[row].copy(),
-                np.array(rows).reshape(-1, 3),
+                rows,
                 np.empty((3, 3)),
             )
         )
@@ -124,10 +127,14 @@ class RobotWaist:
         Inside the position limits; `turn` in the axes of the root. With them the shoulders ``(3,)`` per side
         in the root. Raises `RetargetingError` where `turn` is not finite.
         """
-        posture, shoulders = np.empty(len(self.neutral)), np.empty((len(self._sides), 3))
+        posture, shoulders = np.empty(len(self.neutral)), np.empty((len(SIDES), 3))
+        self.fill(turn, posture, shoulders)
+        return posture, {side: shoulders[SIDES.index(side)] for side in self._sides}
+
+    def fill(self, turn: Array, posture: Array, shoulders: Array) -> None:
+        """The same into posture ``(w,)`` and shoulders ``(2, 3)`` in the order of `SIDES`."""
         if _follow_trunk(self._packed, turn, posture, shoulders) != SOLVED:
             raise RetargetingError(f"{self._model.name}: the waist cannot be turned by {turn.tolist()}")
-        return posture, dict(zip(self._sides, shoulders, strict=True))
 
 
 def robot_waist(model: RobotModel, shoulders: dict[str, Array]) -> RobotWaist | None:

@@ -12,7 +12,6 @@ Both are exact box QPs; nothing is clipped afterwards. A tick is one call of com
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -55,8 +54,7 @@ _SHORTENINGS, _GOAL_STRAY_M = 3, 2e-4
 _SENSED = 1e-3
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One tick's result: positions, velocities ``(n,)`` and which joints' limits shaped it.
 
     clearance: the smallest distance between the robot's own links (None without self-collision);
@@ -318,7 +316,8 @@ class Solver:
         Raises `RetargetingError` where that cannot be computed (targets that are not finite); then the
         command stays as it was.
         """
-        self.layout.arrays.posture[: len(targets.waist)] = targets.waist
+        if len(targets.waist):
+            self.layout.arrays.posture[: len(targets.waist)] = targets.waist
         recovery, goal, apart = self._recovery, self.goal[: self.model.body_count], self._self_collision
         if recovery is not None:
             recovery.fill_lead(goal, dt)
@@ -352,8 +351,10 @@ class Solver:
 
     def _step(self, forced: int, until: int) -> Step:
         """`until`: no joint from this row on was clipped."""
-        names = zip(self.model.joint_names[:until], self._outside[:until].tolist(), strict=True)
-        clipped = tuple(name for name, outside in names if outside)
+        clipped: tuple[str, ...] = ()
+        if until:
+            names = zip(self.model.joint_names[:until], self._outside[:until].tolist(), strict=True)
+            clipped = tuple(name for name, outside in names if outside)
         apart = self._self_collision
         if apart is None:
             return Step(self.q.copy(), self.v.copy(), clipped, forced)

@@ -9,17 +9,19 @@ stop, the targets stand still.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from retargeting.body_points import SIDES
 from retargeting.clock_offset import ClockOffset
-from retargeting.pose_blend import blend_targets
+from retargeting.compiled import compiled
+from retargeting.packed import pack
+from retargeting.pose_blend import blend_directions, blend_poses
+from retargeting.quaternions import angle_between, way_between
 from retargeting.trainer_to_robot import Targets
 
 Array = NDArray[np.float64]
-# Poses, elbow directions, openings, the waist's joints and the stamp (ns) of the motion they show.
-_Knot = tuple[Array, Array, Array, Array, float]
 
 _SHORTEST_PERIOD_S, _LONGEST_PERIOD_S = 0.004, 0.040
 _USUAL_PERIOD_S, _PERIOD_SHARE = 1.0 / 90.0, 0.05
@@ -27,6 +29,91 @@ _USUAL_PERIOD_S, _PERIOD_SHARE = 1.0 / 90.0, 0.05
 _LATE_FRAME_S = 0.001
 # After a longer pause of the ticks, targets leave from now.
 _LONGEST_TICK_S = 0.05
+
+
+_HEAD, _WAIST = 2, 3
+
+
+class Knot(NamedTuple):
+    """poses ``(3, 7)``, directions ``(2, 3)`` of the elbows, openings ``(2,)``, waist ``(w,)``."""
+
+    poses: Array
+    directions: Array
+    openings: Array
+    waist: Array
+
+    def copy(self) -> Knot:
+        return Knot(*(array.copy() for array in self))
+
+
+class TrackArrays(NamedTuple):
+    """Where the targets left, where they go, and where they are between."""
+
+    start: Knot
+    end: Knot
+    now: Knot
+
+
+@compiled
+def _copy_knot(source, to):  # type: ignore[no-untyped-def]
+    to.poses[:] = source.poses
+    to.directions[:] = source.directions
+    to.openings[:] = source.openings
+    to.waist[:] = source.waist
+
+
+@compiled
+def _leave_for(packed, targets):  # type: ignore[no-untyped-def]
+    """Leave where the targets are now for those of packed `TargetArrays`."""
+    track, wanted = packed.content, targets.content
+    end = track.end
+    _copy_knot(track.now, track.start)
+    for k in range(wanted.directions.shape[0]):
+        if wanted.known[k]:
+            end.poses[k] = wanted.poses[k]
+    if wanted.known[_HEAD]:
+        end.poses[_HEAD, 3:] = wanted.poses[_HEAD, 3:]
+    end.directions[:] = wanted.directions
+    end.openings[:] = wanted.openings
+    if wanted.known[_WAIST]:
+        end.waist[:] = wanted.waist
+
+
+@compiled
+def _arrive(packed):  # type: ignore[no-untyped-def]
+    track = packed.content
+    _copy_knot(track.end, track.start)
+    _copy_knot(track.end, track.now)
+
+
+@compiled
+def _go(packed, share):  # type: ignore[no-untyped-def]
+    """Be `share` (0..1) of the way."""
+    start, end, now = packed.content
+    blend_poses(start.poses, end.poses, share, now.poses)
+    blend_directions(start.directions, end.directions, share, now.directions)
+    for d in range(now.openings.shape[0]):
+        now.openings[d] = start.openings[d] + share * (end.openings[d] - start.openings[d])
+    for w in range(now.waist.shape[0]):
+        now.waist[w] = start.waist[w] + share * (end.waist[w] - start.waist[w])
+
+
+@compiled
+def _has_jumped(packed, targets, jump_m, jump_rad):  # type: ignore[no-untyped-def]
+    """See `TargetTrack.has_jumped`."""
+    end, wanted = packed.content.end, targets.content
+    for k in range(wanted.directions.shape[0]):
+        if wanted.known[k]:
+            distance, angle = way_between(wanted.poses[k], end.poses[k])
+            if distance > jump_m or angle > jump_rad:
+                return True
+    if wanted.known[_HEAD] and angle_between(wanted.poses[_HEAD, 3:], end.poses[_HEAD, 3:]) > jump_rad:
+        return True
+    if wanted.known[_WAIST]:
+        for w in range(end.waist.shape[0]):
+            if abs(wanted.waist[w] - end.waist[w]) > jump_rad:
+                return True
+    return False
 
 
 class TargetTrack:
@@ -38,13 +125,13 @@ class TargetTrack:
     """
 
     def __init__(self, poses: Array, openings: Array, waist: Array) -> None:
-        self.poses, self.directions, self.openings = poses.copy(), np.zeros((2, 3)), openings.copy()
-        self.waist = waist.copy()
+        now = Knot(poses, np.zeros((2, 3)), openings, waist).copy()
+        self.poses, self.directions, self.openings, self.waist = now
         self.shown_ns = 0.0
-        self._at_s = -np.inf
-        self._from: _Knot = (poses.copy(), np.zeros((2, 3)), openings.copy(), waist.copy(), 0.0)
-        self._to: _Knot = (poses.copy(), np.zeros((2, 3)), openings.copy(), waist.copy(), 0.0)
-        self._leave_s = self._due_s = -np.inf
+        self._arrays = TrackArrays(now.copy(), now.copy(), now)
+        self._packed = pack(self._arrays)
+        self._left_ns = self._newest_ns = 0.0
+        self._at_s = self._leave_s = self._due_s = -np.inf
         self._clock = ClockOffset()
         self._last_stamp_ns: int | None = None
         self._period_s = _USUAL_PERIOD_S
@@ -52,12 +139,16 @@ class TargetTrack:
     @property
     def newest_poses(self) -> Array:
         """Where the newest frame leads to: ``(3, 7)``."""
-        return self._to[0]
+        return self._arrays.end.poses
 
     @property
     def newest_waist(self) -> Array:
         """Likewise, ``(w,)``."""
-        return self._to[3]
+        return self._arrays.end.waist
+
+    def has_jumped(self, targets: Targets, jump_m: float, jump_rad: float) -> bool:
+        """Whether a wrist, the head or the waist is farther than that from where the track leads to."""
+        return bool(_has_jumped(self._packed, targets.packed, jump_m, jump_rad))
 
     def add(self, targets: Targets, stamp_ns: int, now_s: float) -> None:
         """Head for a new frame's targets; what it does not hold stays where it was wanted last."""
@@ -69,38 +160,22 @@ class TargetTrack:
             self._period_s += _PERIOD_SHARE * (period_s - self._period_s)
         first = self._last_stamp_ns is None
         self._last_stamp_ns = stamp_ns
-        poses, openings = self._to[0].copy(), self._to[2].copy()
-        directions = np.zeros((2, 3))
-        for k, side in enumerate(SIDES):
-            if side in targets.wrists:
-                poses[k] = targets.wrists[side]
-            if side in targets.elbow_directions:
-                directions[k] = targets.elbow_directions[side]
-            if side in targets.openings:
-                openings[k] = targets.openings[side]
-        if targets.head_rotation is not None:
-            poses[2, 3:] = targets.head_rotation
-        shown_ns = float(stamp_ns) if first else self.shown_ns
-        waist = self._to[3] if targets.waist is None else targets.waist
-        self._from = (
-            self.poses.copy(), self.directions.copy(), self.openings.copy(), self.waist.copy(), shown_ns
-        )  # fmt: skip
-        self._to = (poses, directions, openings, waist, float(stamp_ns))
+        _leave_for(self._packed, targets.packed)
+        self._left_ns = float(stamp_ns) if first else self.shown_ns
+        self._newest_ns = float(stamp_ns)
         self._leave_s = self._at_s if now_s - self._at_s < _LONGEST_TICK_S else now_s
         self._due_s = max(sent_s + self._period_s + _LATE_FRAME_S, now_s + 1e-3)
 
     def skip_to_newest(self) -> None:
         """Be where the newest frame leads to, at once: whoever follows comes there softly by itself."""
-        self._from = self._to
-        self.poses[:], self.directions[:], self.openings[:], self.waist[:] = self._to[:4]
-        self.shown_ns = self._to[4]
+        _arrive(self._packed)
+        self._left_ns = self.shown_ns = self._newest_ns
 
     def move_to(self, now_s: float) -> None:
         """Bring everything to the time `now_s`, later than at the last call."""
         share = 1.0
         if now_s < self._due_s:
             share = max(0.0, (now_s - self._leave_s) / (self._due_s - self._leave_s))
-        start, end = self._from, self._to
-        blend_targets(start, end, share, self.poses, self.directions, self.openings, self.waist)
-        self.shown_ns = start[4] + share * (end[4] - start[4])
+        _go(self._packed, share)
+        self.shown_ns = self._left_ns + share * (self._newest_ns - self._left_ns)
         self._at_s = now_s

@@ -112,11 +112,11 @@ class TaskLayout:
 
     def site_poses(self, q: Array) -> tuple[Array, Array]:
         """Positions ``(k, 3)`` and rotations ``(k, 3, 3)`` of the sites in the root for q ``(n,)``."""
-        positions, rotations = self.tree.body_poses(q)
-        tasks = self.arrays
-        body_rotations = rotations[tasks.site_bodies]
-        where = positions[tasks.site_bodies] + np.einsum("kij,kj->ki", body_rotations, tasks.site_positions)
-        return where, body_rotations @ tasks.site_rotations
+        places = np.empty((len(self.arrays.site_bodies), 3))
+        turns = np.empty((len(self.arrays.site_bodies), 3, 3))
+        body_positions, body_rotations = self.tree.body_poses(q)
+        place_sites(self.arrays, body_positions, body_rotations, places, turns)
+        return places, turns
 
 
 @compiled
@@ -238,6 +238,13 @@ def place_site(tasks, k, positions, rotations, point, current):  # type: ignore[
             for m in range(3):
                 value += rotations[body, r, m] * tasks.site_rotations[k, m, c]
             current[r, c] = value
+
+
+@compiled
+def place_sites(tasks, positions, rotations, places, turns):  # type: ignore[no-untyped-def]
+    """Fill `places` ``(k, 3)`` and `turns` ``(k, 3, 3)`` with the poses of all sites, see `place_site`."""
+    for k in range(places.shape[0]):
+        place_site(tasks, k, positions, rotations, places[k], turns[k])
 
 
 @compiled

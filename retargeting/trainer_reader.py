@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from retargeting.body_points import SIDES
 from retargeting.frames import Array
 from retargeting.input_filter import FilteredMotion
-from retargeting.mapping_settings import HAND_SOURCES, MappingSettings
+from retargeting.mapping_settings import MappingSettings
 from retargeting.motion_frame import MotionFrame
 from retargeting.robot_body import RobotBody
 from retargeting.robot_model import RobotModel
@@ -16,8 +18,8 @@ from retargeting.trainer_to_robot import Targets, TrainerToRobot
 class TrainerReader:
     """Reads one trainer for one robot.
 
-    motion: the newest frame, filtered; targets: what it asks for, None until the trainer is measured;
-    mapping: likewise.
+    motion: the newest frame, filtered; targets: what it asks for (filled anew by the next frame), None until
+    the trainer is measured; mapping: likewise; in_view: the sides whose wrist is in it.
     """
 
     def __init__(
@@ -28,6 +30,8 @@ class TrainerReader:
         self.mapping: TrainerToRobot | None = None
         self.motion: FilteredMotion | None = None
         self.targets: Targets | None = None
+        self.in_view: tuple[str, ...] = ()
+        self._asked: Targets | None = None
         self._seen_ns = dict.fromkeys(SIDES, 0)
         self._map()
 
@@ -42,9 +46,11 @@ class TrainerReader:
             return None
         self.motion = motion
         self._map()
-        if self.mapping is not None:
-            self.targets = self.mapping.targets(motion, self.input.place)
-            for side in self.targets.wrists:
+        if self.mapping is not None and self._asked is not None:
+            self.mapping.fill(self.input.view, self._asked)
+            self.targets = self._asked
+            self.in_view = tuple(side for k, side in enumerate(SIDES) if self._asked.known[k])
+            for side in self.in_view:
                 self._seen_ns[side] = motion.stamp_ns
         return 0.0 if before is None else (motion.stamp_ns - before.stamp_ns) * 1e-9
 
@@ -52,16 +58,16 @@ class TrainerReader:
         size = self.input.size
         if size is not None and (self.mapping is None or size is not self.mapping.size):
             self.mapping = TrainerToRobot(self._model, size, self.body, self._settings)
+            self._asked = self.mapping.no_targets()
 
     def unseen_s(self, side: str) -> float:
         """For how long frames have come without this wrist."""
         return 0.0 if self.motion is None else (self.motion.stamp_ns - self._seen_ns[side]) * 1e-9
 
-    def smoothing_delay_s(self, sides: list[str]) -> float:
+    def smoothing_delay_s(self, sides: Iterable[str]) -> float:
         """By how much smoothing delays the places of these sides' hands at their present speed."""
-        delays_s = {} if self.motion is None else self.motion.delays_s
-        points = [f"{side}_{source}" for side in sides for source in HAND_SOURCES]
-        return max((delays_s[point][0] for point in points if point in delays_s), default=0.0)
+        delays_s = self.input.smoothing_delay_s
+        return max((delays_s[side] for side in sides), default=0.0)
 
     def transform_trainer_to_robot(self) -> Array | None:
         """Pose ``(7,)`` of `trainer` in the robot's root by the newest frame; None where it does not tell."""

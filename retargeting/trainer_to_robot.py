@@ -10,7 +10,8 @@ posture.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,39 +30,94 @@ from retargeting.frames import (
     rotation_vector_from_quaternion,
 )
 from retargeting.mapping_settings import HAND_SOURCES, MappingSettings
+from retargeting.packed import pack
 from retargeting.quaternions import multiply, rotate_by, turn_between, turn_by
 from retargeting.robot_body import RobotBody, measure_robot
 from retargeting.robot_model import RobotModel
+from retargeting.robot_waist import RobotWaist
 from retargeting.swivel import natural_elbow_direction
 from retargeting.tracked_motion import TrackedMotion
 from retargeting.trainer_place import TrainerPlace, place_trainer
 from retargeting.trainer_size import TrainerSize
+from retargeting.trainer_view import ROWS, TrainerView, view_of
 
 Array = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 # A robot's arm is used to this share of its reach by a trainer's stretched arm: at full stretch an
 # arm is singular and its last centimetres cost the most joint speed.
 REACH_SHARE = 0.97
 
-_ELBOWS = {side: f"{side}_elbow" for side in SIDES}
-_POINTS = {(side, source): f"{side}_{source}" for side in SIDES for source in HAND_SOURCES}
-_OUT = {"left": 1.0, "right": -1.0}
+_OUT = np.array([1.0, -1.0])  # A left arm's and a right arm's way out.
+_ELBOWS = np.array([ROWS[f"{side}_elbow"] for side in SIDES])
+_SOURCES = np.array([[ROWS[f"{side}_{source}"] for source in HAND_SOURCES] for side in SIDES])
+_HEAD = ROWS["head"]
+_HEAD_ROW, _WAIST = 2, 3
 
 
-@dataclass(frozen=True)
+class TargetArrays(NamedTuple):
+    """See `Targets`."""
+
+    poses: Array
+    directions: Array
+    openings: Array
+    waist: Array
+    known: BoolArray
+
+
 class Targets:
     """What one motion frame asks of the robot, in its root link.
 
-    wrists: pose ``(7,)`` per tracked side; head_rotation ``(4,)``; elbow_directions ``(3,)`` per side;
-    openings: 0 closed .. 1 open per side; waist ``(w,)``: where its joints should be, None where the trunk
-    does not tell.
+    poses ``(3, 7)`` in the order of `retargeting.robot_tasks.POSE_SITES`, of the head the rotation alone;
+    directions ``(2, 3)`` of the elbows, zero where not known; openings ``(2,)``: 0 closed .. 1 open; waist
+    ``(w,)``: where its joints should be; known ``(4,)``: whether left wrist, right wrist, head and waist are.
+    `packed` is what compiled code takes (`TargetArrays`). At first nothing is known.
     """
 
-    wrists: dict[str, Array]
-    head_rotation: Array | None
-    elbow_directions: dict[str, Array]
-    openings: dict[str, float]
-    waist: Array | None = None
+    def __init__(self, waist_joints: int = 0) -> None:
+        self.poses, self.directions = np.tile(IDENTITY_POSE, (3, 1)), np.zeros((2, 3))
+        self.openings, self.waist = np.ones(2), np.zeros(waist_joints)
+        self.known = np.zeros(4, dtype=np.bool_)
+        arrays = TargetArrays(self.poses, self.directions, self.openings, self.waist, self.known)
+        self.packed: Any = pack(arrays)
+
+    @property
+    def wrists(self) -> dict[str, Array]:
+        """Pose ``(7,)`` of each side that is known."""
+        return {side: self.poses[k] for k, side in enumerate(SIDES) if self.known[k]}
+
+    @property
+    def elbow_directions(self) -> dict[str, Array]:
+        """Direction ``(3,)`` of each side that is known."""
+        return {side: self.directions[k] for k, side in enumerate(SIDES) if self.directions[k].any()}
+
+    @property
+    def head_rotation(self) -> Array | None:
+        """``(4,)``; None where it is not known."""
+        return self.poses[_HEAD_ROW, 3:] if self.known[_HEAD_ROW] else None
+
+    @property
+    def has_waist(self) -> bool:
+        """Whether the trunk tells where the waist's joints should be."""
+        return bool(self.known[_WAIST])
+
+
+class MappingArrays(NamedTuple):
+    """One trainer and one robot, rows by side: has_arm ``(2,)``, shoulders ``(2, 3)`` of the robot where they
+    are now; scale, orientation_gain, upper_arm_m, forearm_m ``(2,)``; wrist_in_point ``(2, s, 7)`` for each
+    of `HAND_SOURCES`, of which `at_wrist` ``(2, s)`` are the identity. body_to_root ``(4,)``; wrist ``(7,)``:
+    room."""
+
+    body_to_root: Array
+    has_arm: BoolArray
+    shoulders: Array
+    scale: Array
+    orientation_gain: Array
+    upper_arm_m: Array
+    forearm_m: Array
+    wrist_in_point: Array
+    at_wrist: BoolArray
+    wrist: Array
 
 
 @compiled
@@ -128,6 +184,51 @@ def _map_head(head, inverse_heading, body_to_root, rotation):  # type: ignore[no
     multiply(body_to_root, turn, rotation)
 
 
+@compiled
+def _find_wrist(mapping, trainer, k, wrist):  # type: ignore[no-untyped-def]
+    """Fill `wrist` ``(7,)`` of side k by the first tracked of `HAND_SOURCES`; False where none is."""
+    for s in range(_SOURCES.shape[1]):
+        row = _SOURCES[k, s]
+        if not trainer.tracked[row]:
+            continue
+        point = trainer.poses[row]
+        if mapping.at_wrist[k, s]:
+            wrist[:] = point
+        else:
+            offset = mapping.wrist_in_point[k, s]
+            x, y, z = rotate_by(point[3:], offset[0], offset[1], offset[2])
+            wrist[0], wrist[1], wrist[2] = point[0] + x, point[1] + y, point[2] + z
+            multiply(point[3:], offset[3:], wrist[3:])
+        return True
+    return False
+
+
+@compiled
+def _map_frame(packed, view, targets):  # type: ignore[no-untyped-def]
+    """Fill packed `TargetArrays` but for the waist from packed `TrainerArrays`, by packed `MappingArrays`."""
+    mapping, trainer, asked = packed.content, view.content, targets.content
+    inverse, wrist = trainer.inverse_heading, mapping.wrist
+    for k in range(_OUT.shape[0]):
+        asked.known[k] = False
+        asked.directions[k] = 0.0
+        if not mapping.has_arm[k]:
+            continue
+        asked.openings[k] = trainer.openings[k]
+        if not trainer.shoulders_known[k] or not _find_wrist(mapping, trainer, k, wrist):
+            continue
+        asked.known[k] = True
+        row, direction = _ELBOWS[k], asked.directions[k]
+        if not _map_arm(
+            wrist, trainer.shoulders[k], trainer.poses[row], trainer.tracked[row], inverse,
+            mapping.orientation_gain[k], mapping.scale[k], mapping.shoulders[k], mapping.body_to_root,
+            _OUT[k], mapping.upper_arm_m[k], mapping.forearm_m[k], asked.poses[k], direction,
+        ):  # fmt: skip
+            direction[:] = 0.0
+    asked.known[_HEAD_ROW] = trainer.tracked[_HEAD]
+    if trainer.tracked[_HEAD]:
+        _map_head(trainer.poses[_HEAD, 3:], inverse, mapping.body_to_root, asked.poses[_HEAD_ROW, 3:])
+
+
 class TrainerToRobot:
     """The mapping for one trainer (of known size) and one robot; pure, without memory between frames.
 
@@ -152,52 +253,63 @@ class TrainerToRobot:
             side: self.settings.position_gain[side] * REACH_SHARE * reach / size.arm_m(side)
             for side, reach in self.body.reach_m.items()
         }
+        self._neutral_shoulders: Array = np.zeros((len(SIDES), 3))
+        for k, side in enumerate(SIDES):
+            self._neutral_shoulders[k] = self.body.shoulders.get(side, np.zeros(3))
+        settings = self.settings
+        offsets = [[settings.wrist_in_point[source][side] for source in HAND_SOURCES] for side in SIDES]
+
+        def by_side(values: Mapping[str, float]) -> Array:
+            return np.array([values.get(side, 1.0) for side in SIDES])
+
+        self._arrays = MappingArrays(
+            self._body_to_root,
+            np.array([side in self.body.shoulders for side in SIDES]),
+            self._neutral_shoulders.copy(),
+            by_side(self.scale),
+            by_side(settings.orientation_gain),
+            by_side(size.upper_arm_m),
+            by_side(size.forearm_m),
+            np.array(offsets),
+            np.array([[offset is IDENTITY_POSE for offset in row] for row in offsets]),
+            np.empty(7),
+        )
+        self._packed = pack(self._arrays)
+
+    def no_targets(self) -> Targets:
+        """Room for what `fill` finds."""
+        return Targets(0 if self.body.waist is None else len(self.body.waist.neutral))
 
     def targets(self, motion: TrackedMotion, place: TrainerPlace | None = None) -> Targets:
-        """The targets of a motion frame; what is not tracked is absent from them."""
-        place = place or place_trainer(motion, self.size)
-        inverse, to_root, size = place.inverse_heading, self._body_to_root, self.size
-        wrists, elbows = {}, {}
-        waist, robot_shoulders = self._trunk(place)
-        for side, robot_shoulder in robot_shoulders.items():
-            wrist, shoulder = self.trainer_wrist(motion, side), place.shoulders.get(side)
-            if wrist is None or shoulder is None:
-                continue
-            pose, direction = np.empty(7), np.empty(3)
-            gain, scale = self.settings.orientation_gain[side], self.scale[side]
-            elbow = motion.poses.get(_ELBOWS[side])
-            known = elbow is not None
-            if _map_arm(
-                wrist, shoulder, elbow if known else wrist, known, inverse, gain, scale, robot_shoulder,
-                to_root, _OUT[side], size.upper_arm_m[side], size.forearm_m[side], pose, direction,
-            ):  # fmt: skip
-                elbows[side] = direction
-            wrists[side] = pose
-        head = motion.poses.get("head")
-        head_rotation = None
-        if head is not None:
-            head_rotation = np.empty(4)
-            _map_head(head[3:], inverse, to_root, head_rotation)
-        openings = {side: motion.controls.hand_opening(side) for side in self.body.shoulders}
-        return Targets(wrists, head_rotation, elbows, openings, waist)
+        """The targets of a motion frame; what is not tracked is not known."""
+        targets = self.no_targets()
+        self.fill(view_of(motion, place or place_trainer(motion, self.size)), targets)
+        return targets
 
-    def _trunk(self, place: TrainerPlace) -> tuple[Array | None, dict[str, Array]]:
-        """The waist's joints for the trainer's trunk, and where the robot's shoulders are with them."""
-        waist, turn, gain = self.body.waist, place.trunk_turn, self.settings.waist_gain
-        if waist is None or turn is None or gain == 0.0:
-            return None, self.body.shoulders
+    def fill(self, view: TrainerView, targets: Targets) -> None:
+        """Fill the targets of what the view shows of the trainer."""
+        trainer, arrays, waist = view.arrays, self._arrays, self.body.waist
+        if waist is not None:
+            targets.known[_WAIST] = trainer.trunk_known[0] and self.settings.waist_gain != 0.0
+            if targets.known[_WAIST]:
+                self._lean(waist, trainer.trunk_turn, targets.waist, arrays.shoulders)
+            else:
+                arrays.shoulders[:] = self._neutral_shoulders
+        _map_frame(self._packed, view.packed, targets.packed)
+
+    def _lean(self, waist: RobotWaist, trunk_turn: Array, posture: Array, shoulders: Array) -> None:
+        """Fill the waist's joints for the trainer's trunk, and where the robot's shoulders are with them."""
         in_root = np.empty(4)
-        _map_trunk(turn, gain, self._body_to_root, in_root)
-        return waist.follow(in_root)
+        _map_trunk(trunk_turn, self.settings.waist_gain, self._body_to_root, in_root)
+        waist.fill(in_root, posture, shoulders)
 
-    def trainer_wrist(self, motion: TrackedMotion, side: str) -> Array | None:
-        """The wrist ``(7,)`` in `trainer` by the first tracked point of `HAND_SOURCES`; None without."""
-        for source in HAND_SOURCES:
-            point = motion.poses.get(_POINTS[side, source])
-            if point is not None:
-                offset = self.settings.wrist_in_point[source][side]
-                return point if offset is IDENTITY_POSE else pose_compose(point, offset)
-        return None
+    def _shoulders(self, place: TrainerPlace) -> Array:
+        """Where the robot's shoulders ``(2, 3)`` are with the trainer's trunk as it is."""
+        waist = self.body.waist
+        shoulders: Array = self._neutral_shoulders.copy()
+        if waist is not None and place.trunk_turn is not None and self.settings.waist_gain != 0.0:
+            self._lean(waist, place.trunk_turn, np.empty(len(waist.neutral)), shoulders)
+        return shoulders
 
     def trainer_wrist_for(self, motion: TrackedMotion, side: str, wrist_in_robot: Array) -> Array:
         """The pose ``(7,)`` of the point `{side}_wrist` in `trainer` that asks for `wrist_in_robot` ``(7,)``.
@@ -209,7 +321,7 @@ class TrainerToRobot:
         shoulder = place.shoulders.get(side)
         if shoulder is None or side not in self.scale:
             raise RetargetingError(f"the trainer's {side} shoulder is not known in this frame")
-        reached = rotate(self._root_to_body, wrist_in_robot[:3] - self._trunk(place)[1][side])
+        reached = rotate(self._root_to_body, wrist_in_robot[:3] - self._shoulders(place)[SIDES.index(side)])
         offset = reached / self.scale[side]
         turn = quaternion_multiply(self._root_to_body, wrist_in_robot[3:])
         gain = self.settings.orientation_gain[side]

@@ -17,14 +17,15 @@ def command(k: int, **values: object) -> AppliedCommand:
     """The k-th of commands every 5 ms; frames come every 20 ms, 3 ms before the first that follows."""
     stamp_ns = 1_000_000_000 + k * TICK_NS
     cause_ns = stamp_ns - k % 4 * TICK_NS - 3_000_000
-    known = {"cause_stamp_ns": cause_ns, "motion_age_s": 0.02, "clipped": (), **values}
+    known = {"cause_stamp_ns": cause_ns, "motion_age_s": 0.02, "smoothing_delay_s": 0.004}
+    known = {**known, "clipped": (), **values}
     return AppliedCommand(stamp_ns, (), NONE, NONE, {}, **known)  # type: ignore[arg-type]
 
 
 def test_a_frame_counts_once_and_a_command_always() -> None:
     figures = CommandFigures()
     for k in range(400):
-        figures.add(command(k), solve_s=1e-4 * (1 + (k >= 396)), input_delay_s=0.004)
+        figures.add(command(k), solve_s=1e-4 * (1 + (k >= 396)))
         figures.add_tick(2e-4)
     values = figures.take()
     assert values["motion_to_command_p50_ms"] == values["motion_to_command_p99_ms"] == "3.000"
@@ -37,10 +38,10 @@ def test_a_frame_counts_once_and_a_command_always() -> None:
 
 def test_a_frame_that_spans_two_windows_is_not_counted_again() -> None:
     figures = CommandFigures()
-    figures.add(command(0), 1e-4, 0.0)
+    figures.add(command(0), 1e-4)
     figures.take()
     for k in (1, 2, 3):
-        figures.add(command(k), 1e-4, 0.0)
+        figures.add(command(k), 1e-4)
     assert "motion_to_command_p50_ms" not in figures.take()
 
 
@@ -56,13 +57,12 @@ def test_limits_and_margins() -> None:
                 collision_limited=k == 50,
             ),
             1e-4,
-            0.0,
         )
     values = figures.take()
     assert values["clipped_share"] == "0.250" and values["clipped_joints"] == "elbow 0.250 wrist 0.100"
     assert (values["clearance_m"], values["clearance_links"]) == ("0.0110", "left_hand torso")
     assert values["collision_limited_share"] == "0.010"
-    figures.add(command(0, clearance=Clearance(0.05, None)), 1e-4, 0.0)
+    figures.add(command(0, clearance=Clearance(0.05, None)), 1e-4)
     values = figures.take()
     assert (values["clearance_m"], values["clearance_links"]) == ("0.0500", "")
 
@@ -73,5 +73,5 @@ def test_without_commands_nothing_is_told_of_them(ticks: int) -> None:
     for _ in range(ticks):
         figures.add_tick(1e-3)
     assert set(figures.take()) == ({"tick_p50_ms", "tick_p99_ms"} if ticks else set())
-    figures.add(command(0, cause_stamp_ns=None, motion_age_s=None), 1e-4, 0.0)
+    figures.add(command(0, cause_stamp_ns=None, motion_age_s=None), 1e-4)
     assert set(figures.take()) == {"solve_p50_ms", "solve_p99_ms", "clipped_share", "clipped_joints"}

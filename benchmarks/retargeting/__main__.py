@@ -22,7 +22,8 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 from benchmarks.retargeting.comparison import compare  # noqa: E402
-from benchmarks.retargeting.crowd import crowd  # noqa: E402
+from benchmarks.retargeting.crowd import crowd, describe  # noqa: E402
+from benchmarks.retargeting.different_robots import different_robots  # noqa: E402
 from benchmarks.retargeting.motions import FRAME_RATE_HZ, STANDING_S, SYNTHETIC, Motion, recorded  # noqa: E402
 from benchmarks.retargeting.report import draw, table  # noqa: E402
 from benchmarks.retargeting.start_up import first_command_s  # noqa: E402
@@ -155,13 +156,8 @@ def main(arguments: list[str] | None = None) -> int:
         broken = sum(sum(row["violations"].values()) + row["forced_exceptions"] for row in ours)
         status = max(status, int(broken > 0))
     if given.crowd:
-        results["crowd"] = crowd(models, motions[0], given.crowd)
-        answer = results["crowd"]
-        print(
-            f"\n{answer['robots']} robots ({answer['different_models']} models) in one round: median "
-            f"{1e3 * answer['round_s']['median']:.2f} ms, p99 {1e3 * answer['round_s']['p99']:.2f} ms; "
-            f"a frame is {1e3 * answer['frame_s']:.1f} ms"
-        )
+        results["crowd"] = crowd(different_robots(ROBOTS, given.crowd), motions[0])
+        print(f"\n{describe(results['crowd'])}")
         keep(results, given)
     return status
 

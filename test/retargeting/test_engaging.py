@@ -14,6 +14,7 @@ from retargeting.arm_target import ArmState
 from retargeting.deadman import DeadmanParameters
 from retargeting.errors import RetargetingError
 from retargeting.frames import quaternion_from_rotation_vector, quaternion_multiply
+from retargeting.mapping_settings import MappingSettings
 from retargeting.motion_frame import Axis, Button, Controls, MotionFrame
 from retargeting.retargeter import Retargeter, RetargeterParameters, State
 from retargeting.retargeter_parameters import EngageMode
@@ -301,12 +302,15 @@ def test_random_frames_and_ticks_give_finite_commands_inside_the_limits(kestrel:
 
 
 def test_what_stops_an_arm_is_said_per_side(kestrel: RobotModel):
-    loop = engaged(kestrel)
+    # A robot whose left arm is shorter than it is taken for.
+    gains = MappingSettings(position_gain={"left": 1.7, "right": 1.0})
+    near = {"left": READY["left"] / 1.7, "right": READY["right"]}
+    loop = Loop(kestrel, RetargeterParameters(mapping=gains)).run(0.5, near)
+    loop.retargeter.engage(loop.now_s)
+    loop.run(2.0, near)
     assert loop.commands[-1].stops == {}
     far = {"left": np.array([0.56, 0.0, 0.0]), "right": READY["right"]}
-    gains = loop.retargeter.mapping.scale
-    gains["left"] *= 1.7  # a robot whose arm is much shorter than it is taken for
-    loop.run(2.0, lambda t: {s: READY[s] + min(1.0, (t - 12.5) / 1.0) * (far[s] - READY[s]) for s in READY})
+    loop.run(2.0, lambda t: {s: near[s] + min(1.0, (t - 12.5) / 1.0) * (far[s] - near[s]) for s in near})
     stops = loop.commands[-1].stops
     assert set(stops) == {"left"} and "reach" in [stop.kind.value for stop in stops["left"]]
 

@@ -12,15 +12,15 @@ from retargeting.trainer_to_robot import Targets
 
 TICK_S = 0.005
 START = np.tile([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0], (3, 1))
-UNTURNED = [0.0, 0.0, 0.0, 1.0]
 DOWN = np.array([0.0, 0.0, -1.0])
 
 
 def at(x: float) -> Targets:
-    pose = np.array([x, 0.0, 0.0, *UNTURNED])
-    return Targets(
-        {"left": pose, "right": pose}, np.array(UNTURNED), {"left": DOWN}, {"left": 1.0, "right": 1.0}
-    )
+    targets = Targets()
+    targets.poses[:2, 0] = x
+    targets.directions[0] = DOWN
+    targets.known[:3] = True
+    return targets
 
 
 def follow(x, rate_hz: float, end_s: float = 2.0, delay_s=lambda: 0.0008, until_s: float = 10.0):
@@ -91,7 +91,7 @@ def test_an_elbow_that_comes_and_goes_has_a_direction_while_it_is_known() -> Non
         now = k * 0.011
         targets = at(0.0)
         if k >= 4:
-            targets.elbow_directions.clear()
+            targets.directions[:] = 0.0
         track.add(targets, 1 + round(now * 1e9), now)
         track.move_to(now + TICK_S)
         known = track.directions.any(axis=1).tolist()
@@ -105,8 +105,8 @@ def test_openings_and_rotations_go_the_same_way() -> None:
     for k in range(20):
         targets = at(0.0)
         if k >= 10:
-            targets.wrists["left"] = np.r_[0.0, 0.0, 0.0, -quarter]  # the longer way round, written
-            targets.openings["left"] = 0.0
+            targets.poses[0] = np.r_[0.0, 0.0, 0.0, -quarter]  # the longer way round, written
+            targets.openings[0] = 0.0
         track.add(targets, 1 + k * 11_111_111, k / 90.0)
         track.move_to(k / 90.0 + 0.004)
         angle = 2.0 * np.arctan2(abs(track.poses[0, 5]), abs(track.poses[0, 6]))

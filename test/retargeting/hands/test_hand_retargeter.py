@@ -16,6 +16,7 @@ from retargeting.hand_model import build_robot_hand
 from retargeting.hand_retargeter import HandRetargeter, robot_hand
 from retargeting.robot_description import Finger
 from retargeting.robot_model import load_robot
+from retargeting.trainer_view import view_of
 
 PERIOD_NS = 11_111_111
 SIDE = "right"
@@ -91,7 +92,7 @@ def test_without_fingers_the_trigger_closes(model):
 
 def test_the_trigger_is_followed_between_frames_once_it_is_reached(model):
     run = Run(model)
-    run.hands.observe(run.trainer.frame(straight(), 1, fingers=(), trigger=1.0), frozenset({SIDE}))
+    run.hands.observe(view_of(run.trainer.frame(straight(), 1, fingers=(), trigger=1.0)), (SIDE,))
     on_its_way = run.hands.positions(np.array([1.0, 0.5]))
     assert np.abs(on_its_way - run.open).max() <= 6.0 / 90.0 + 1e-9
     run.stamp_ns = 1
@@ -113,10 +114,10 @@ def test_between_frames_the_goals_go_straight(model):
 def test_a_side_that_is_not_followed_keeps_its_goal(model):
     run = Run(model)
     goal = run.settle(fist())
-    run.hands.observe(run.trainer.frame(straight(), run.stamp_ns + PERIOD_NS), frozenset({"left"}))
+    run.hands.observe(view_of(run.trainer.frame(straight(), run.stamp_ns + PERIOD_NS)), ("left",))
     for share in (0.0, 0.5, 1.0):
         np.testing.assert_array_equal(run.hands.positions(np.zeros(2), share), goal)
-    run.hands.observe(run.trainer.frame(straight(), run.stamp_ns + 2 * PERIOD_NS), frozenset({SIDE}))
+    run.hands.observe(view_of(run.trainer.frame(straight(), run.stamp_ns + 2 * PERIOD_NS)), (SIDE,))
     assert np.abs(run.hands.positions(np.zeros(2)) - goal).max() > 0.05
 
 

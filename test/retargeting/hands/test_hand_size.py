@@ -6,12 +6,19 @@ import numpy as np
 import pytest
 from trainer_hand import TrainerHand, fist, random_posture, straight
 
-from retargeting.body_points import FINGERS
+from retargeting.body_points import FINGERS, SIDES
 from retargeting.errors import RetargetingError
 from retargeting.frames import quaternion_from_rotation_vector
 from retargeting.hand_opening import hand_opening
-from retargeting.hand_points import bone_length, finger_points
+from retargeting.hand_points import bone_length
 from retargeting.hand_size import HandSize, HandSizeEstimator
+from retargeting.trainer_view import view_of
+
+
+def finger_points(motion, side):
+    """Points ``(5, 4, 3)`` and which fingers are tracked ``(5,)``, as robots see them."""
+    arrays, k = view_of(motion).arrays, SIDES.index(side)
+    return arrays.fingers[k], arrays.fingers_tracked[k]
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
