@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,9 +58,11 @@ def sample(pid: int) -> CpuSample:
             user_s += user
             system_s += system
             for task in Path(f"/proc/{process}/task").iterdir():
-                # Nanoseconds on a processor; the times of `stat` are whole ticks.
-                run_ns = int((task / "schedstat").read_text().split()[0])
-                threads[int(task.name)] = ((task / "comm").read_text().strip(), 1e-9 * run_ns)
+                # A thread may end while it is looked at; the process is known to have used its time.
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    # Nanoseconds on a processor; the times of `stat` are whole ticks.
+                    run_ns = int((task / "schedstat").read_text().split()[0])
+                    threads[int(task.name)] = ((task / "comm").read_text().strip(), 1e-9 * run_ns)
         except OSError as error:
             if process == pid:
                 raise ProcessLookupError(f"process {pid} has ended") from error
@@ -97,9 +100,12 @@ def _with_descendants(pid: int) -> list[int]:
         process = left.pop()
         try:
             tasks = list(Path(f"/proc/{process}/task").iterdir())
-            children = [int(c) for task in tasks for c in (task / "children").read_text().split()]
         except OSError:
             continue
+        children: list[int] = []
+        for task in tasks:
+            with suppress(OSError):
+                children += map(int, (task / "children").read_text().split())
         found += children
         left += children
     return found
