@@ -53,6 +53,8 @@ setup(
         "pyyaml",
         "matplotlib>=3.6",
         "pillow",
+        # faster CRC; without it zlib's is taken
+        "isal>=1.6",
         # video; without it cameras are recorded as JPEG or raw
         "av>=17",
     ],

@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from capture_nodes.recording.mcap_file import ChannelDescription, EpisodeFile, FileOptions, LockedFile
+from capture_nodes.recording.locked_file import LockedFile
+from capture_nodes.recording.mcap_file import ChannelDescription, EpisodeFile, FileOptions
 from capture_nodes.recording.mcap_writer import COMPRESSIONS, Buffer, Compression, McapWriter
 from capture_nodes.recording.message_schemas import ament_prefixes, schema_text
 

@@ -9,10 +9,8 @@ Nothing here knows ROS; the caller hands over serialized messages with their sch
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import struct
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +19,8 @@ from pathlib import Path
 from typing import Protocol
 
 from capture_nodes.errors import CaptureError
+from capture_nodes.recording.direct_file import DirectFile, DirectIsRefused
+from capture_nodes.recording.locked_file import LockedFile
 from capture_nodes.recording.mcap_reader import McapFile, UnreadableFile
 from capture_nodes.recording.mcap_writer import COMPRESSIONS as COMPRESSIONS
 from capture_nodes.recording.mcap_writer import MESSAGE_HEAD, Buffer, Chunk, Compression, McapWriter
@@ -34,7 +34,6 @@ SCHEMA_ENCODING = "ros2msg"
 LIBRARY = "teleop_capture"
 
 # The system takes no more buffers than this in one call.
-_BUFFERS_AT_ONCE = os.sysconf("SC_IOV_MAX") if os.sysconf("SC_IOV_MAX") > 0 else 1024
 
 
 class FileProblem(CaptureError):
@@ -56,6 +55,7 @@ class FileOptions:
     sync_s, sync_bytes: how often, and after how much, what was written is forced to the disk, in the
     background (power loss costs at most that). check_bytes: a finished file is read back whole up to this
     size, beyond it in samples of that size together (`McapFile.check`). sha256: computed while writing.
+    direct: past the page cache, where the file system takes that.
     """
 
     compression: Compression = "zstd"
@@ -65,6 +65,7 @@ class FileOptions:
     sync_bytes: int = 32 * 1024 * 1024
     check_bytes: int = 64 * 1024 * 1024
     sha256: bool = True
+    direct: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,72 +93,6 @@ class Output(Protocol):
     def sync_behind(self) -> None: ...
     def sync(self) -> None: ...
     def close(self) -> None: ...
-
-
-class LockedFile:
-    """A new file under an advisory lock that ends with the process: so a dead writer is told from a live one.
-
-    Raises `OSError` (`FileExistsError` where the path exists).
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        self._syncing: threading.Thread | None = None
-        self._sync_error: OSError | None = None
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            # A file system without locks still takes a recording; it must then not be shared.
-            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
-                os.close(self._descriptor)
-                raise
-
-    def write(self, buffers: Sequence[Buffer], /) -> None:
-        """All of them, in order; what the system did not take at once is tried again."""
-        descriptor = self._descriptor
-        for begin in range(0, len(buffers), _BUFFERS_AT_ONCE):
-            some = list(buffers[begin : begin + _BUFFERS_AT_ONCE])
-            while some:
-                count = os.writev(descriptor, some)
-                while some and count >= len(some[0]):
-                    count -= len(some.pop(0))
-                if count:
-                    some[0] = memoryview(some[0])[count:]
-
-    def truncate(self, size: int, /) -> None:
-        os.ftruncate(self._descriptor, size)
-        os.lseek(self._descriptor, size, os.SEEK_SET)
-
-    def sync_behind(self) -> None:
-        """Force to the disk what is written by now, without waiting. Raises what an earlier one met."""
-        self._raise_sync_error()
-        if self._syncing is None or not self._syncing.is_alive():
-            self._syncing = threading.Thread(target=self._sync, name="episode sync", daemon=True)
-            self._syncing.start()
-
-    def _sync(self) -> None:
-        try:
-            os.fdatasync(self._descriptor)
-        except OSError as error:
-            # The system tells of a lost page once only.
-            self._sync_error = error
-
-    def _raise_sync_error(self) -> None:
-        if self._sync_error is not None:
-            raise self._sync_error
-
-    def sync(self) -> None:
-        if self._syncing is not None:
-            self._syncing.join()
-        self._raise_sync_error()
-        os.fsync(self._descriptor)
-
-    def close(self) -> None:
-        if self._syncing is not None:
-            self._syncing.join()
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
 
 
 class EpisodeFile:
@@ -250,6 +185,10 @@ class EpisodeFile:
         )
 
     def _open_output(self) -> Output:
+        if self.options.direct:
+            # Where the file system does not take them, the usual way.
+            with suppress(DirectIsRefused):
+                return DirectFile(self.active_path)
         return LockedFile(self.active_path)
 
     def _write_buffers(self, buffers: list[Buffer]) -> None:

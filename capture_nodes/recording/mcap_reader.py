@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import struct
-import zlib
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import lz4.frame
 import zstandard
 
 from capture_nodes.errors import CaptureError
+from capture_nodes.recording.crc import crc32
 from capture_nodes.recording.mcap_writer import (
     ATTACHMENT,
     ATTACHMENT_INDEX,
@@ -221,7 +221,7 @@ class McapFile:
     def crc(self, offset: int, size: int, crc: int = 0) -> int:
         while size > 0:
             piece = self.read(offset, min(size, _PIECE_BYTES))
-            crc = zlib.crc32(piece, crc)
+            crc = crc32(piece, crc)
             offset += len(piece)
             size -= len(piece)
         return crc
@@ -247,7 +247,7 @@ class McapFile:
         if not len(MAGIC) <= start <= (offsets_start or end) <= end:
             raise UnreadableFile("its footer points outside of the file")
         body = self.read(start, end - start)
-        if crc and zlib.crc32(tail[: RECORD_HEAD.size + 16], zlib.crc32(body)) != crc:
+        if crc and crc32(tail[: RECORD_HEAD.size + 16], crc32(body)) != crc:
             raise UnreadableFile("the summary has another CRC than its footer says")
         return _parse_summary(body, start)
 
@@ -280,7 +280,7 @@ class McapFile:
         if content and crc:
             data_at = chunk.offset + head_size
             if compression:
-                found = zlib.crc32(_decompress(self.read(data_at, stored), compression, size))
+                found = crc32(_decompress(self.read(data_at, stored), compression, size))
             else:
                 found = self.crc(data_at, stored)
             if found != crc:
@@ -511,7 +511,7 @@ def _chunk_records(body: bytes) -> Iterator[Record]:
     data = memoryview(body)[fields.offset :]
     if compression:
         data = memoryview(_decompress(bytes(data), compression, size))
-    if len(data) != size or (crc and zlib.crc32(data) != crc):
+    if len(data) != size or (crc and crc32(data) != crc):
         raise UnreadableFile("a chunk has another CRC than it says")
     records: list[Record] = []
     offset = 0
@@ -554,6 +554,6 @@ def _attachment(body: bytes) -> AttachmentRecord:
         fields.number("Q"), fields.number("Q"), fields.text(), fields.text(), fields.sized("Q")
     )
     crc = fields.number("I")
-    if crc and zlib.crc32(body[: fields.offset - 4]) != crc:
+    if crc and crc32(body[: fields.offset - 4]) != crc:
         raise UnreadableFile("an attachment has another CRC than it says")
     return record

@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import struct
 import sys
-import zlib
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import lz4.frame
 import zstandard
+
+from capture_nodes.recording.crc import crc32
 
 Buffer: TypeAlias = "bytes | memoryview"
 Compression = Literal["none", "lz4", "zstd"]
@@ -169,7 +170,7 @@ class McapWriter:
     ) -> None:
         times = struct.pack("<QQ", log_ns, create_ns)
         head = times + _text(name) + _text(media_type) + struct.pack("<Q", len(data))
-        crc = zlib.crc32(data, zlib.crc32(head))
+        crc = crc32(data, crc32(head))
         length = len(head) + len(data) + 4
         offset = self._emit([RECORD_HEAD.pack(ATTACHMENT, length), head, data, struct.pack("<I", crc)])
         self._attachment_indexes.append(
@@ -203,7 +204,7 @@ class McapWriter:
         compression: Compression = "none"
         if chunk is self.packed:
             records = b"".join(body)
-            crc = zlib.crc32(records)
+            crc = crc32(records)
             body = [records]
             packed = self._compress(records)
             if len(packed) <= (1.0 - _CHUNK_GAIN) * size:
@@ -211,7 +212,7 @@ class McapWriter:
         else:
             crc = 0
             for buffer in body:
-                crc = zlib.crc32(buffer, crc)
+                crc = crc32(buffer, crc)
         entries = chunk.entries
         first_ns = min(min(times[::2]) for times in entries.values())
         last_ns = max(max(times[::2]) for times in entries.values())
@@ -278,7 +279,7 @@ class McapWriter:
                 place += length
         body = b"".join(summary) + b"".join(offsets)
         footer = RECORD_HEAD.pack(FOOTER, FOOTER_BODY.size) + struct.pack("<QQ", start, place)
-        crc = zlib.crc32(footer, zlib.crc32(body))
+        crc = crc32(footer, crc32(body))
         self._emit([body, footer, struct.pack("<I", crc), MAGIC])
 
     def _statistics(self) -> bytes:
@@ -317,14 +318,14 @@ class McapWriter:
         self._write(buffers)
         crc = self._crc
         for buffer in (*pending, *head):
-            crc = zlib.crc32(buffer, crc)
+            crc = crc32(buffer, crc)
         if body_crc is None:
             for buffer in body:
-                crc = zlib.crc32(buffer, crc)
+                crc = crc32(buffer, crc)
         else:
             crc = crc32_of_both(crc, *body_crc)
         for buffer in tail:
-            crc = zlib.crc32(buffer, crc)
+            crc = crc32(buffer, crc)
         self._crc = crc
         if self._digest is not None:
             for buffer in buffers:

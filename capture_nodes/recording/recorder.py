@@ -141,7 +141,7 @@ class Recorder:
         self._simulated_robot = ""
         self._reports = PublisherReports(self.statistics)
         self._clutch: deque[Moment] = deque(maxlen=CLUTCH_STATES)
-        self._bytes_taken = 0
+        self._bytes_taken = self._plain_bytes_taken = 0
         self._since_s = time.monotonic()
         self._longest_s = 0.0
 
@@ -240,6 +240,8 @@ class Recorder:
         if counts is None:
             counts = stream.publishers[gid] = self.statistics.publisher(stream.topic, gid.hex())
         self._bytes_taken += len(data)
+        if stream.encoding == "raw":
+            self._plain_bytes_taken += len(data)
         arrival = counts.arrived(sequence, len(data), source_ns, received_ns)
         crossed_ns = counts.latest_received_ns
         message = TakenMessage(stream, counts, data, source_ns, received_ns, crossed_ns, arrival, gid)
@@ -379,9 +381,8 @@ class Recorder:
         with self._lock:
             opening = opening_record(fields, episode_id, started_ns, self._expected_hz())
             needed_bytes, why = self._needed_bytes()
-        file = EpisodeParts(
-            path, self.configuration.file, self.configuration.split, self._is_latched, stands_alone
-        )
+            options = replace(self.configuration.file, direct=self._is_heavy())
+        file = EpisodeParts(path, options, self.configuration.split, self._is_latched, stands_alone)
 
         def make() -> None:
             check_free_space(self.root, needed_bytes, why)
@@ -407,6 +408,12 @@ class Recorder:
     def _is_latched(self, topic: str) -> bool:
         stream = self._streams.get(topic)
         return topic == "/tf_static" or (stream is not None and stream.latched)
+
+    def _is_heavy(self) -> bool:
+        """Whether what is written as it comes is more than the page cache should be filled with."""
+        limit = self.configuration.direct_bytes_per_s
+        elapsed_s = max(1.0, time.monotonic() - self._since_s)
+        return 0.0 < limit < self._plain_bytes_taken / elapsed_s
 
     def _needed_bytes(self) -> tuple[float, str]:
         """Room that an episode of the run's longest, and at least usual, length takes at the present rate."""

@@ -25,6 +25,7 @@ from retargeting.errors import Problem
 # Keys of a topic that are bounds of its quality.
 _EXPECTATIONS = ("rate_share", "intervals_share", "longest_gap_s", "longest_gap_periods", "allowed_lost")
 
+_DIRECT = ("direct_mb_s",)
 _SPLIT = ("split_mb", "split_s")
 
 _TYPE = re.compile(r"^[a-zA-Z]\w*/msg/[a-zA-Z]\w*$")
@@ -81,6 +82,7 @@ class RecorderConfiguration:
 
     topics: tuple[TopicRule, ...]
     file: FileOptions = field(default_factory=FileOptions)
+    direct_bytes_per_s: float = 20e6
     split: SplitLimits = field(default_factory=SplitLimits)
     cameras: CameraSettings = field(default_factory=CameraSettings)
     encoder_threads: int = 2
@@ -142,6 +144,11 @@ def load_recorder_configuration(path: Path) -> RecorderConfiguration:
         topics=reader.topics(data.get("topics")),
         file=reader.file_options(reader.section(data, "file")),
         split=reader.split(reader.section(data, "file")),
+        **reader.numbers(
+            "file",
+            {key: data["file"][key] for key in _DIRECT if key in reader.section(data, "file")},
+            {"direct_mb_s": ("direct_bytes_per_s", 0.0, 1e6, 1_000_000)},
+        ),
         reference=reader.text("episode.reference", reader.section(data, "episode").get("reference", "")),
         **reader.cameras(reader.section(data, "cameras")),
         **reader.numbers(
@@ -244,7 +251,7 @@ class _Reader:
     def file_options(self, data: Mapping[str, Any]) -> FileOptions:
         values = self.numbers(
             "file",
-            {key: value for key, value in data.items() if key not in ("compression", *_SPLIT)},
+            {key: value for key, value in data.items() if key not in ("compression", *_SPLIT, *_DIRECT)},
             {
                 "chunk_kb": ("chunk_bytes", 16, 65536, 1024),
                 "flush_s": ("flush_s", 0.01, 10.0, 1),
