@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Future
 from std_srvs.srv import Trigger
@@ -95,7 +96,8 @@ class RecorderNode(CaptureNode):
             "mark_failure": lambda _, response: self._mark("failure", response),
             "mark_moment": self._on_mark_moment,
         }.items():
-            self.create_service(Trigger, f"~/{name}", answer)
+            # An answer that is waited for must not keep the others waiting.
+            self.create_service(Trigger, f"~/{name}", answer, callback_group=ReentrantCallbackGroup())
         self._graph_age_s = 0.0
         self._topics.look()
         self.create_timer(GRAPH_PERIOD_S, self._on_graph_timer)
@@ -154,7 +156,9 @@ class RecorderNode(CaptureNode):
         except CaptureError as error:
             response.success, response.message = False, str(error)
             self.get_logger().warning(f"episode not started: {error}")
-        self._episode.publish()
+        # After the answer: it waits for the taking thread, which is at the pre-roll.
+        if self.executor is not None:
+            self.executor.create_task(self._episode.publish)
         return response
 
     async def _on_stop(self, _request: Any, response: Any) -> Any:

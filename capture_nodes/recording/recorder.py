@@ -133,6 +133,8 @@ class Recorder:
         self._opening = False
         # What messages may still belong to: the one being recorded, and those in their post-roll or tail.
         self._open: list[Episode] = []
+        # Those of them that wait for their pre-roll.
+        self._beginning: list[Episode] = []
         # Those that are written to their end and become files.
         self._closing: list[Episode] = []
         self._last: Episode | None = None
@@ -141,7 +143,9 @@ class Recorder:
         self._simulated_robot = ""
         self._reports = PublisherReports(self.statistics)
         self._clutch: deque[Moment] = deque(maxlen=CLUTCH_STATES)
+        # Of the last second; "plain" is what is written as it comes.
         self._bytes_taken = self._plain_bytes_taken = 0
+        self._bytes_per_s = self._plain_bytes_per_s = 0.0
         self._since_s = time.monotonic()
         self._longest_s = 0.0
 
@@ -236,6 +240,8 @@ class Recorder:
         self, stream: Stream, data: bytes, source_ns: int, received_ns: int, sequence: int | None, gid: bytes
     ) -> None:
         """A message as the middleware gave it. ``sequence``: the publisher's own number, None if unknown."""
+        if self._beginning:
+            self._give_pre_roll()
         counts = stream.publishers.get(gid)
         if counts is None:
             counts = stream.publishers[gid] = self.statistics.publisher(stream.topic, gid.hex())
@@ -320,8 +326,16 @@ class Recorder:
 
     def pass_done(self) -> None:
         """The taking thread has emptied every subscription once."""
+        if self._beginning:
+            self._give_pre_roll()
         now_ns = time.time_ns()
         self._recent.forget(now_ns)
+        elapsed_s = time.monotonic() - self._since_s
+        if elapsed_s >= 1.0:
+            self._bytes_per_s = self._bytes_taken / elapsed_s
+            self._plain_bytes_per_s = self._plain_bytes_taken / elapsed_s
+            self._bytes_taken = self._plain_bytes_taken = 0
+            self._since_s += elapsed_s
         for episode in list(self._open):
             if episode.file.problem is not None and not episode.stopped:
                 # Nothing more can be written: the trainer need not go on.
@@ -412,14 +426,12 @@ class Recorder:
     def _is_heavy(self) -> bool:
         """Whether what is written as it comes is more than the page cache should be filled with."""
         limit = self.configuration.direct_bytes_per_s
-        elapsed_s = max(1.0, time.monotonic() - self._since_s)
-        return 0.0 < limit < self._plain_bytes_taken / elapsed_s
+        return 0.0 < limit < self._plain_bytes_per_s
 
     def _needed_bytes(self) -> tuple[float, str]:
         """Room that an episode of the run's longest, and at least usual, length takes at the present rate."""
-        elapsed_s = max(1.0, time.monotonic() - self._since_s)
         episode_s = max(EPISODE_S, self._longest_s)
-        expected = self._bytes_taken / elapsed_s * episode_s
+        expected = self._bytes_per_s * episode_s
         least = float(self.configuration.min_free_bytes)
         return least + expected, (
             f"disk.min_free_mb {least / 1e6:.0f} and {expected / 1e6:.0f} for {episode_s:.0f} s as they come"
@@ -451,11 +463,17 @@ class Recorder:
             self._transforms.begin(episode)
         episode.clutch = [state for state in self._clutch if state.time_ns >= episode.start_ns]
         episode.clutch[:0] = [state for state in self._clutch if state.time_ns < episode.start_ns][-1:]
-        for message in self._recent:
-            if message.crossed_ns >= episode.start_ns:
-                self._give(episode, message)
-        self._open.append(episode)
+        self._beginning.append(episode)
         self._active = self._last = episode
+
+    def _give_pre_roll(self) -> None:
+        """By the taking thread, so that nobody waits for it: to episodes that began since its last message."""
+        for episode in self._beginning:
+            for message in self._recent:
+                if episode.start_ns <= message.crossed_ns <= episode.end_ns:
+                    self._give(episode, message)
+        self._open += self._beginning
+        self._beginning = []
 
     def _expected_hz(self) -> dict[str, float | None]:
         """Expected rates by topic, None for those without a fixed one; the recorder's own included."""
@@ -546,7 +564,7 @@ class Recorder:
             last = self._last
             if last is None:
                 raise CaptureError("no episode has been recorded")
-            if last in self._open:
+            if last in self._open + self._beginning:
                 last.discard, last.verdict, last.reason = True, DISCARDED, reason or last.reason
                 self._cut(last)
                 return last.result
@@ -612,9 +630,11 @@ class Recorder:
             if self._active is not None:
                 self._end(self._active, verdict, reason, post_roll_ns=0)
                 self._active = None
-            for episode in self._open:
+            unfinished = self._open + self._beginning
+            for episode in unfinished:
                 self._cut(episode)
-            waiting = [(episode.file.active_path, episode.result) for episode in self._open + self._closing]
+            unfinished += self._closing
+            waiting = [(episode.file.active_path, episode.result) for episode in unfinished]
         outcomes = []
         for active_path, result in waiting:
             try:
@@ -753,7 +773,7 @@ class Recorder:
     def status(self) -> EpisodeStatus:
         """The episode at hand: the one being recorded, else the one being finished, else idle."""
         with self._lock:
-            unfinished = self._open + self._closing
+            unfinished = self._closing + self._open + self._beginning
             episode = self._active or (unfinished[-1] if unfinished else None)
             backlog_bytes = self._writer.backlog_bytes
             if episode is None:
@@ -793,7 +813,7 @@ class Recorder:
     def live(self) -> tuple[list[LiveCounts], RecorderLoad]:
         """Every stream and the recorder as a whole at this moment, for `StreamDiagnostics`."""
         with self._lock:
-            counts = self.statistics.live([episode.id for episode in self._open + self._closing])
+            counts = self.statistics.live([episode.id for episode in self._closing + self._open])
         status = self.status()
         return counts, RecorderLoad(
             status.state, status.backlog_bytes, self.configuration.queue_limit_bytes, problem=status.problem
