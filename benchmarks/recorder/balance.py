@@ -12,6 +12,9 @@ from typing import Any
 
 from benchmarks.recorder.file_watch import FileContent
 from benchmarks.recorder.load_plan import PRIORITIES, priority_of
+from capture_nodes.recording.camera_encoding import TOPIC_SUFFIXES
+
+FORMS = tuple(TOPIC_SUFFIXES.values())
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,9 @@ def balance(
             part = _in_episode(episode.get(f"{topic} {gid}"), problems)
         if content is not None:
             part |= {
-                "in_file": content.messages.get(topic, 0),
-                "missing_in_file": content.missing.get(topic, 0),
+                # A camera has a topic for each form it is recorded in.
+                "in_file": sum(content.messages.get(topic + suffix, 0) for suffix in FORMS),
+                "missing_in_file": sum(content.missing.get(topic + suffix, 0) for suffix in FORMS),
             }
             written = part.get("written", 0)
             if part["in_file"] != written:
