@@ -6,10 +6,12 @@ All pairs of capsules on different bodies, except
 - pairs that stay far apart in all sampled postures and down a descent from the nearest;
 - links of which one carries the other over a few joints, if fine capsules (`finer_pairs`) touch in none of
   those: the joints' limits keep them apart (wrists and elbows of several joints);
-- capsules that overlap at rest, or nearly always, however fine they are.
+- capsules that overlap at rest, or nearly always, however fine they are; and of links over a few joints those
+  of which even a small margin would take many postures.
 
 Where capsules rest nearer than the margin and a little, finer ones take their place; those that still do
-keep a margin of their own, less than they have at rest.
+keep a margin of their own, less than they have at rest. So do links over a few joints of which the whole
+margin would take many postures.
 `robot.yaml: collision` overrides each. Joints that are not commanded stay at their neutral positions.
 """
 
@@ -48,10 +50,12 @@ _MOST_TO_CLEAR, _MOST_AT_REST = 60, 80
 _ROUNDS, _WORST = 4, 3
 # The goal keeps this much more than the margin, so that a command at rest on its goal rests on no row.
 _GOAL_SPARE_M = 0.003
-# Closer than the margin in this share of the sampled postures: always. Of links over few joints: what the
-# margin, and what a small one, may take of the postures; so seldom that coarse capsules will do. How many
-# postures say so.
-_ALWAYS, _MOSTLY, _SOMETIMES, _SELDOM, _SOME = 0.95, 0.5, 0.15, 0.02, 300
+# Closer than the margin in this share of the sampled postures: always.
+_ALWAYS = 0.95
+# Of links over few joints: what the margin may take of the postures, else a small one is kept; what that one
+# may take between trunk and arm, and within an arm or trunk, where little of it is true; and so seldom that
+# coarse capsules will do. How many postures say so.
+_OFTEN, _MOSTLY, _SOMETIMES, _SELDOM, _SOME = 0.25, 0.5, 0.15, 0.02, 300
 # What links over few joints keep where the margin would take most postures from them.
 _SMALL_MARGIN_M = 0.002
 # Farther than the margin by this in all sampled postures and after a descent from the nearest: never.
@@ -257,6 +261,14 @@ class _Capsules:
         shared = set(self.chains[self.body(b)])
         return next(body for body in self.chains[self.body(a)] if body in shared)
 
+    def arm_bodies(self, model: RobotModel) -> set[int]:
+        """The bodies that an arm's joints move against the trunk."""
+        description = model.description
+        firsts = {model.joint_names.index(description.chains[f"{side}_arm"][0])
+                  for side in SIDES if description.chains[f"{side}_arm"]}  # fmt: skip
+        moved = self.tree.arrays.coordinates
+        return {body for body, chain in enumerate(self.chains) if any(int(moved[b]) in firsts for b in chain)}
+
     def keep(self, used: list[int]) -> None:
         """Forget the capsules that are not in `used`; those are then numbered by their place in it."""
         self.pieces = [self.pieces[k] for k in used]
@@ -376,16 +388,10 @@ class _Finer:
         found = self._indices(self._cut(pairs, others, self._margin_m + _REST_M, _MOST_AT_REST))
         return found, self._postures.at_rest(np.array(found, dtype=np.int64))
 
-    def bearable(self, pairs: Sequence[tuple[int, int]], margins: Array, share: float) -> list[int]:
-        """Which pairs take at most that share of all postures together; those that take least come first."""
+    def taken(self, pairs: Sequence[tuple[int, int]], margins: Array) -> float:
+        """The share of all postures that the pairs' margins ``(p,)`` (m) take."""
         below = self._postures.below(np.array(pairs, dtype=np.int64).reshape(-1, 2), margins)
-        taken = np.zeros(len(below), dtype=np.bool_)
-        kept = []
-        for k in np.argsort(below.sum(axis=0), kind="stable").tolist():
-            if (taken | below[:, k]).mean() <= share:
-                taken |= below[:, k]
-                kept.append(k)
-        return sorted(kept)
+        return float(below.any(axis=1).mean())
 
 
 def _candidates(
@@ -451,6 +457,7 @@ def _build(model: RobotModel) -> CollisionModel:
         else:
             _choose(chosen, pair, margin_m, _GOAL_SPARE_M, fine=False)
     # The others in finer ones.
+    arms = capsules.arm_bodies(model)
     finer = _Finer(capsules, postures, margin_m)
     for links, members in unclear.items():
         a, b = members[0]
@@ -465,15 +472,14 @@ def _build(model: RobotModel) -> CollisionModel:
         found, apart_m = finer.apart(members, others)
         full_m = margin_m
         if near and not promised:
-            kept = finer.bearable(found, _own_margins(apart_m, full_m), _MOSTLY)
-            if len(kept) < len(found):
+            whole = bool((apart_m >= _CLEAR_M).all())
+            if not whole or finer.taken(found, _own_margins(apart_m, full_m)) > _OFTEN:
                 full_m = min(_SMALL_MARGIN_M, margin_m)
-                kept = finer.bearable(found, _own_margins(apart_m, full_m), _SOMETIMES)
-            for k in set(range(len(found))) - set(kept):
-                leave_out(found[k], "near in many postures")
-            found, apart_m = [found[k] for k in kept], apart_m[kept]
-            if not found:
-                continue
+                on_arm = len({capsules.body(k) in arms for k in (a, b)}) > 1
+                bearable = _MOSTLY if on_arm else _SOMETIMES
+                if not whole or finer.taken(found, _own_margins(apart_m, full_m)) > bearable:
+                    leave_out((a, b), "near in many postures")
+                    continue
         least, _, closer = postures.search(np.array(found, dtype=np.int64), 0.0, margin_m)
         for pair, distance_m, nearest_m, share in zip(found, apart_m, least, closer, strict=True):
             if nearest_m > margin_m + _NEVER_M and not promised:
@@ -496,7 +502,7 @@ def _build(model: RobotModel) -> CollisionModel:
     used = sorted({k for pair in chosen.pairs for k in pair})
     place = {k: i for i, k in enumerate(used)}
     common = np.array([capsules.common(a, b) for a, b in chosen.pairs], dtype=np.int64)
-    kept = np.array([(place[a], place[b]) for a, b in chosen.pairs], dtype=np.int64).reshape(-1, 2)
+    pairs_array = np.array([(place[a], place[b]) for a, b in chosen.pairs], dtype=np.int64).reshape(-1, 2)
     capsules.keep(used)
     bodies, starts, ends, radii = capsules.arrays()
     return CollisionModel(
@@ -506,7 +512,7 @@ def _build(model: RobotModel) -> CollisionModel:
         starts=starts,
         ends=ends,
         radii=radii,
-        pairs=kept,
+        pairs=pairs_array,
         common=common,
         margins=np.array(chosen.margins),
         goal_spares=np.array(chosen.goal_spares),
