@@ -333,6 +333,7 @@ def test_mesh_files_that_cannot_be_read_say_why(tmp_path):
         ("a.stl", b"\x00" * 90, "damaged .stl"),
         ("b.obj", b"v 0 0\nf 1 2 3\n", "damaged .obj"),
         ("c.dae", b"<COLLADA>", "damaged .dae"),
+        ("f.glb", b"glTF" + b"\x02\x00\x00\x00" * 20, "damaged .glb"),
         ("d.ply", b"", "format '.ply' is not read"),
         ("e.obj", b"v 0 0 0\n", "no triangle"),
     ):
