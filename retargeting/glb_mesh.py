@@ -101,7 +101,10 @@ class _Glb:
             return np.zeros((0, width), kind)
         if start < 0 or start + (count - 1) * stride + width * kind.itemsize > len(self._numbers):
             raise ValueError("an accessor reaches beyond the file")
-        return np.ndarray((count, width), kind, self._numbers, start, (stride, kind.itemsize)).copy()
+        rows: NDArray[Any] = np.ndarray(
+            (count, width), kind, self._numbers, start, (stride, kind.itemsize)
+        ).copy()
+        return rows
 
 
 def _transform(node: dict[str, Any]) -> Array:
