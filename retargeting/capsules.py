@@ -30,6 +30,8 @@ _MERGED_SHARE = 1.0
 _SIDES = 24
 # The fit sees about so many corners, of them the outermost in so many directions; the radius then all.
 _SEEN, _DIRECTIONS = 2000, 160
+# What is cut for its own sake (see `Piece`) ends with capsules thinner than this.
+_FINEST_M = 0.006
 # Around a link without collision geometry: its thickness by its length.
 _RADIUS_PER_LENGTH = 0.18
 _SHORTEST_LINK_M = 0.02
@@ -52,7 +54,7 @@ class Capsule:
 
 
 @dataclass(frozen=True)
-class _Solid:
+class Solid:
     """Triangles ``(k, 3, 3)`` and balls ``(b, 4)`` (centre, radius) in the link."""
 
     triangles: Array
@@ -64,10 +66,42 @@ class _Solid:
         return np.concatenate([np.c_[points, np.zeros(len(points))], self.balls])
 
 
-def link_capsules(urdf: Urdf, link: Link) -> tuple[tuple[Capsule, ...], tuple[str, ...]]:
-    """The capsules around a link's collision geometry, and a warning per mesh that could not be read.
+class Piece:
+    """A part of a link's collision geometry and the capsule around it; cut in two where asked."""
 
-    A link without collision geometry (or whose mesh is missing) gets one along its length, if it is
+    def __init__(self, solid: Solid, capsule: Capsule) -> None:
+        self.capsule = capsule
+        self._solid = solid
+        self._halves: tuple[Piece, ...] | None = None if len(solid.triangles) else ()
+
+    def halves(self) -> tuple[Piece, ...]:
+        """The two sides of a cut across its longest extent; none where it is too thin, or round."""
+        if self._halves is None:
+            self._halves = ()
+            if not len(self._solid.balls) and self.capsule.radius_m > _FINEST_M:
+                points = self._solid.triangles.reshape(-1, 3)
+                low, high = points.min(axis=0), points.max(axis=0)
+                axis = int(np.argmax(high - low))
+                sides = _cut(self._solid.triangles, axis, 0.5 * float(low[axis] + high[axis]))
+                if all(len(side) for side in sides):
+                    solids = [Solid(side, self._solid.balls) for side in sides]
+                    link = self.capsule.link
+                    self._halves = tuple(
+                        Piece(solid, enclosing_capsule(link, solid.corners())) for solid in solids
+                    )
+        return self._halves
+
+
+def link_capsules(urdf: Urdf, link: Link) -> tuple[tuple[Capsule, ...], tuple[str, ...]]:
+    """The capsules of `link_pieces`, and its warnings."""
+    pieces, warnings = link_pieces(urdf, link)
+    return tuple(piece.capsule for piece in pieces), warnings
+
+
+def link_pieces(urdf: Urdf, link: Link) -> tuple[tuple[Piece, ...], tuple[str, ...]]:
+    """The pieces of a link's collision geometry, and a warning per mesh that could not be read.
+
+    A link without collision geometry (or whose mesh is missing) gets a capsule along its length, if it is
     drawn or no link of the robot has collision geometry.
     """
     solids, warnings, missing = [], [], False
@@ -85,10 +119,11 @@ def link_capsules(urdf: Urdf, link: Link) -> tuple[tuple[Capsule, ...], tuple[st
     bare = not link.collisions and (
         bool(link.visuals) or not any(other.collisions for other in urdf.links.values())
     )
-    capsules = _enclose(link.name, solids)
+    pieces = [Piece(solid, capsule) for solid, capsule in _enclose(link.name, solids)]
     if missing or bare:
-        capsules += _along_link(urdf, link.name)
-    return tuple(capsules), tuple(warnings)
+        none = Solid(np.zeros((0, 3, 3)), np.zeros((0, 4)))
+        pieces += [Piece(none, capsule) for capsule in _along_link(urdf, link.name)]
+    return tuple(pieces), tuple(warnings)
 
 
 def enclosing_capsule(link: str, balls: Array) -> Capsule:
@@ -183,7 +218,7 @@ def _shrink(balls, ends):  # type: ignore[no-untyped-def]
     return least
 
 
-def _solid(shape: Shape) -> _Solid | None:
+def _solid(shape: Shape) -> Solid | None:
     """The shape's surface in the link frame; None for a mesh that was not found or a shape of no size."""
     geometry = shape.geometry
     size, none = geometry.size_m, np.zeros((0, 4))
@@ -191,7 +226,7 @@ def _solid(shape: Shape) -> _Solid | None:
         if geometry.mesh is None:
             return None
         triangles = mesh_triangles(geometry.mesh) * np.array(geometry.scale)
-        return _Solid(_placed(shape.pose, triangles), none)
+        return Solid(_placed(shape.pose, triangles), none)
     if not all(value > 0.0 for value in size[:1]) or any(value < 0.0 for value in size):
         return None
     if geometry.kind == "box":
@@ -199,13 +234,13 @@ def _solid(shape: Shape) -> _Solid | None:
         corners = 0.5 * signs * np.array(size)
         faces = [(0, 1, 3, 2), (4, 5, 7, 6), (0, 1, 5, 4), (2, 3, 7, 6), (0, 2, 6, 4), (1, 3, 7, 5)]
         rows = [row for a, b, c, d in faces for row in ((a, b, c), (a, c, d))]
-        return _Solid(_placed(shape.pose, corners[np.array(rows)]), none)
+        return Solid(_placed(shape.pose, corners[np.array(rows)]), none)
     if geometry.kind == "cylinder":
-        return _Solid(_placed(shape.pose, _prism(size[0], size[1])), none)
+        return Solid(_placed(shape.pose, _prism(size[0], size[1])), none)
     half = 0.5 * size[1] if geometry.kind == "capsule" else 0.0
     centres = np.array([[0.0, 0.0, z] for z in ((-half, half) if half else (0.0,))])
     balls = np.c_[pose_apply(shape.pose, centres), np.full(len(centres), size[0])]
-    return _Solid(np.zeros((0, 3, 3)), balls)
+    return Solid(np.zeros((0, 3, 3)), balls)
 
 
 def _placed(pose: Array, triangles: Array) -> Array:
@@ -251,16 +286,16 @@ def _cut(triangles: Array, axis: int, where: float) -> tuple[Array, Array]:
     return np.concatenate(below_parts), np.concatenate(above_parts)
 
 
-def _enclose(link: str, solids: list[_Solid]) -> list[Capsule]:
+def _enclose(link: str, solids: list[Solid]) -> list[tuple[Solid, Capsule]]:
     parts = [(solid, enclosing_capsule(link, solid.corners())) for solid in solids]
     merging = True
     while merging and len(parts) > 1:
         merging = False
-        best: tuple[float, int, int, _Solid, Capsule] | None = None
+        best: tuple[float, int, int, Solid, Capsule] | None = None
         for i in range(len(parts)):
             for j in range(i + 1, len(parts)):
                 one, two = parts[i][0], parts[j][0]
-                joined = _Solid(
+                joined = Solid(
                     np.concatenate([one.triangles, two.triangles]), np.concatenate([one.balls, two.balls])
                 )
                 capsule = enclosing_capsule(link, joined.corners())
@@ -274,31 +309,31 @@ def _enclose(link: str, solids: list[_Solid]) -> list[Capsule]:
             parts = [part for k, part in enumerate(parts) if k not in (i, j)] + [(joined, capsule)]
             merging = True
     # What cannot usefully be cut is not tried again.
-    whole: list[Capsule] = []
+    whole: list[tuple[Solid, Capsule]] = []
     while parts and len(parts) + len(whole) < MOST_PER_LINK:
         parts.sort(key=lambda part: part[1].volume_m3)
         solid, capsule = parts.pop()
         halves = _halves(link, solid, capsule)
         if halves is None:
-            whole.append(capsule)
+            whole.append((solid, capsule))
         else:
             parts += halves
-    return whole + [capsule for _, capsule in parts]
+    return whole + parts
 
 
-def _halves(link: str, solid: _Solid, capsule: Capsule) -> list[tuple[_Solid, Capsule]] | None:
+def _halves(link: str, solid: Solid, capsule: Capsule) -> list[tuple[Solid, Capsule]] | None:
     """The two sides of the cut that saves most of the capsule's volume; None if no cut saves enough."""
     if len(solid.balls) or capsule.radius_m < _THIN_M:
         return None
     points = solid.triangles.reshape(-1, 3)
     middle = 0.5 * (points.min(axis=0) + points.max(axis=0))
-    best: list[tuple[_Solid, Capsule]] | None = None
+    best: list[tuple[Solid, Capsule]] | None = None
     least = (1.0 - _SAVED_BY_CUT) * capsule.volume_m3
     for axis in range(3):
         sides = _cut(solid.triangles, axis, float(middle[axis]))
         if not all(len(side) for side in sides):
             continue
-        halves = [_Solid(side, solid.balls) for side in sides]
+        halves = [Solid(side, solid.balls) for side in sides]
         found = [(half, enclosing_capsule(link, half.corners())) for half in halves]
         volume = sum(part[1].volume_m3 for part in found)
         if volume < least:

@@ -60,9 +60,9 @@ EARLY = 0.8
 # Rows that one tick may hold; more pairs than these are met by stopping.
 MOST_ROWS = 32
 # Pairs this close above their margin get a row before their stop fails.
-ROW_GAP_M = 0.02
-# The same for the goal, whose steps are longer.
-GOAL_ROW_GAP_M = 0.04
+ROW_GAP_M, FINE_ROW_GAP_M = 0.02, 0.006
+# The same for the goal, whose steps are longer. Of finer capsules many are near, and the nearest count.
+GOAL_ROW_GAP_M, FINE_GOAL_ROW_GAP_M = 0.04, 0.012
 # Segments whose directions agree by this (cosine squared) lie along each other.
 _ALONG = 0.5
 # Joints in one word of `Hull.movers`.
@@ -80,7 +80,9 @@ _PROOFS, _SHARES = 4, 5
 class Hull(NamedTuple):
     """Capsules and pairs as in `CollisionModel`; spheres ``(c,)``: radii of the balls around them.
 
-    movers ``(p, words)``: a bit for each joint that moves one of a pair against the other.
+    movers ``(p, words)``: a bit for each joint that moves one of a pair against the other; full_m, goal_m
+    ``(p,)`` (m): what a pair keeps, and what the goal keeps of it; short_m ``(p,)``: by how much full_m is
+    less than the robot's margin; look_m, goal_look_m ``(p,)``: pairs with less room than that get a row.
     """
 
     bodies: IntArray
@@ -93,6 +95,11 @@ class Hull(NamedTuple):
     turns: Array
     spheres: Array
     movers: IntArray
+    full_m: Array
+    goal_m: Array
+    short_m: Array
+    look_m: Array
+    goal_look_m: Array
 
 
 def joint_bits(flags: NDArray[np.bool_]) -> IntArray:
@@ -609,7 +616,8 @@ def prove_stop(  # type: ignore[no-untyped-def]
     Fills stop_times ``(n,)``; bounds ``(p,)``: each pair's distance is at least that until the stop;
     rows, gaps, owners: gradients of near pairs at q, and their room; steep_rows (`SteepRows`): the same at
     the worst point of the line for the pairs that fail. Returns (failures, number of rows, number of steep
-    rows, smallest distance if it is under `REPORTED_M`, its pair or -1).
+    rows, smallest distance (as if every pair kept the robot's margin) if it is under `REPORTED_M`, its pair
+    or -1).
     """
     lower, upper, _, acceleration = limits
     bodies, pairs, common, levers, turns = hull.bodies, hull.pairs, hull.common, hull.levers, hull.turns
@@ -644,11 +652,11 @@ def prove_stop(  # type: ignore[no-untyped-def]
             continue
         gap = closest_points(a0[a], a1[a], a0[b], a1[b], on_a, on_b)
         distance = gap - hull.radii[a] - hull.radii[b]
-        if distance < smallest:
-            smallest, closest = distance, p
+        if distance + hull.short_m[p] < smallest:
+            smallest, closest = distance + hull.short_m[p], p
         room = distance - kept[p]
         led, least = _led(hull, p, gap, on_a, on_b, work)
-        if room < max(ROW_GAP_M, 2.0 * (distance - led)) and _has_place(room, gaps, count):
+        if room < max(hull.look_m[p], 2.0 * (distance - led)) and _has_place(room, gaps, count):
             distance_gradient(
                 tree, work.positions, work.rotations, bodies[a], bodies[b], common[p], on_a, on_b, gradient
             )
@@ -926,9 +934,9 @@ def raise_kept(kept, bounds, full):  # type: ignore[no-untyped-def]
     """What came apart stays apart: raise `kept` ``(p,)`` to the proved `bounds`, at most to `full`."""
     missing = 0
     for p in range(kept.shape[0]):
-        if kept[p] < full:
-            kept[p] = min(full, max(kept[p], bounds[p]))
-            if kept[p] < full:
+        if kept[p] < full[p]:
+            kept[p] = min(full[p], max(kept[p], bounds[p]))
+            if kept[p] < full[p]:
                 missing += 1
     return missing
 
@@ -942,17 +950,17 @@ def _place_all(tree, hull, q, work):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def goal_room(tree, hull, q, margin, work):  # type: ignore[no-untyped-def]
-    """The smallest room (m) of a pair at q ``(n,)``; 0 where all are farther apart than the margin."""
+def goal_room(tree, hull, q, work):  # type: ignore[no-untyped-def]
+    """The smallest room (m) of a pair at q ``(n,)``; 0 where all are farther apart than the goal keeps."""
     _place_all(tree, hull, q, work)
     on_a, on_b = work.samples.on_a[0], work.samples.on_b[0]
     least = 0.0
     for p in range(hull.pairs.shape[0]):
-        if _surely_over(hull, p, margin, work):
+        if _surely_over(hull, p, hull.goal_m[p], work):
             continue
         a, b = hull.pairs[p, 0], hull.pairs[p, 1]
         gap = closest_points(work.starts[a], work.ends[a], work.starts[b], work.ends[b], on_a, on_b)
-        least = min(least, gap - hull.radii[a] - hull.radii[b] - margin)
+        least = min(least, gap - hull.radii[a] - hull.radii[b] - hull.goal_m[p])
     return least
 
 
@@ -966,8 +974,8 @@ def _lie_along(a0, a1, b0, b1):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def goal_rows(tree, hull, q, margin, size, rows, gaps, owners, work):  # type: ignore[no-untyped-def]
-    """Fill rows, gaps with the gradients of the pairs at q that have less than `GOAL_ROW_GAP_M` of room.
+def goal_rows(tree, hull, q, size, rows, gaps, owners, work):  # type: ignore[no-untyped-def]
+    """Fill rows, gaps with the gradients of the pairs at q that have less room than `Hull.goal_look_m`.
 
     Only the first `size` joints count. Returns how many there are.
     """
@@ -975,13 +983,14 @@ def goal_rows(tree, hull, q, margin, size, rows, gaps, owners, work):  # type: i
     on_a, on_b, gradient = work.samples.on_a[0], work.samples.on_b[0], work.gradient
     count = 0
     for p in range(hull.pairs.shape[0]):
-        if _surely_over(hull, p, margin + GOAL_ROW_GAP_M, work):
+        margin, look = hull.goal_m[p], hull.goal_look_m[p]
+        if _surely_over(hull, p, margin + look, work):
             continue
         a, b = hull.pairs[p, 0], hull.pairs[p, 1]
         a0, a1, b0, b1 = work.starts[a], work.ends[a], work.starts[b], work.ends[b]
         gap = closest_points(a0, a1, b0, b1, on_a, on_b)
         room = gap - hull.radii[a] - hull.radii[b] - margin
-        if room >= GOAL_ROW_GAP_M:
+        if room >= look:
             continue
         # Where segments lie along each other the closest point jumps from end to end: each end has a row.
         for end in range(5 if room < ROW_GAP_M and _lie_along(a0, a1, b0, b1) else 1):
@@ -994,7 +1003,7 @@ def goal_rows(tree, hull, q, margin, size, rows, gaps, owners, work):  # type: i
             elif end == 4:
                 gap = closest_points(a0, a1, b1, b1, on_a, on_b)
             room = gap - hull.radii[a] - hull.radii[b] - margin
-            if room >= GOAL_ROW_GAP_M or not _has_place(room, gaps, count):
+            if room >= look or not _has_place(room, gaps, count):
                 continue
             distance_gradient(
                 tree, work.positions, work.rotations, hull.bodies[a], hull.bodies[b], hull.common[p],
@@ -1054,13 +1063,11 @@ class GoalRowsRoom(NamedTuple):
 
 
 class Margins(NamedTuple):
-    """All that keeps one robot's capsules `full_m` apart, its goal `goal_m`."""
+    """All that keeps one robot's capsules apart."""
 
     tree: TreeArrays
     hull: Hull
     limits: JointLimits
-    full_m: float
-    goal_m: float
     state: MarginState
     goal: GoalRowsRoom
     proof: ProofWork
@@ -1078,7 +1085,7 @@ def keep_margins(margins, q, v, wanted, low, high, hessian, weighed, dt, chosen)
         state.counts, chosen, margins.proof, margins.search,
     )  # fmt: skip
     if state.missing[0]:
-        state.missing[0] = raise_kept(state.kept, state.bounds, margins.full_m)
+        state.missing[0] = raise_kept(state.kept, state.bounds, margins.hull.full_m)
     state.smallest[0] = smallest
     state.found[0], state.found[1] = how, closest
     # The stop was taken instead.

@@ -3,62 +3,75 @@
 All pairs of capsules on different bodies, except
 
 - neighbours: bodies joined by one joint, and everything from a wrist on outwards (fingers must close);
-- pairs that rest closer than the margin in the neutral posture, or are so in nearly all sampled ones:
-  their capsules overlap by construction;
-- pairs that stay far apart in all sampled postures and down a descent from the nearest, and pairs of
-  which one carries the other over a few joints and that hardly overlap in any (wrists and elbows of
-  several joints, whose limits keep them apart).
+- pairs that stay far apart in all sampled postures and down a descent from the nearest;
+- links of which one carries the other over a few joints, if fine capsules (`finer_pairs`) touch in none of
+  those: the joints' limits keep them apart (wrists and elbows of several joints);
+- capsules that overlap at rest, or nearly always, however fine they are; and of links over a few joints those
+  of which even a small margin would take many postures.
 
+Where capsules rest nearer than the margin and a little, finer ones take their place; those that still do
+keep a margin of their own, less than they have at rest. So do links over a few joints of which the whole
+margin would take many postures.
 `robot.yaml: collision` overrides each. Joints that are not commanded stay at their neutral positions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.body_points import SIDES
-from retargeting.capsule_distance import (
-    closest_points,
-    distance_gradient,
-    pair_distances,
-    place_capsules,
-)
-from retargeting.capsules import Capsule, link_capsules
-from retargeting.compiled import compiled
+from retargeting.capsule_distance import pair_distances, place_capsules
+from retargeting.capsules import Capsule, Piece, link_pieces
+from retargeting.finer_pairs import FinePair, PlacedPieces, finer_pairs
 from retargeting.frames import pose_apply
-from retargeting.kinematics import KinematicTree, build_tree, forward
+from retargeting.kinematics import KinematicTree, build_tree
+from retargeting.pair_sampling import descend_distances, sample_distances
 from retargeting.robot_model import RobotModel
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 SAMPLES = 2000
-# Pairs that rest closer than the margin and this belong together: no robot should rest in contact.
+# At rest pairs are to have this much more than the margin: no robot should rest in contact.
 _REST_M = 0.005
-# A link and one that it carries over so few joints which overlap by less than this in all postures: the
-# capsules are thicker than the links, and the joints' limits keep these apart.
-_GRAZE_M, _GRAZE_JOINTS = 0.01, 3
+# A link and one that it carries over so few joints may be kept apart by these joints' limits.
+_FEW_JOINTS = 3
+# Capsules that have this much between them do not touch.
+_CLEAR_M = 0.001
+# Pairs of fine capsules of two links, for showing that limits keep them apart and for keeping them so.
+_MOST_TO_CLEAR, _MOST_AT_REST = 60, 80
+# So often the worst postures are looked for, so many of them at a time.
+_ROUNDS, _WORST = 4, 3
+# The goal keeps this much more than the margin, so that a command at rest on its goal rests on no row.
+_GOAL_SPARE_M = 0.003
 # Closer than the margin in this share of the sampled postures: always.
 _ALWAYS = 0.95
+# Of links over few joints: what the margin may take of the postures, else a small one is kept; what that one
+# may take between trunk and arm, and within an arm or trunk, where little of it is true; and so seldom that
+# coarse capsules will do. How many postures say so.
+_OFTEN, _MOSTLY, _SOMETIMES, _SELDOM, _SOME = 0.25, 0.5, 0.15, 0.02, 300
+# What links over few joints keep where the margin would take most postures from them.
+_SMALL_MARGIN_M = 0.002
 # Farther than the margin by this in all sampled postures and after a descent from the nearest: never.
 _NEVER_M = 0.02
-# The descent from a sampled posture: first and smallest step (rad or m), and how often it looks.
-_FIRST_STEP, _SMALLEST_STEP, _LOOKS = 0.3, 0.005, 40
-_NEVER_MEET = "never meet"
+_NEVER_MEET, LIMITS = "never meet", "limits keep apart"
 
 
 @dataclass(frozen=True)
 class CollisionModel:
-    """Capsules on a tree over all commanded joints, and the pairs that are kept `margin_m` apart.
+    """Capsules on a tree over all commanded joints, and the pairs that are kept apart.
 
     capsules in their links; bodies ``(c,)``, starts, ends ``(c, 3)``: the same in the tree's bodies;
-    pairs ``(p, 2)`` of capsules, common ``(p,)`` the last body that carries both; largest_positions:
-    how far each joint can be from 0; left_out: why the links of the other pairs may touch;
-    partly_left_out: the same of links of which other capsules are kept apart.
+    pairs ``(p, 2)`` of capsules, common ``(p,)`` the last body that carries both, margins
+    ``(p,)`` (m): `margin_m`, less where links rest nearer; goal_spares ``(p,)``: what goals keep more; fine
+    ``(p,)``: of finer capsules; largest_positions: how far each joint can be from 0; left_out: why the links
+    of the other pairs may touch; partly_left_out: the same of links of which other capsules are kept apart.
     """
 
     tree: KinematicTree
@@ -69,6 +82,9 @@ class CollisionModel:
     radii: Array
     pairs: IntArray
     common: IntArray
+    margins: Array
+    goal_spares: Array
+    fine: NDArray[np.bool_]
     margin_m: float
     largest_positions: tuple[float, ...]
     left_out: dict[tuple[str, str], str]
@@ -124,9 +140,19 @@ class CollisionModel:
 
     def exempt_links(self) -> tuple[tuple[str, str, str], ...]:
         """(link, link, reason) where no margin is promised, or not for all capsules of the links."""
-        whole = [(a, b, why) for (a, b), why in self.left_out.items() if why != _NEVER_MEET]
+        told = (_NEVER_MEET, LIMITS)
+        whole = [(a, b, why) for (a, b), why in self.left_out.items() if why not in told]
         partly = [(a, b, f"in part: {why}") for (a, b), why in self.partly_left_out.items()]
         return (*whole, *partly)
+
+    def own_margins(self) -> tuple[tuple[str, str, float], ...]:
+        """(link, link, m) where less than `margin_m` is kept; those that limits keep apart do not touch."""
+        least: dict[tuple[str, str], float] = {}
+        for pair, margin_m in zip(self.link_pairs(), self.margins.tolist(), strict=True):
+            least[pair] = min(least.get(pair, self.margin_m), margin_m)
+        found = [(a, b, margin_m) for (a, b), margin_m in least.items() if margin_m < self.margin_m]
+        found += [(a, b, 0.5 * _CLEAR_M) for (a, b), why in self.left_out.items() if why == LIMITS]
+        return tuple(found)
 
     def link_pairs(self) -> list[tuple[str, str]]:
         """The links of every pair, in the pairs' order."""
@@ -140,83 +166,6 @@ class CollisionModel:
         distances = np.empty(len(self.pairs))
         pair_distances(*placed, self.radii, self.pairs, distances)
         return distances
-
-
-@compiled
-def _sample(  # type: ignore[no-untyped-def]
-    tree,
-    bodies, starts, ends, radii, pairs, postures, margin, least, nearest, closer,
-):  # fmt: skip
-    """Over `postures` ``(k, n)``: each pair's least distance, in which, how often it is under the margin."""
-    positions, rotations = np.empty((tree.parents.shape[0], 3)), np.empty((tree.parents.shape[0], 3, 3))
-    placed_starts, placed_ends = np.empty(starts.shape), np.empty(ends.shape)
-    on_a, on_b = np.empty(3), np.empty(3)
-    least[:] = np.inf
-    closer[:] = 0
-    for k in range(postures.shape[0]):
-        forward(tree, postures[k], positions, rotations)
-        place_capsules(positions, rotations, bodies, starts, ends, placed_starts, placed_ends)
-        for p in range(pairs.shape[0]):
-            a, b = pairs[p, 0], pairs[p, 1]
-            gap = closest_points(
-                placed_starts[a], placed_ends[a], placed_starts[b], placed_ends[b], on_a, on_b
-            )
-            distance = gap - radii[a] - radii[b]
-            if distance < least[p]:
-                least[p], nearest[p] = distance, k
-            if distance < margin:
-                closer[p] += 1
-
-
-@compiled
-def _descend(  # type: ignore[no-untyped-def]
-    tree, bodies, starts, ends, radii, pairs, common, postures, lower, upper, enough, least, nearest
-):  # fmt: skip
-    """Lower `least` ``(p,)`` by steepest descent from each pair's nearest posture, until it is `enough`."""
-    positions, rotations = np.empty((tree.parents.shape[0], 3)), np.empty((tree.parents.shape[0], 3, 3))
-    placed_starts, placed_ends = np.empty(starts.shape), np.empty(ends.shape)
-    on_a, on_b = np.empty(3), np.empty(3)
-    n = lower.shape[0]
-    gradient, q = np.empty(n), np.empty(n)
-    for p in range(pairs.shape[0]):
-        a, b = pairs[p, 0], pairs[p, 1]
-        here = postures[nearest[p]].copy()
-        step = 0.0
-        for look in range(_LOOKS):
-            if least[p] <= enough:
-                break
-            if look > 0:
-                if step < _SMALLEST_STEP:
-                    break
-                for i in range(n):
-                    q[i] = min(max(here[i] - step * gradient[i], lower[i]), upper[i])
-            else:
-                q[:] = here
-            forward(tree, q, positions, rotations)
-            place_capsules(positions, rotations, bodies, starts, ends, placed_starts, placed_ends)
-            gap = closest_points(
-                placed_starts[a], placed_ends[a], placed_starts[b], placed_ends[b], on_a, on_b
-            )
-            distance = gap - radii[a] - radii[b]
-            if look > 0 and distance >= least[p] - 1e-6:
-                step *= 0.4
-                continue
-            here[:] = q
-            least[p] = distance
-            step = _FIRST_STEP if look == 0 else 1.5 * step
-            distance_gradient(
-                tree, positions, rotations, bodies[a], bodies[b], common[p], on_a, on_b, gradient
-            )
-            # Joints at a limit take no part; the one that helps most moves by `step`.
-            largest = 0.0
-            for i in range(n):
-                if (gradient[i] > 0.0 and q[i] <= lower[i]) or (gradient[i] < 0.0 and q[i] >= upper[i]):
-                    gradient[i] = 0.0
-                largest = max(largest, abs(gradient[i]))
-            if largest == 0.0:
-                break
-            for i in range(n):
-                gradient[i] /= largest
 
 
 def _ancestors(tree: KinematicTree, body: int) -> list[int]:
@@ -271,104 +220,321 @@ def collision_model(model: RobotModel) -> CollisionModel:
     return _built[key]
 
 
-def _build(model: RobotModel) -> CollisionModel:
-    settings = model.description.collision
-    capsules: list[Capsule] = []
-    warnings: list[str] = []
-    for link in model.urdf.links.values():
-        found, said = link_capsules(model.urdf, link)
-        capsules += found
-        warnings += said
-    carriers = [capsule.link for capsule in capsules]
-    wrists = [site.link for name, site in model.description.sites.items() if name.endswith("_wrist")]
-    tree, body_of = build_tree(
-        model.urdf, model.joint_names, model.locked_positions, keep=[*carriers, *wrists]
-    )
-    places = [(tree.index(body_of[link][0]), body_of[link][1]) for link in carriers]
-    bodies = np.array([body for body, _ in places], dtype=np.int64)
-    shape = (len(capsules), 3)
-    starts = np.array([pose_apply(pose, c.start) for (_, pose), c in zip(places, capsules, strict=True)])
-    ends = np.array([pose_apply(pose, c.end) for (_, pose), c in zip(places, capsules, strict=True)])
-    starts, ends = starts.reshape(shape), ends.reshape(shape)
-    radii = np.array([capsule.radius_m for capsule in capsules])
+class _Capsules:
+    """The capsules of a robot on its tree; finer ones are added as they are asked for."""
 
-    chains = [_ancestors(tree, body) for body in range(len(tree.names))]
-    hands = _hands(model, tree, body_of)
+    def __init__(self, model: RobotModel) -> None:
+        pieces: list[Piece] = []
+        self.warnings: list[str] = []
+        for link in model.urdf.links.values():
+            found, said = link_pieces(model.urdf, link)
+            pieces += found
+            self.warnings += said
+        wrists = [site.link for name, site in model.description.sites.items() if name.endswith("_wrist")]
+        keep = [*(piece.capsule.link for piece in pieces), *wrists]
+        self.tree, self.body_of = build_tree(model.urdf, model.joint_names, model.locked_positions, keep=keep)
+        self.places = {
+            link: (self.tree.index(body), pose)
+            for link, (body, pose) in self.body_of.items()
+            if link in set(keep)
+        }
+        self.chains = [_ancestors(self.tree, body) for body in range(len(self.tree.names))]
+        self.pieces: list[Piece] = []
+        self._index: dict[int, int] = {}
+        for piece in pieces:
+            self.index(piece)
+
+    def index(self, piece: Piece) -> int:
+        found = self._index.setdefault(id(piece), len(self.pieces))
+        if found == len(self.pieces):
+            self.pieces.append(piece)
+        return found
+
+    def link(self, k: int) -> str:
+        return self.pieces[k].capsule.link
+
+    def body(self, k: int) -> int:
+        return self.places[self.link(k)][0]
+
+    def common(self, a: int, b: int) -> int:
+        """The last body that carries both capsules."""
+        shared = set(self.chains[self.body(b)])
+        return next(body for body in self.chains[self.body(a)] if body in shared)
+
+    def arm_bodies(self, model: RobotModel) -> set[int]:
+        """The bodies that an arm's joints move against the trunk."""
+        description = model.description
+        firsts = {model.joint_names.index(description.chains[f"{side}_arm"][0])
+                  for side in SIDES if description.chains[f"{side}_arm"]}  # fmt: skip
+        moved = self.tree.arrays.coordinates
+        return {body for body, chain in enumerate(self.chains) if any(int(moved[b]) in firsts for b in chain)}
+
+    def keep(self, used: list[int]) -> None:
+        """Forget the capsules that are not in `used`; those are then numbered by their place in it."""
+        self.pieces = [self.pieces[k] for k in used]
+        self._index = {id(piece): k for k, piece in enumerate(self.pieces)}
+
+    def arrays(self) -> tuple[IntArray, Array, Array, Array]:
+        """bodies ``(c,)``, starts, ends ``(c, 3)`` in them, radii ``(c,)``."""
+        capsules = [piece.capsule for piece in self.pieces]
+        ends = np.array(
+            [pose_apply(self.places[c.link][1], np.array([c.start, c.end])) for c in capsules]
+        ).reshape(-1, 2, 3)
+        return (
+            np.array([self.places[c.link][0] for c in capsules], dtype=np.int64),
+            np.ascontiguousarray(ends[:, 0]),
+            np.ascontiguousarray(ends[:, 1]),
+            np.array([c.radius_m for c in capsules]),
+        )
+
+
+class _Postures:
+    """Sampled postures of a robot, and how near pairs of capsules come in them."""
+
+    def __init__(self, model: RobotModel, capsules: _Capsules) -> None:
+        # Joints without limits turn on for ever: once round is all of it. Others may end beyond half a turn.
+        endless = ~(np.isfinite(model.lower) & np.isfinite(model.upper))
+        self.lower = np.where(endless, -np.pi, model.lower)
+        self.upper = np.where(endless, np.pi, model.upper)
+        self.neutral = model.neutral
+        self.samples = np.random.default_rng(0).uniform(self.lower, self.upper, (SAMPLES, len(self.lower)))
+        self._capsules = capsules
+
+    def at_rest(self, pairs: IntArray) -> Array:
+        """Distances ``(p,)`` (m) in the neutral posture."""
+        return self._look(pairs, self.neutral[None, :], 0.0)[0]
+
+    def _look(self, pairs: IntArray, postures: Array, margin_m: float) -> tuple[Array, IntArray, IntArray]:
+        least, nearest = np.empty(len(pairs)), np.zeros(len(pairs), dtype=np.int64)
+        closer = np.empty(len(pairs), dtype=np.int64)
+        arrays = (self._capsules.tree.arrays, *self._capsules.arrays(), pairs)
+        sample_distances(*arrays, postures, margin_m, least, nearest, closer)
+        return least, nearest, closer
+
+    def below(self, pairs: IntArray, margins: Array) -> NDArray[np.bool_]:
+        """Whether each pair is under its margin ``(p,)`` (m), in some of the postures ``(s, p)``."""
+        bodies, starts, ends, radii = self._capsules.arrays()
+        placed, distances = (np.empty_like(starts), np.empty_like(ends)), np.empty((_SOME, len(pairs)))
+        for q, row in zip(self.samples, distances, strict=False):
+            positions, rotations = self._capsules.tree.body_poses(q)
+            place_capsules(positions, rotations, bodies, starts, ends, *placed)
+            pair_distances(*placed, radii, pairs, row)
+        found: NDArray[np.bool_] = distances < margins
+        return found
+
+    def search(self, pairs: IntArray, margin_m: float, enough_m: float) -> tuple[Array, Array, Array]:
+        """Least distances (m) of pairs, in which postures, and in which share they are under the margin.
+
+        The least ones after a descent from the nearest sample, down to `enough_m`.
+        """
+        least, nearest, closer = self._look(pairs, self.samples, margin_m)
+        arrays = (self._capsules.tree.arrays, *self._capsules.arrays(), pairs)
+        common = np.array([self._capsules.common(a, b) for a, b in pairs], dtype=np.int64)
+        found = self.samples[nearest]
+        own = np.arange(len(pairs))
+        descend_distances(*arrays, common, found, self.lower, self.upper, enough_m, least, own)
+        return least, found, closer / SAMPLES
+
+
+class _Chosen(NamedTuple):
+    """Pairs of capsules that are kept apart, their margins (m) and how much more their goal keeps."""
+
+    pairs: list[tuple[int, int]]
+    margins: list[float]
+    goal_spares: list[float]
+    fine: list[bool]
+
+
+class _Finer:
+    """Looks closer at links of which capsules overlap though the links may not."""
+
+    def __init__(self, capsules: _Capsules, postures: _Postures, margin_m: float) -> None:
+        self._capsules, self._postures, self._margin_m = capsules, postures, margin_m
+        self._neutral = capsules.tree.body_poses(postures.neutral)
+
+    def _cut(
+        self, pairs: Sequence[tuple[int, int]], others: Sequence[Array], wanted_m: float, most: int
+    ) -> list[FinePair]:
+        pieces = [(self._capsules.pieces[a], self._capsules.pieces[b]) for a, b in pairs]
+        poses = [self._neutral, *(self._capsules.tree.body_poses(q) for q in others)]
+        return finer_pairs(pieces, PlacedPieces(self._capsules.places, poses), wanted_m, most)
+
+    def _indices(self, found: Sequence[FinePair]) -> list[tuple[int, int]]:
+        return [(self._capsules.index(pair.first), self._capsules.index(pair.second)) for pair in found]
+
+    def limits_keep_apart(self, pairs: Sequence[tuple[int, int]]) -> tuple[bool, list[Array]]:
+        """Whether fine capsules of the links touch in no posture within the joints' limits.
+
+        Also the postures that they had to be cut for.
+        """
+        worst: list[Array] = []
+        before: list[Array] = []
+        for _ in range(_ROUNDS):
+            found = self._cut(pairs, worst, _CLEAR_M, _MOST_TO_CLEAR)
+            if min(pair.distance_m for pair in found) < _CLEAR_M:
+                return False, before
+            before = worst.copy()
+            indices = np.array(self._indices(found), dtype=np.int64)
+            least, postures, _ = self._postures.search(indices, 0.0, 0.0)
+            if least.min() >= _CLEAR_M:
+                return True, worst
+            worst += [postures[k] for k in np.argsort(least)[:_WORST] if least[k] < _CLEAR_M]
+        return False, before
+
+    def apart(
+        self, pairs: Sequence[tuple[int, int]], others: Sequence[Array]
+    ) -> tuple[list[tuple[int, int]], Array]:
+        """Pairs of capsules fine enough to be apart at rest and in `others`, and how far they rest (m)."""
+        found = self._indices(self._cut(pairs, others, self._margin_m + _REST_M, _MOST_AT_REST))
+        return found, self._postures.at_rest(np.array(found, dtype=np.int64))
+
+    def taken(self, pairs: Sequence[tuple[int, int]], margins: Array) -> float:
+        """The share of all postures that the pairs' margins ``(p,)`` (m) take."""
+        below = self._postures.below(np.array(pairs, dtype=np.int64).reshape(-1, 2), margins)
+        return float(below.any(axis=1).mean())
+
+
+def _candidates(
+    model: RobotModel, capsules: _Capsules, left_out: dict[tuple[str, str], str]
+) -> list[tuple[int, int]]:
+    """Pairs of capsules that may be kept apart; the others' reasons are put into `left_out`."""
+    settings, tree = model.description.collision, capsules.tree
+    hands = _hands(model, tree, capsules.body_of)
     ignored = {frozenset(pair) for pair in settings.ignore}
     asked = {frozenset(pair) for pair in settings.check}
-    left_out: dict[tuple[str, str], str] = {}
-    pairs, common = [], []
-    for i in range(len(capsules)):
+    pairs = []
+    for i in range(len(capsules.pieces)):
         for j in range(i):
-            a, b = int(bodies[i]), int(bodies[j])
-            links = frozenset((carriers[i], carriers[j]))
+            a, b = capsules.body(i), capsules.body(j)
+            names = (capsules.link(j), capsules.link(i))
             if a == b:
                 continue
-            if links not in asked:
-                reason = ""
-                if links in ignored:
-                    reason = "ignored in robot.yaml"
-                elif tree.arrays.parents[a] == b or tree.arrays.parents[b] == a:
-                    reason = "neighbours"
-                elif hands[a] and hands[a] == hands[b]:
-                    reason = "one hand"
-                if reason:
-                    left_out[(carriers[j], carriers[i])] = reason
-                    continue
-            shared = set(chains[b])
-            pairs.append((j, i))
-            common.append(next(body for body in chains[a] if body in shared))
-    candidates = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-    carrying = np.array(common, dtype=np.int64)
+            reason = ""
+            if frozenset(names) in asked:
+                pass
+            elif frozenset(names) in ignored:
+                reason = "ignored in robot.yaml"
+            elif tree.arrays.parents[a] == b or tree.arrays.parents[b] == a:
+                reason = "neighbours"
+            elif hands[a] and hands[a] == hands[b]:
+                reason = "one hand"
+            if reason:
+                left_out[names] = reason
+            else:
+                pairs.append((j, i))
+    return pairs
 
-    # Joints without limits turn on for ever: once round is all of it. Others may end beyond half a turn.
-    endless = ~(np.isfinite(model.lower) & np.isfinite(model.upper))
-    lower, upper = np.where(endless, -np.pi, model.lower), np.where(endless, np.pi, model.upper)
-    postures = np.random.default_rng(0).uniform(lower, upper, (SAMPLES, len(lower)))
-    least, nearest = np.empty(len(candidates)), np.zeros(len(candidates), dtype=np.int64)
-    closer = np.empty(len(candidates), dtype=np.int64)
-    arrays = (tree.arrays, bodies, starts, ends, radii, candidates)
-    _sample(*arrays, model.neutral[None, :], settings.margin_m + _REST_M, least, nearest, closer)
-    resting = closer > 0
-    _sample(*arrays, postures, settings.margin_m, least, nearest, closer)
-    _descend(*arrays, carrying, postures, lower, upper, -_GRAZE_M, least, nearest)
-    kept = []
-    for p, (a, b) in enumerate(candidates):
-        links_pair = (carriers[a], carriers[b])
-        reason = ""
-        if resting[p]:
-            reason = "rest in contact"
-        elif closer[p] > _ALWAYS * SAMPLES:
-            reason = "always in contact"
-        elif least[p] > settings.margin_m + _NEVER_M:
-            reason = _NEVER_MEET
-        elif least[p] > -_GRAZE_M and _joints_between(tree, int(bodies[a]), int(bodies[b])) <= _GRAZE_JOINTS:
-            reason = "graze"
-        if reason and frozenset(links_pair) not in asked:
-            # Of several capsules of two links that one counts which may come near.
-            if left_out.get(links_pair, _NEVER_MEET) == _NEVER_MEET:
-                left_out[links_pair] = reason
+
+def _build(model: RobotModel) -> CollisionModel:
+    settings = model.description.collision
+    margin_m = settings.margin_m
+    capsules = _Capsules(model)
+    postures = _Postures(model, capsules)
+    left_out: dict[tuple[str, str], str] = {}
+    pairs = _candidates(model, capsules, left_out)
+    asked = {frozenset(pair) for pair in settings.check}
+    chosen = _Chosen([], [], [], [])
+
+    def names(pair: tuple[int, int]) -> tuple[str, str]:
+        return capsules.link(pair[0]), capsules.link(pair[1])
+
+    def leave_out(pair: tuple[int, int], reason: str) -> None:
+        # Of several capsules of two links that one counts which may come near.
+        if left_out.get(names(pair), _NEVER_MEET) in (_NEVER_MEET, LIMITS):
+            left_out[names(pair)] = reason
+
+    # In capsules of whole links, or large parts of them.
+    array = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    rest_m = postures.at_rest(array)
+    least, _, closer = postures.search(array, margin_m, margin_m)
+    unclear: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for p, pair in enumerate(pairs):
+        near = _joints_between(capsules.tree, capsules.body(pair[0]), capsules.body(pair[1])) <= _FEW_JOINTS
+        if least[p] > margin_m + _NEVER_M and frozenset(names(pair)) not in asked:
+            leave_out(pair, _NEVER_MEET)
+        elif rest_m[p] < margin_m + _REST_M or closer[p] > (_SELDOM if near else _ALWAYS):
+            unclear.setdefault(names(pair), []).append(pair)
         else:
-            kept.append(p)
-    checked = {frozenset((carriers[a], carriers[b])) for a, b in candidates[kept]}
+            _choose(chosen, pair, margin_m, _GOAL_SPARE_M, fine=False)
+    # The others in finer ones.
+    arms = capsules.arm_bodies(model)
+    finer = _Finer(capsules, postures, margin_m)
+    for links, members in unclear.items():
+        a, b = members[0]
+        promised = frozenset(links) in asked
+        near = _joints_between(capsules.tree, capsules.body(a), capsules.body(b)) <= _FEW_JOINTS
+        others: list[Array] = []
+        if near and not promised:
+            never, others = finer.limits_keep_apart(members)
+            if never:
+                leave_out((a, b), LIMITS)
+                continue
+        found, apart_m = finer.apart(members, others)
+        full_m = margin_m
+        if near and not promised:
+            whole = bool((apart_m >= _CLEAR_M).all())
+            if not whole or finer.taken(found, _own_margins(apart_m, full_m)) > _OFTEN:
+                full_m = min(_SMALL_MARGIN_M, margin_m)
+                on_arm = len({capsules.body(k) in arms for k in (a, b)}) > 1
+                bearable = _MOSTLY if on_arm else _SOMETIMES
+                if not whole or finer.taken(found, _own_margins(apart_m, full_m)) > bearable:
+                    leave_out((a, b), "near in many postures")
+                    continue
+        least, _, closer = postures.search(np.array(found, dtype=np.int64), 0.0, margin_m)
+        for pair, distance_m, nearest_m, share in zip(found, apart_m, least, closer, strict=True):
+            if nearest_m > margin_m + _NEVER_M and not promised:
+                leave_out(pair, _NEVER_MEET)
+            elif distance_m < _CLEAR_M and not promised:
+                leave_out(pair, "overlap at rest")
+            elif share > _ALWAYS and not promised:
+                leave_out(pair, "always in contact")
+            else:
+                own_m = margin_m if promised else float(_own_margins(distance_m, full_m))
+                spare_m = min(_GOAL_SPARE_M, max(0.0, 0.5 * (distance_m - own_m)))
+                _choose(chosen, pair, own_m, spare_m, fine=True)
+    checked = {frozenset(names(pair)) for pair in chosen.pairs}
     partly = {
-        pair: why for pair, why in left_out.items() if frozenset(pair) in checked and why != _NEVER_MEET
+        pair: why
+        for pair, why in left_out.items()
+        if frozenset(pair) in checked and why not in (_NEVER_MEET, LIMITS)
     }
     left_out = {pair: why for pair, why in left_out.items() if frozenset(pair) not in checked}
+    used = sorted({k for pair in chosen.pairs for k in pair})
+    place = {k: i for i, k in enumerate(used)}
+    common = np.array([capsules.common(a, b) for a, b in chosen.pairs], dtype=np.int64)
+    pairs_array = np.array([(place[a], place[b]) for a, b in chosen.pairs], dtype=np.int64).reshape(-1, 2)
+    capsules.keep(used)
+    bodies, starts, ends, radii = capsules.arrays()
     return CollisionModel(
-        tree=tree,
-        capsules=tuple(capsules),
+        tree=capsules.tree,
+        capsules=tuple(piece.capsule for piece in capsules.pieces),
         bodies=bodies,
         starts=starts,
         ends=ends,
         radii=radii,
-        pairs=np.ascontiguousarray(candidates[kept]).reshape(-1, 2),
-        common=carrying[kept],
-        margin_m=settings.margin_m,
+        pairs=pairs_array,
+        common=common,
+        margins=np.array(chosen.margins),
+        goal_spares=np.array(chosen.goal_spares),
+        fine=np.array(chosen.fine, dtype=np.bool_),
+        margin_m=margin_m,
         left_out=left_out,
         partly_left_out=partly,
-        warnings=tuple(warnings),
+        warnings=tuple(capsules.warnings),
         largest_positions=tuple(
             float(max(abs(low), abs(high))) for low, high in zip(model.lower, model.upper, strict=True)
         ),
     )
+
+
+def _own_margins(apart_m: Array, full_m: float) -> Array:
+    """Margins (m) of pairs that rest so far apart, at most `full_m`."""
+    own: Array = np.minimum(full_m, np.maximum(apart_m - _REST_M, 0.5 * apart_m))
+    return own
+
+
+def _choose(chosen: _Chosen, pair: tuple[int, int], margin_m: float, spare_m: float, *, fine: bool) -> None:
+    chosen.pairs.append(pair)
+    chosen.margins.append(margin_m)
+    chosen.goal_spares.append(spare_m)
+    chosen.fine.append(fine)

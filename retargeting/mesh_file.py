@@ -1,4 +1,4 @@
-"""Triangles of a mesh file: STL (binary or ASCII), Wavefront OBJ, COLLADA."""
+"""Triangles of a mesh file: STL (binary or ASCII), Wavefront OBJ, COLLADA, binary glTF."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.errors import RetargetingError
+from retargeting.glb_mesh import glb_triangles
 
 Array = NDArray[np.float64]
 
-READABLE = (".stl", ".obj", ".dae")
+READABLE = (".stl", ".obj", ".dae", ".glb")
 
 
 class UnreadableMesh(RetargetingError):
@@ -31,10 +32,10 @@ def mesh_triangles(path: Path) -> Array:
         raise UnreadableMesh(f"{path}: mesh format {suffix!r} is not read; known: {', '.join(READABLE)}")
     try:
         data = path.read_bytes()
-        triangles = {".stl": _stl, ".obj": _obj, ".dae": _dae}[suffix](data)
+        triangles = {".stl": _stl, ".obj": _obj, ".dae": _dae, ".glb": glb_triangles}[suffix](data)
     except OSError as error:
         raise UnreadableMesh(f"{path}: cannot be read: {error}") from error
-    except (ValueError, IndexError, KeyError, ElementTree.ParseError) as error:
+    except (ValueError, TypeError, LookupError, ElementTree.ParseError) as error:
         raise UnreadableMesh(f"{path}: damaged {suffix} file: {error}") from error
     if not len(triangles):
         raise UnreadableMesh(f"{path}: no triangle found")

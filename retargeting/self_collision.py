@@ -8,7 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.collision_braking import (
+    FINE_GOAL_ROW_GAP_M,
+    FINE_ROW_GAP_M,
+    GOAL_ROW_GAP_M,
     MOST_ROWS,
+    ROW_GAP_M,
     GoalRowsRoom,
     Hull,
     Margins,
@@ -24,13 +28,12 @@ Array = NDArray[np.float64]
 
 # The margin is kept with this to spare, so that another program's rounding does not see it broken.
 _GUARD_M = 1e-6
-# The goal keeps this much more, so that a command at rest on its goal rests on no row.
-_GOAL_SPARE_M = 0.003
 
 
 class Clearance(NamedTuple):
     """The smallest distance between two capsules that are kept apart, and their links.
 
+    Of links with a margin of their own it is as much above the robot's margin as they are above theirs.
     `distance_m` is `retargeting.collision_braking.REPORTED_M` and `links` None where all are farther.
     """
 
@@ -47,14 +50,28 @@ class SelfCollision:
         n, capsules, pairs = len(model.joint_names), len(c.capsules), len(c.pairs)
         spheres = 0.5 * np.linalg.norm(c.ends - c.starts, axis=1) + c.radii
         movers = joint_bits(c.movers)
-        full_m, bodies = c.margin_m + _GUARD_M, len(tree.names)
+        full_m, bodies = c.margins + _GUARD_M, len(tree.names)
         self._links = c.link_pairs()
         self.margins = Margins(
             tree.arrays,
-            Hull(c.bodies, c.starts, c.ends, c.radii, c.pairs, c.common, c.levers, c.turns, spheres, movers),
+            Hull(
+                c.bodies,
+                c.starts,
+                c.ends,
+                c.radii,
+                c.pairs,
+                c.common,
+                c.levers,
+                c.turns,
+                spheres,
+                movers,
+                full_m,
+                full_m + c.goal_spares,
+                c.margin_m - c.margins,
+                np.where(c.fine, FINE_ROW_GAP_M, ROW_GAP_M),
+                np.where(c.fine, FINE_GOAL_ROW_GAP_M, GOAL_ROW_GAP_M),
+            ),
             model.limits,
-            full_m,
-            full_m + _GOAL_SPARE_M,
             MarginState.of_size(n, pairs),
             GoalRowsRoom(
                 np.empty((MOST_ROWS, model.body_count)),
@@ -90,9 +107,9 @@ class SelfCollision:
         """
         distances = self.collision.distances(q)
         state = self.margins.state
-        state.kept[:] = np.minimum(self.margins.full_m, distances)
-        state.missing[0] = np.count_nonzero(distances < self.margins.full_m)
+        state.kept[:] = np.minimum(self.margins.hull.full_m, distances)
+        state.missing[0] = np.count_nonzero(distances < self.margins.hull.full_m)
         state.stop_times[:] = 0.0
         state.counts[0] = 0
         state.smallest[0], state.found[1] = np.inf, -1
-        return tuple(self._links[p] for p in np.flatnonzero(distances < self.collision.margin_m))
+        return tuple(self._links[p] for p in np.flatnonzero(distances < self.collision.margins))

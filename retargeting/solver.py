@@ -145,7 +145,7 @@ def _follow_apart(packed, targets, grippers, dt):  # type: ignore[no-untyped-def
     m = arrays.reach.shape[0]
     _begin(motion, limits, arrays.led, arrays.lead, dt, arrays.origin, arrays.reach, work)
     used = goal_rows(
-        margins.tree, margins.hull, motion.goal, margins.goal_m, m,
+        margins.tree, margins.hull, motion.goal, m,
         margins.goal.rows, margins.goal.gaps, margins.goal.owners, margins.proof,
     )  # fmt: skip
     nearest = np.inf
@@ -162,7 +162,7 @@ def _follow_apart(packed, targets, grippers, dt):  # type: ignore[no-untyped-def
         return status, 0, 0
     # Rows are straight, arms turn: a step that led too near after all is shortened.
     for _ in range(_SHORTENINGS):
-        room = goal_room(margins.tree, margins.hull, motion.goal, margins.goal_m, margins.proof)
+        room = goal_room(margins.tree, margins.hull, motion.goal, margins.proof)
         if room >= min(0.0, nearest) - _GOAL_STRAY_M:
             break
         for i in range(m):
@@ -335,7 +335,7 @@ class Solver:
         if apart is None:
             return np.empty(0)
         full = np.concatenate([q, self.goal[self.model.body_count :]])
-        return apart.collision.distances(full) - apart.collision.margin_m
+        return apart.collision.distances(full) - apart.collision.margins
 
     def brake(self, dt: float) -> Step:
         """One tick towards standing still, as fast as the limits allow."""

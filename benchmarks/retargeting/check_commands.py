@@ -62,7 +62,9 @@ class Judgement:
     worst_*: largest excess over a position limit (rad or m), and the largest velocity and acceleration as
     shares of their limits. nearest_m: the least distance of a pair that may not touch, NaN where unknown or
     over `LOOK_M`. Pairs of geometries: `collision_pairs` are judged, `exempt_pairs` are not, by reason,
-    `adjacent_pairs` have one joint between them; `starts_inside`: judged, but inside the margin in the
+    `adjacent_pairs` have one joint between them, of the
+    judged `own_margin_pairs` are promised less than the margin; least_room_m: the least distance less what is
+    promised; `starts_inside`: judged, but inside the margin in the
     first posture, (link, link, m). too_near, exempt_near: the judged and the exempt that came inside.
     """
 
@@ -79,6 +81,8 @@ class Judgement:
     nearest_pair: str = ""
     collision_pairs: int = 0
     adjacent_pairs: int = 0
+    own_margin_pairs: int = 0
+    least_room_m: float = float("nan")
     exempt_pairs: dict[str, int] = field(default_factory=dict)
     starts_inside: list[tuple[str, str, float]] = field(default_factory=list)
     too_near: list[NearPair] = field(default_factory=list)
@@ -226,6 +230,13 @@ class _Pairs:
                 reasons.append(exempt.get(frozenset((self.links[i], self.links[j])), ""))
         self.pairs = np.array(pairs, dtype=np.int64).reshape(-1, 2)
         self.reasons = reasons
+        own = {frozenset((first, second)): margin for first, second, margin in trace.own_margins}
+        self.margins = np.array(
+            [
+                own.get(frozenset((self.links[i], self.links[j])), trace.collision_margin_m)
+                for i, j in self.pairs
+            ]
+        )
 
     def name(self, pair: int) -> str:
         first, second = self.pairs[pair]
@@ -332,10 +343,11 @@ def judge_collisions(trace: CommandTrace, pairs: _Pairs, judgement: Judgement, e
     exempt = np.array([bool(reason) for reason in reasons])
     judgement.collision_pairs = int((~exempt).sum())
     judgement.exempt_pairs = dict(Counter(reason for reason in reasons if reason))
+    judgement.own_margin_pairs = int((~exempt & (pairs.margins < margin)).sum())
     judgement.starts_inside = [
-        (*pairs.link_pair(int(k)), float(start[k])) for k in np.flatnonzero(~exempt & (start < margin))
+        (*pairs.link_pair(int(k)), float(start[k])) for k in np.flatnonzero(~exempt & (start < pairs.margins))
     ]
-    promised = np.minimum(start, margin)
+    promised = np.minimum(start, pairs.margins)
     lowest = np.where(start < LOOK_M, start, np.inf)
     below: Counter[int] = Counter()
     rows = sorted({*range(0, len(trace.positions), every), len(trace.positions) - 1})
@@ -355,6 +367,7 @@ def judge_collisions(trace: CommandTrace, pairs: _Pairs, judgement: Judgement, e
         k = int(np.argmin(np.where(exempt, np.inf, lowest)))
         if np.isfinite(lowest[k]):
             judgement.nearest_m, judgement.nearest_pair = float(lowest[k]), pairs.name(k)
+            judgement.least_room_m = float((lowest - promised)[~exempt].min())
     for pair in np.flatnonzero((lowest < promised - DISTANCE_TOLERANCE_M) & ~overlapping):
         k = int(pair)
         entry = NearPair(*pairs.link_pair(k), reasons[k], float(lowest[k]), float(promised[k]), below[k])

@@ -18,7 +18,8 @@ class CommandTrace:
 
     `held`: positions of joints that are not commanded, by name. `collision_margin_m`: the distance the
     robot's own links are to keep, 0 where none is promised; `exempt_pairs`: (link, link, reason) it is not
-    promised for. `finger_joints`: commanded, but only open and close hands, whose own fingers may touch.
+    promised for; `own_margins`: (link, link, m) that keep less. `finger_joints`: commanded, but only open and
+    close hands, whose own fingers may touch.
     """
 
     urdf: Path
@@ -31,6 +32,7 @@ class CommandTrace:
     held: dict[str, float] = field(default_factory=dict)
     collision_margin_m: float = 0.0
     exempt_pairs: tuple[tuple[str, str, str], ...] = ()
+    own_margins: tuple[tuple[str, str, float], ...] = ()
     finger_joints: tuple[str, ...] = ()
     label: str = ""
 
@@ -58,7 +60,8 @@ class CommandTrace:
             header["package_paths"] = tuple(Path(path) for path in header["package_paths"])
             for key in ("joint_names", "finger_joints"):
                 header[key] = tuple(header[key])
-            header["exempt_pairs"] = tuple((a, b, reason) for a, b, reason in header["exempt_pairs"])
+            for key in ("exempt_pairs", "own_margins"):
+                header[key] = tuple((a, b, said) for a, b, said in header[key])
             return cls(
                 **header,
                 stamps_ns=content["stamps_ns"],

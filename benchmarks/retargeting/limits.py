@@ -97,9 +97,10 @@ def run_robot(
     parameters = SolverParameters(self_collision=self_collision)
     margin_m = 0.0
     exempt: tuple[tuple[str, str, str], ...] = ()
+    own: tuple[tuple[str, str, float], ...] = ()
     if self_collision:
         collision = collision_model(model)
-        margin_m, exempt = collision.margin_m, collision.exempt_links()
+        margin_m, exempt, own = collision.margin_m, collision.exempt_links(), collision.own_margins()
     failures: list[str] = []
     forced: dict[str, int] = {}
     errors: list[Array] = []
@@ -117,7 +118,7 @@ def run_robot(
             forced[motion.name] = playback.forced_exceptions
             errors.append(wrist_errors_m(playback))
             times.append(playback.tick_s)
-            trace: CommandTrace = playback.trace(margin_m, motion.name, exempt)
+            trace: CommandTrace = playback.trace(margin_m, motion.name, exempt, own)
             files.append(Path(folder) / f"{motion.name}.npz")
             replace(trace, urdf=urdf).save(files[-1])
         judged = judge_apart(files, collision_every if self_collision else 0) if files else []
@@ -154,6 +155,8 @@ def summary(
         "nearest_pair": "" if nearest is None else nearest["nearest_pair"],
         "judged_pairs": first.get("collision_pairs", 0),
         "adjacent_pairs": first.get("adjacent_pairs", 0),
+        "own_margin_pairs": first.get("own_margin_pairs", 0),
+        "least_room_m": min((row["least_room_m"] for row in known), default=None),
         "exempt_pairs": first.get("exempt_pairs", {}),
         "starts_inside": first.get("starts_inside", []),
         "exempt_near": [[*key, distance] for key, distance in exempt.items()],

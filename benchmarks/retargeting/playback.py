@@ -51,7 +51,11 @@ class Playback:
         return np.concatenate([[self.nominal_s], np.minimum(real_s, self.nominal_s)])
 
     def trace(
-        self, collision_margin_m: float, label: str, exempt_pairs: tuple[tuple[str, str, str], ...] = ()
+        self,
+        collision_margin_m: float,
+        label: str,
+        exempt_pairs: tuple[tuple[str, str, str], ...] = (),
+        own_margins: tuple[tuple[str, str, float], ...] = (),
     ) -> CommandTrace:
         description = self.model.description
         return CommandTrace(
@@ -65,6 +69,7 @@ class Playback:
             held=self.model.locked_positions,
             collision_margin_m=collision_margin_m,
             exempt_pairs=exempt_pairs,
+            own_margins=own_margins,
             finger_joints=self.model.joint_names[self.model.body_count :],
             label=label,
         )

@@ -29,7 +29,7 @@ class _Apart:
 
     def lacking(self, q: Array) -> Array:
         distances = self._collision.distances(np.concatenate([q, self._others]))
-        missing: Array = np.maximum(0.0, self._collision.margin_m - distances)
+        missing: Array = np.maximum(0.0, self._collision.margins - distances)
         return missing
 
     def residual(self, q: Array) -> tuple[Array, Array]:

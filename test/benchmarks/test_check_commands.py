@@ -122,6 +122,24 @@ def test_what_is_not_judged_is_counted_by_its_reason():
     assert told.collision_pairs + told.exempt_pairs["said so"] == judgement.collision_pairs
 
 
+def test_a_pair_with_a_margin_of_its_own_is_held_to_that():
+    # Both arms hang beside the body: what they keep there is more than the one margin, less than the other.
+    joints = ("right_shoulder_yaw", "right_elbow_pitch")
+    inward = np.stack([np.linspace(0.0, 1.5, 200), np.full(200, -1.7)], axis=1)
+    changes = {"joint_names": joints, "held": {"left_elbow_pitch": -1.7, "right_shoulder_roll": 0.1}}
+    full = judge(trace(inward, start=inward[0], collision_margin_m=0.03, **changes), 1)
+    (worst,) = sorted(full.too_near, key=lambda pair: -pair.commands)[:1]
+    own = ((worst.first, worst.second, 0.01),)
+    less = judge(trace(inward, start=inward[0], collision_margin_m=0.03, own_margins=own, **changes), 1)
+    assert less.own_margin_pairs > 0 and full.own_margin_pairs == 0
+    assert 0 < less.collision < full.collision
+    assert all(
+        pair.promised_m <= 0.01
+        for pair in less.too_near
+        if {pair.first, pair.second} == {worst.first, worst.second}
+    )
+
+
 def test_a_pair_that_starts_inside_its_margin_may_not_come_nearer():
     joints = ("right_shoulder_yaw", "right_elbow_pitch")
     inward = np.stack([np.linspace(0.0, 1.5, 200), np.full(200, -1.7)], axis=1)
@@ -139,9 +157,19 @@ def test_a_pair_that_starts_inside_its_margin_may_not_come_nearer():
 
 def test_a_file_goes_through_unchanged(tmp_path: Path):
     made = trace(eased(3.0), held={"waist_yaw": 0.1}, exempt_pairs=(("a", "b", "neighbours"),), label="a run")
+    made = replace(made, own_margins=(("a", "c", 0.002),))
     made.save(tmp_path / "trace.npz")
     read = CommandTrace.load(tmp_path / "trace.npz")
-    for name in ("urdf", "package_paths", "joint_names", "held", "exempt_pairs", "label", "nominal_s"):
+    for name in (
+        "urdf",
+        "package_paths",
+        "joint_names",
+        "held",
+        "exempt_pairs",
+        "own_margins",
+        "label",
+        "nominal_s",
+    ):
         assert getattr(read, name) == getattr(made, name)
     np.testing.assert_array_equal(read.positions, made.positions)
     np.testing.assert_array_equal(read.stamps_ns, made.stamps_ns)
