@@ -25,6 +25,7 @@ from capture_nodes.node_runtime import CaptureNode, key_values, run_node
 from capture_nodes.recorder_parameters import RecorderParameters
 from capture_nodes.recording.disk_watch import DiskWatch
 from capture_nodes.recording.episode_record import EpisodeFields
+from capture_nodes.recording.episode_words import write_recovered_sidecar
 from capture_nodes.recording.mcap_file import Attachment
 from capture_nodes.recording.recorder import Recorder
 from capture_nodes.recording.recordings_folder import purge_trash
@@ -132,7 +133,11 @@ class RecorderNode(CaptureNode):
     def _recover(self) -> None:
         log = self.get_logger()
         if self._root.is_dir():
-            recover_all(self._root, log.info, self._ending.is_set)
+            for recovery in recover_all(self._root, log.info, self._ending.is_set):
+                try:
+                    write_recovered_sidecar(recovery.path)
+                except CaptureError as error:
+                    log.warning(str(error))
             for path in purge_trash(self._root, self._configuration.trash_keep_h):
                 log.info(f"removed {path}: discarded more than {self._configuration.trash_keep_h:g} h ago")
 

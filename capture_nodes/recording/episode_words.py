@@ -8,11 +8,14 @@ from pathlib import Path
 
 from capture_nodes.errors import CaptureError
 from capture_nodes.recording.episode_parts import EpisodeParts
+from capture_nodes.recording.episode_record import EPISODE_RECORD
+from capture_nodes.recording.mcap_reader import McapFile, MetadataRecord
 from capture_nodes.recording.sidecar import (
     PartFile,
     Sidecar,
     Word,
     read_sidecar,
+    sha256_of,
     sidecar_path,
     write_sidecar,
 )
@@ -25,6 +28,24 @@ def write_episode_sidecar(path: Path, file: EpisodeParts, record: Mapping[str, s
     )
     files = tuple(PartFile(part.path.name, part.size, part.sha256) for part in file.parts)
     write_sidecar(sidecar_path(path), Sidecar(record.get("id", path.stem), files, record, word))
+
+
+def write_recovered_sidecar(path: Path) -> None:
+    """Beside an episode whose file ``path``, or one of its parts, was recovered. Raises `CaptureError`."""
+    first = path.with_name(f"{path.stem.split('.part')[0]}{path.suffix}")
+    parts = sorted(first.parent.glob(f"{first.stem}.part*{first.suffix}"), key=lambda part: len(part.name))
+    files = [file for file in (first, *parts) if file.exists()]
+    record: Mapping[str, str] = {}
+    with McapFile(path) as file:
+        for found in file.salvage():
+            if isinstance(found, MetadataRecord) and found.name == EPISODE_RECORD:
+                record = found.metadata
+    try:
+        described = tuple(PartFile(each.name, each.stat().st_size, sha256_of(each)) for each in files)
+    except OSError as error:
+        raise CaptureError(f"no sidecar for {first}: {error.strerror}") from error
+    word = Word(record.get("verdict", ""), record.get("reason", ""), time.time_ns())
+    write_sidecar(sidecar_path(first), Sidecar(record.get("id", first.stem), described, record, word))
 
 
 def say_later(path: Path, verdict: str, reason: str) -> None:

@@ -467,7 +467,7 @@ class Recorder:
         self._active = self._last = episode
 
     def _give_pre_roll(self) -> None:
-        """By the taking thread, so that nobody waits for it: to episodes that began since its last message."""
+        """To the episodes that have begun, by the taking thread, so that nobody waits for it."""
         for episode in self._beginning:
             for message in self._recent:
                 if episode.start_ns <= message.crossed_ns <= episode.end_ns:

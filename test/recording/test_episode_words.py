@@ -1,0 +1,97 @@
+"""What is said of an episode stands beside its file, whenever it is said."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from capture_nodes.errors import CaptureError
+from capture_nodes.recording.episode_record import EpisodeFields
+from capture_nodes.recording.episode_words import write_recovered_sidecar
+from capture_nodes.recording.mcap_file import ChannelDescription
+from capture_nodes.recording.recorder import Recorder
+from capture_nodes.recording.recorder_configuration import RecorderConfiguration
+from capture_nodes.recording.recovery import recover_all
+from capture_nodes.recording.sidecar import Sidecar, check_files, read_sidecar, sidecar_path
+
+FIELDS = EpisodeFields(robot="kestrel", skill="lift", operator="ada")
+GID = bytes(range(16))
+
+Channel = Callable[[str, str], ChannelDescription]
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Iterator[Recorder]:
+    configuration = RecorderConfiguration(topics=(), min_free_bytes=0, pre_roll_s=0.0, post_roll_s=0.0)
+    made = Recorder(tmp_path, configuration)
+    yield made
+    made.close()
+
+
+def _until(recorder: Recorder, result: Future[Path]) -> Path:
+    end_s = time.monotonic() + 10
+    while not result.done() and time.monotonic() < end_s:
+        with recorder.taking():
+            recorder.pass_done()
+    return result.result(timeout=1)
+
+
+def _sidecar(path: Path, done: Callable[[Sidecar], bool] = lambda _: True) -> Sidecar:
+    end_s = time.monotonic() + 10
+    while time.monotonic() < end_s:
+        found = read_sidecar(sidecar_path(path))
+        if found is not None and done(found):
+            return found
+    raise AssertionError(f"no such sidecar beside {path}")
+
+
+def test_a_word_during_the_episode_is_in_its_record(recorder: Recorder) -> None:
+    with pytest.raises(CaptureError, match="no episode has been recorded"):
+        recorder.mark("success")
+    episode_id = recorder.start(FIELDS)
+    assert recorder.mark("failure", "slipped") == episode_id
+    path = _until(recorder, recorder.stop())
+    sidecar = _sidecar(path)
+    assert (sidecar.id, sidecar.word.verdict, sidecar.word.reason) == (episode_id, "failure", "slipped")
+    assert sidecar.episode["verdict"] == "failure" and sidecar.history == ()
+    assert check_files(path.parent, sidecar) == []
+
+
+def test_a_later_word_keeps_those_before_it(recorder: Recorder) -> None:
+    recorder.start(FIELDS)
+    path = _until(recorder, recorder.stop(verdict="success"))
+    recorder.mark("failure", "dropped it after all")
+    sidecar = _sidecar(path, lambda found: found.word.verdict == "failure")
+    assert [word.verdict for word in sidecar.history] == ["success"]
+    assert sidecar.episode["verdict"] == "success" and check_files(path.parent, sidecar) == []
+    with pytest.raises(CaptureError, match="'perhaps' is given"):
+        recorder.mark("perhaps")
+    moved = _until(recorder, recorder.discard_last("not this one"))
+    assert not path.exists() and not sidecar_path(path).exists()
+    sidecar = _sidecar(moved, lambda found: found.word.verdict == "discard")
+    assert [word.verdict for word in sidecar.history] == ["success", "failure"]
+
+
+def test_a_recovered_episode_has_a_sidecar_too(recorder: Recorder, channel: Channel, tmp_path: Path) -> None:
+    stream = recorder.add_stream(channel("/a", "std_msgs/msg/String"))
+    episode_id = recorder.start(FIELDS)
+    now_ns = time.time_ns()
+    with recorder.taking():
+        recorder.take(stream, bytes(12), now_ns, now_ns, 1, GID)
+    active = Path(recorder.status().path + ".active")
+    end_s = time.monotonic() + 10
+    while recorder.status().bytes == 0 and time.monotonic() < end_s:
+        pass
+    cut = tmp_path / "elsewhere" / active.name
+    cut.parent.mkdir()
+    cut.write_bytes(active.read_bytes())
+    (recovery,) = recover_all(cut.parent, lambda _: None)
+    write_recovered_sidecar(recovery.path)
+    sidecar = _sidecar(recovery.path)
+    assert sidecar.id == episode_id and sidecar.episode["recovered"] == "true"
+    assert check_files(cut.parent, sidecar) == []
+    _until(recorder, recorder.stop())
