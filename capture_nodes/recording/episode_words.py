@@ -39,7 +39,7 @@ def write_recovered_sidecar(path: Path) -> None:
     with McapFile(path) as file:
         for found in file.salvage():
             if isinstance(found, MetadataRecord) and found.name == EPISODE_RECORD:
-                record = found.metadata
+                record = found.values
     try:
         described = tuple(PartFile(each.name, each.stat().st_size, sha256_of(each)) for each in files)
     except OSError as error:
