@@ -220,7 +220,7 @@ class RecorderNode(CaptureNode):
         problems = [problem for problem in (load.problem, disk.problem) if problem]
         load = replace(load, free_bytes=disk.free_bytes, problem="; ".join(problems))
         looked = self._streams.look(
-            counts, self._recorder.expectations, load, now_ns=time.time_ns(), now_s=time.monotonic()
+            counts, self._recorder.streams.expectations, load, now_ns=time.time_ns(), now_s=time.monotonic()
         )
         name = self.get_fully_qualified_name()
         return [

@@ -55,7 +55,7 @@ class TopicWatch:
     def look(self) -> None:
         """Add topics that have appeared, adapt to publishers, learn their gids and node names."""
         self._add_new()
-        for stream in self._recorder.streams:
+        for stream in self._recorder.streams.all():
             found = self._node.get_publishers_info_by_topic(stream.topic)
             publishers = _of_type(found, stream.channel.type_name)
             for other in sorted({p.topic_type for p in found} - {stream.channel.type_name}):
@@ -68,7 +68,7 @@ class TopicWatch:
                 bytes(p.endpoint_gid).hex(): f"{p.node_namespace.rstrip('/')}/{p.node_name}"
                 for p in publishers
             }
-            self._recorder.describe(stream, endpoint_metadata(publishers), nodes)
+            self._recorder.streams.describe(stream, endpoint_metadata(publishers), nodes)
             change = self.readers.adapt(stream, publishers)
             if change:
                 self._node.get_logger().warning(change)
@@ -81,7 +81,7 @@ class TopicWatch:
         """
         self.look()
         waiting = []
-        for stream in self._recorder.streams:
+        for stream in self._recorder.streams.all():
             topic = stream.topic
             found = self._node.get_publishers_info_by_topic(topic)
             # One of another type is never connected; `look` has refused it by name.
@@ -107,7 +107,7 @@ class TopicWatch:
         )
 
     def _has_rate(self, topic: str) -> bool:
-        return topic not in self._recorder.refused and any(
+        return topic not in self._recorder.streams.refused and any(
             rule.rate_hz is not None and rule.matches(topic, self._namespace) for rule in self._rules
         )
 
@@ -115,14 +115,14 @@ class TopicWatch:
         """Gids of all publishers of recorded topics on the network but those of one node."""
         return frozenset(
             bytes(info.endpoint_gid).hex()
-            for stream in self._recorder.streams
+            for stream in self._recorder.streams.all()
             for info in self._node.get_publishers_info_by_topic(stream.topic)
             if info.node_name != except_node
         )
 
     def _add_new(self) -> None:
         for topic, types in self._node.get_topic_names_and_types():
-            if topic in self.readers.topics or topic in self._recorder.refused:
+            if topic in self.readers.topics or topic in self._recorder.streams.refused:
                 continue
             named = [rule for rule in self._rules if rule.matches(topic, self._namespace)]
             if not named or not self._node.get_publishers_info_by_topic(topic):
@@ -148,8 +148,8 @@ class TopicWatch:
         self.readers.add(stream, message_type, rule.rate_hz, rule.latched)
 
     def _refuse(self, topic: str, reason: str) -> None:
-        if topic not in self._recorder.refused:
-            self._recorder.refused[topic] = reason
+        if topic not in self._recorder.streams.refused:
+            self._recorder.streams.refused[topic] = reason
             self._node.get_logger().warning(f"{topic} is not recorded: {reason}")
 
 

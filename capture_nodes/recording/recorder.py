@@ -13,7 +13,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
@@ -23,8 +23,6 @@ from typing import Any
 
 from capture_nodes.errors import CaptureError
 from capture_nodes.recording.alignment import (
-    ALIGNMENT_MEDIA_TYPE,
-    ALIGNMENT_NAME,
     AlignmentTable,
     reference_topic,
 )
@@ -38,33 +36,29 @@ from capture_nodes.recording.camera_image import COMPRESSED_IMAGE, COMPRESSED_VI
 from capture_nodes.recording.cdr import read_status, read_status_array
 from capture_nodes.recording.encoding_threads import EncodingThreads
 from capture_nodes.recording.episode import Episode, EpisodeStatus
+from capture_nodes.recording.episode_completion import EpisodeCompletion
 from capture_nodes.recording.episode_parts import EpisodeParts
 from capture_nodes.recording.episode_record import (
     DISCARDED,
-    EPISODE_RECORD,
     OPENING_RECORD,
-    STREAMS_RECORD,
     VERDICTS,
     EpisodeFields,
     Moment,
-    closing_record,
     episode_path,
     new_episode_id,
     opening_record,
-    streams_record,
 )
 from capture_nodes.recording.episode_transforms import OWN_GID, EpisodeTransforms
-from capture_nodes.recording.episode_words import say_later, write_episode_sidecar
 from capture_nodes.recording.mcap_file import Attachment, ChannelDescription, FileProblem
 from capture_nodes.recording.message_schemas import ament_prefixes, schema_text
 from capture_nodes.recording.publisher_reports import PublisherReports
 from capture_nodes.recording.recent_messages import RecentMessages, TakenMessage
+from capture_nodes.recording.recorded_streams import RecordedStreams
 from capture_nodes.recording.recorder_configuration import RecorderConfiguration
-from capture_nodes.recording.recordings_folder import check_free_space, move_to_trash
-from capture_nodes.recording.rosbag2_metadata import FOXGLOVE_RECORD, foxglove_record
+from capture_nodes.recording.recordings_folder import check_free_space
 from capture_nodes.recording.stream import HIGHEST_PRIORITY, Latched, Role, Stream
 from capture_nodes.recording.stream_diagnostics import RecorderLoad
-from capture_nodes.recording.stream_quality import QUALITY_RECORD, StreamExpectation, judge_episode
+from capture_nodes.recording.stream_quality import StreamExpectation
 from capture_nodes.recording.stream_statistics import LiveCounts, StreamStatistics
 from capture_nodes.recording.stream_timing import EpisodeTimes
 from capture_nodes.recording.tf_stream import TfStream
@@ -75,9 +69,6 @@ OPEN_TIMEOUT_S = 10.0
 _OPENING_NS = 100_000_000
 # Only a publisher faster than this can be expected to show its next message within the tail.
 TAIL_RATE_HZ = 25.0
-# Of so many episodes the totals are kept, and of so many everything that is counted.
-EPISODES_REMEMBERED = 1000
-EPISODES_WHOLE = 50
 # States of the retargeter are remembered for the pre-roll.
 CLUTCH_STATES = 1000
 # An episode is taken to become as long as this, or as the longest of the run.
@@ -100,14 +91,16 @@ class Recorder:
         self.configuration = configuration
         self.statistics = StreamStatistics()
         self.attachments = attachments
-        self.refused: dict[str, str] = {}
         # What somebody should read in the log; the node takes it from the left.
         self.notes: deque[str] = deque(maxlen=1000)
-        self.expectations: dict[str, StreamExpectation] = {}
-        self._messages_refused: dict[str, tuple[int, str]] = {}
-        self._writer = WriterThread(configuration.queue_limit_bytes, self._refuse_message)
+        self._lock = threading.RLock()
+        tf_rate_hz = None if tf is None else configuration.tf_rate_hz
+        self.streams = RecordedStreams(self.statistics, self._lock, tf_rate_hz)
+        self._writer = WriterThread(configuration.queue_limit_bytes, self.streams.refuse_message)
         self._opener = ThreadPoolExecutor(1, "episode opener")
-        self._finisher = ThreadPoolExecutor(1, "episode finisher")
+        self._completion = EpisodeCompletion(
+            root, self.streams, self.statistics, self._lock, self._completed, self.notes.append
+        )
         self._pre_roll_ns = round(configuration.pre_roll_s * 1e9)
         self._post_roll_ns = round(configuration.post_roll_s * 1e9)
         self._transforms: EpisodeTransforms | None = None
@@ -125,7 +118,6 @@ class Recorder:
                 self._pre_roll_ns,
             )
         self._encoders: EncodingThreads | None = None
-        self._streams: dict[str, Stream] = {}
         # A little more than the pre-roll, for the time that opening a file takes.
         span_ns = self._pre_roll_ns + _OPENING_NS if self._pre_roll_ns else 0
         self._recent = RecentMessages(span_ns, configuration.pre_roll_limit_bytes, time.time_ns())
@@ -138,9 +130,6 @@ class Recorder:
         # Those that are written to their end and become files.
         self._closing: list[Episode] = []
         self._last: Episode | None = None
-        self._finished: deque[dict[str, Any]] = deque(maxlen=EPISODES_REMEMBERED)
-        self._lock = threading.RLock()
-        self._simulated_robot = ""
         self._reports = PublisherReports(self.statistics)
         self._clutch: deque[Moment] = deque(maxlen=CLUTCH_STATES)
         # Of the last second; "plain" is what is written as it comes.
@@ -161,43 +150,10 @@ class Recorder:
         encoding: Encoding = "raw",
         expected: StreamExpectation | None = None,
     ) -> Stream:
-        """A topic to be recorded from now on; once added it stays. ``rate_hz`` is its expected rate.
-
-        ``expected``: what else its quality is judged by.
-        """
+        """`RecordedStreams.add`; finds an encoder where one is needed."""
         if encoding != "raw":
             self._prepare_encoders()
-        with self._lock:
-            stream = self._streams.get(channel.topic)
-            if stream is None:
-                # Several publish transforms, each at a rate of its own.
-                expected_hz = None if role == "transforms" else rate_hz
-                stream = Stream(channel, latched, role, expected_hz, priority, encoding)
-                self._streams[channel.topic] = stream
-                self.statistics.add_topic(channel.topic, channel.schema_text, expected_hz)
-                self.expectations[channel.topic] = replace(
-                    expected or StreamExpectation(), rate_hz=expected_hz
-                )
-                if role == "joint_states":
-                    self._simulated_robot = f"{channel.topic.rsplit('/', 1)[0]}/simulated_robot"
-            return stream
-
-    def describe(self, stream: Stream, metadata: Mapping[str, str], nodes: Mapping[str, str]) -> None:
-        """What the graph says of a topic: channel metadata for the next file, gid (hex) -> node name."""
-        with self._lock:
-            stream.channel = ChannelDescription(
-                stream.channel.topic, stream.channel.type_name, stream.channel.schema_text, dict(metadata)
-            )
-            for gid, node in nodes.items():
-                self.statistics.publisher(stream.topic, gid).node = node
-            stream.alive = frozenset(nodes)
-            if len(stream.latest) > 1:
-                stream.latest = stream.heard_before(())
-
-    @property
-    def streams(self) -> list[Stream]:
-        with self._lock:
-            return list(self._streams.values())
+        return self.streams.add(channel, latched, role, rate_hz, priority, encoding, expected)
 
     def _prepare_encoders(self) -> None:
         """Find an encoder that works, once."""
@@ -221,11 +177,11 @@ class Recorder:
             threads=self.configuration.encoder_threads,
             queue_limit_bytes=self.configuration.queue_limit_bytes,
             told=lambda step: self.notes.append(str(step)),
-            failed=self._refuse_message,
+            failed=self.streams.refuse_message,
         )
 
     def _camera_settings(self, channel: ChannelDescription) -> CameraSettings:
-        stream = self._streams[channel.topic]
+        stream = self.streams.by_topic[channel.topic]
         rate_hz = stream.expected_hz or self.configuration.cameras.rate_hz
         return replace(self.configuration.cameras, encoding=stream.encoding, rate_hz=rate_hz)
 
@@ -260,7 +216,7 @@ class Recorder:
                 self._read(stream, data, source_ns, received_ns)
             except Exception as error:
                 # One odd message must not end the taking of all others; it is in the file as it came.
-                self._refuse_message(stream.topic, error)
+                self.streams.refuse_message(stream.topic, error)
 
     def _give(self, episode: Episode, message: TakenMessage) -> None:
         """Into the episode."""
@@ -282,13 +238,6 @@ class Recorder:
         if written:
             window.wrote(message.received_ns, message.source_ns, message.data)
 
-    def _refuse_message(self, topic: str, error: Exception) -> None:
-        """Count and tell a message that could not be read or written. Called by several threads."""
-        text = str(error) if isinstance(error, CaptureError) else repr(error)
-        with self._lock:
-            count = self._messages_refused.get(topic, (0, ""))[0] + 1
-            self._messages_refused[topic] = (count, text)
-
     def _read(self, stream: Stream, data: bytes, source_ns: int, received_ns: int) -> None:
         if stream.role == "diagnostics":
             self._diagnostics(data, received_ns)
@@ -306,13 +255,18 @@ class Recorder:
             return
         for status in read_status_array(data):
             if status.name.endswith(": published"):
-                self._reports.heard(status, self._streams, received_ns)
-            elif status.name == self._simulated_robot and "real_time_factor" in status.values:
+                self._reports.heard(status, self.streams.by_topic, received_ns)
+            elif status.name in self._simulated_robots() and "real_time_factor" in status.values:
                 factor = float(status.values["real_time_factor"])
                 for episode in self._open:
                     if math.isfinite(factor) and episode.start_ns <= received_ns <= episode.end_ns:
                         lowest = episode.real_time_factor
                         episode.real_time_factor = factor if lowest is None else min(lowest, factor)
+
+    def _simulated_robots(self) -> list[str]:
+        """What a node would be called that simulates the robot whose joints are recorded."""
+        joints = [topic for topic, s in self.streams.by_topic.items() if s.role == "joint_states"]
+        return [f"{topic.rsplit('/', 1)[0]}/simulated_robot" for topic in joints]
 
     def _retargeting_state(self, topic: str, data: bytes, received_ns: int) -> None:
         if self._transforms is not None:
@@ -393,10 +347,10 @@ class Recorder:
         episode_id = new_episode_id(started_ns)
         path = episode_path(self.root, fields, episode_id, started_ns)
         with self._lock:
-            opening = opening_record(fields, episode_id, started_ns, self._expected_hz())
+            opening = opening_record(fields, episode_id, started_ns, self.streams.expected_hz())
             needed_bytes, why = self._needed_bytes()
             options = replace(self.configuration.file, direct=self._is_heavy())
-        file = EpisodeParts(path, options, self.configuration.split, self._is_latched, stands_alone)
+        file = EpisodeParts(path, options, self.configuration.split, self.streams.is_latched, stands_alone)
 
         def make() -> None:
             check_free_space(self.root, needed_bytes, why)
@@ -419,10 +373,6 @@ class Recorder:
             ) from error
         return Episode(episode_id, fields, file, opening, started_ns)
 
-    def _is_latched(self, topic: str) -> bool:
-        stream = self._streams.get(topic)
-        return topic == "/tf_static" or (stream is not None and stream.latched)
-
     def _is_heavy(self) -> bool:
         """Whether what is written as it comes is more than the page cache should be filled with."""
         limit = self.configuration.direct_bytes_per_s
@@ -441,7 +391,7 @@ class Recorder:
         episode.start_ns = max(episode.started_ns - self._pre_roll_ns, self._recent.complete_since_ns)
         file = episode.file
         self._writer.call("", lambda: self._writer.watch(file))
-        reference = reference_topic(self._streams, self.configuration.reference)
+        reference = reference_topic(self.streams.by_topic, self.configuration.reference)
         episode.alignment = AlignmentTable(reference)
         episode.times = EpisodeTimes(episode.alignment.add)
         episode.times.judged.begin_ns = episode.started_ns
@@ -452,7 +402,7 @@ class Recorder:
                 entry = (message.data, message.source_ns, message.number)
                 recent.setdefault(message.stream.topic, []).append((message.gid, entry))
         head_ns = episode.start_ns - round(self.configuration.tf_head_s * 1e9)
-        for topic, stream in self._streams.items():
+        for topic, stream in self.streams.by_topic.items():
             latched = stream.heard_before(recent.get(topic, ())) if stream.latched else {}
             for gid, (data, source_ns, sequence) in latched.items():
                 window = self.statistics.episode(stream.publishers[gid], episode.id)
@@ -474,48 +424,6 @@ class Recorder:
                     self._give(episode, message)
         self._open += self._beginning
         self._beginning = []
-
-    def _expected_hz(self) -> dict[str, float | None]:
-        """Expected rates by topic, None for those without a fixed one; the recorder's own included."""
-        rates = {stream.written_topic: stream.expected_hz for stream in self._streams.values()}
-        if self._transforms is not None and "/tf" not in rates:
-            joints = (s.expected_hz for s in self._streams.values() if s.role == "joint_states")
-            # Made from measured joints, so never faster than they come.
-            rates["/tf"] = min(
-                [self.configuration.tf_rate_hz, *(rate for rate in joints if rate is not None)]
-            )
-        return rates
-
-    def _expectations(self) -> dict[str, StreamExpectation]:
-        """By topic as it is taken, the recorder's own transforms with them."""
-        tf = {} if self._transforms is None else {"/tf": StreamExpectation(self._expected_hz()["/tf"])}
-        return {**tf, **self.expectations}
-
-    def _episode_table(
-        self,
-        episode_id: str,
-        cameras: tuple[CameraFigures, ...] = (),
-        skew: Mapping[str, Mapping[str, Any]] | None = None,
-    ) -> dict[str, dict[str, Any]]:
-        """`StreamStatistics.episode_table` with the expected rate of every row's topic.
-
-        A camera's row stands under the topic that most of its frames were written to.
-        """
-        rates = self._expected_hz()
-        forms = {figures.topic: figures.written_topics() for figures in cameras}
-        table = {}
-        for row in self.statistics.episode_table(episode_id, skew).values():
-            taken_from = row["topic"]
-            form = forms.get(taken_from, {})
-            topic = max(form, key=lambda name: form[name]) if form else taken_from
-            row = {**row, "topic": topic, "expected_hz": rates.get(topic)}
-            if topic != taken_from:
-                row["taken_from"] = taken_from
-            if len(form) > 1:
-                # No topic has them all, so none has the rate.
-                row.update(written_as=form, expected_hz=None)
-            table[f"{topic} {row['gid']}"] = row
-        return table
 
     def stop(self, discard: bool = False, verdict: str = "", reason: str = "") -> Future[Path]:
         """End the episode after its post-roll; the future gives the final path, or the `CaptureError` that
@@ -568,28 +476,7 @@ class Recorder:
                 last.discard, last.verdict, last.reason = True, DISCARDED, reason or last.reason
                 self._cut(last)
                 return last.result
-        moved: Future[Path] = Future()
-
-        def move(_: Future[Path]) -> None:
-            self._finisher.submit(self._discard_finished, last, reason, moved)
-
-        last.result.add_done_callback(move)
-        return moved
-
-    def _discard_finished(self, episode: Episode, reason: str, moved: Future[Path]) -> None:
-        try:
-            path = episode.result.result()
-            if not episode.discard:
-                episode.path = moved_to = move_to_trash(self.root, path)
-                episode.discard, episode.verdict = True, DISCARDED
-                self._keep(lambda: say_later(moved_to, DISCARDED, reason))
-                self._finished_entry(episode).update(
-                    path=str(episode.path), discarded=True, verdict=DISCARDED
-                )
-        except CaptureError as error:
-            moved.set_exception(error)
-        else:
-            moved.set_result(episode.path or path)
+        return self._completion.discard(last, reason)
 
     def mark(self, verdict: str, reason: str = "") -> str:
         """The trainer's word on the episode at hand or, between two, on the last one; its id."""
@@ -600,16 +487,8 @@ class Recorder:
                 raise CaptureError("no episode has been recorded")
             episode.verdict, episode.reason = verdict, reason or episode.reason
             if episode.recorded:
-                episode.result.add_done_callback(
-                    lambda _: self._finisher.submit(self._say_later, episode, verdict, reason)
-                )
+                self._completion.say(episode, verdict, reason)
             return episode.id
-
-    def _say_later(self, episode: Episode, verdict: str, reason: str) -> None:
-        if episode.path is not None:
-            path = episode.path
-            self._keep(lambda: say_later(path, verdict, reason))
-            self._finished_entry(episode).update(verdict=verdict, reason=reason)
 
     def mark_moment(self, label: str) -> tuple[str, int]:
         """Note this moment of the episode at hand; its id and the time (ns). Raises `CaptureError`."""
@@ -664,109 +543,10 @@ class Recorder:
     def _written(self, episode: Episode) -> None:
         """On the writer thread, after everything that belongs to the episode."""
         self._writer.unwatch(episode.file)
-        self._finisher.submit(self._finish, episode)
+        self._completion.complete(episode)
 
-    def _finish(self, episode: Episode) -> None:
-        """On the finishing thread."""
-        file = episode.file
-        path: Path | None = None
-        try:
-            file.flush()
-            episode.times.fold()
-            episode.alignment.advance(final=True)
-            skew = episode.alignment.skew(episode.times.figures())
-            with self._lock:
-                quality = judge_episode(
-                    self.statistics.evidence(episode.id),
-                    self._expectations(),
-                    begin_ns=episode.started_ns,
-                    end_ns=episode.stopped_ns,
-                    real_time_factor=episode.real_time_factor,
-                )
-                table = self._episode_table(episode.id, episode.cameras, skew)
-                episode.recorded, episode.quality = True, quality
-                record = closing_record(
-                    episode.opening,
-                    start_ns=episode.start_ns,
-                    end_ns=episode.end_ns,
-                    stopped_ns=episode.stopped_ns,
-                    topics=self.statistics.totals(episode.id),
-                    refused=self.refused_with_messages(),
-                    verdict=episode.verdict,
-                    reason=episode.reason,
-                    real_time_factor=episode.real_time_factor,
-                    moments=episode.moments,
-                    clutch=episode.clutch,
-                    cameras=episode.cameras,
-                )
-            names = {topic: stream.written_topic for topic, stream in self._streams.items()}
-            table_of_frames = Attachment(
-                ALIGNMENT_NAME, ALIGNMENT_MEDIA_TYPE, episode.alignment.encoded(names)
-            )
-            file.attach(table_of_frames, episode.end_ns)
-            file.add_metadata(STREAMS_RECORD, streams_record(table))
-            file.add_metadata(QUALITY_RECORD, quality.as_record())
-            file.add_metadata(EPISODE_RECORD, record)
-            device = record["robot_serial"] or record["robot"]
-            file.add_metadata(FOXGLOVE_RECORD, foxglove_record(device, episode.id))
-            path = file.finish()
-            self._keep(lambda: write_episode_sidecar(file.path, file, record))
-            if episode.discard:
-                path = move_to_trash(self.root, path)
-        except CaptureError as error:
-            self._ended(episode, path, error)
-        except Exception as error:
-            # Nobody looks into this thread: whatever it is has to reach the one who waits for the file.
-            message = f"finishing {file.active_path} failed: {error!r}; it is recovered at the next start"
-            self._ended(episode, path, FileProblem(message, file.active_path))
-        else:
-            self._ended(episode, path, None)
-
-    def _keep(self, write: Callable[[], None]) -> None:
-        """What is written beside an episode is no part of it: where that fails, it is told."""
-        try:
-            write()
-        except CaptureError as error:
-            self.notes.append(str(error))
-
-    def _ended(self, episode: Episode, path: Path | None, error: CaptureError | None) -> None:
-        with self._lock:
-            self._closing.remove(episode)
-            self.statistics.release_times(episode.id)
-            self._forget_old()
-            self._finished.append(
-                {
-                    "id": episode.id,
-                    "path": str(path) if path is not None else str(episode.file.active_path),
-                    "start_ns": episode.start_ns,
-                    "end_ns": episode.end_ns,
-                    "discarded": episode.discard,
-                    "verdict": episode.verdict,
-                    "reason": episode.reason,
-                    "real_time_factor": episode.real_time_factor,
-                    "quality": "" if episode.quality is None else episode.quality.verdict,
-                    "quality_reasons": [] if episode.quality is None else episode.quality.reasons,
-                    "problem": "" if error is None else str(error),
-                }
-            )
-        if error is None and path is not None:
-            episode.path = path
-            episode.result.set_result(path)
-        else:
-            episode.result.set_exception(error or CaptureError("no file"))
-
-    def _forget_old(self) -> None:
-        """Of the last episodes the counts are kept whole, of those before them the totals."""
-        if len(self._finished) < EPISODES_WHOLE:
-            return
-        entry = self._finished[-EPISODES_WHOLE]
-        if "topics" not in entry:
-            entry["topics"] = self.statistics.totals(entry["id"])
-            self.statistics.forget(entry["id"])
-
-    def _finished_entry(self, episode: Episode) -> dict[str, Any]:
-        with self._lock:
-            return next((entry for entry in self._finished if entry["id"] == episode.id), {})
+    def _completed(self, episode: Episode) -> None:
+        self._closing.remove(episode)
 
     # Queries ------------------------------------------------------------------------------------------------
 
@@ -828,19 +608,10 @@ class Recorder:
                     result[counts.topic] = result.get(counts.topic, 0) + counts.received
             return result
 
-    def refused_with_messages(self) -> dict[str, str]:
-        """Why, by topic: topics that are not recorded, and those with messages that could not be used."""
-        with self._lock:
-            messages = {
-                topic: f"messages that could not be used: {count}, the last: {text}"
-                for topic, (count, text) in self._messages_refused.items()
-            }
-            return {**messages, **self.refused}
-
     def unheard(self) -> list[str]:
         """Topics that somebody says to be publishing, but nothing has arrived: not connected yet."""
         with self._lock:
-            return self._reports.unheard(self._streams)
+            return self._reports.unheard(self.streams.by_topic)
 
     def waiting_for_final(self, alive: frozenset[str]) -> list[str]:
         """Publishers that are on the graph and have not given their final counts."""
@@ -852,14 +623,7 @@ class Recorder:
         with self._lock:
             self.statistics.close_tails()
             rows = self.statistics.run_table()
-            episodes = [
-                {
-                    **entry,
-                    "topics": entry.get("topics") or self.statistics.totals(entry["id"]),
-                    "streams": self._episode_table(entry["id"]),
-                }
-                for entry in self._finished
-            ]
+            episodes = self._completion.report()
             not_joined = sum(
                 row["not_joined"]
                 for entry in episodes
@@ -875,7 +639,7 @@ class Recorder:
             "not_joined_in_episodes": not_joined,
             "streams": rows,
             "episodes": episodes,
-            "refused_topics": self.refused_with_messages(),
+            "refused_topics": self.streams.refused_with_messages(),
         }
 
     def close(self) -> None:
@@ -883,7 +647,7 @@ class Recorder:
         if self._encoders is not None:
             self._encoders.stop()
         self._writer.stop()
-        self._finisher.shutdown()
+        self._completion.stop()
         self._opener.shutdown()
 
 

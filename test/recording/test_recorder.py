@@ -193,7 +193,7 @@ def test_latched_messages_are_repeated_in_every_episode(recorder: Recorder, chan
     # A new publisher replaces what the one that is gone had latched.
     other = bytes(16)
     _take(recorder, latched, 1, b"newest", other)
-    recorder.describe(latched, {}, {other.hex(): "/r/node"})
+    recorder.streams.describe(latched, {}, {other.hex(): "/r/node"})
     recorder.start(FIELDS)
     assert _messages(_finish(recorder, recorder.stop())) == [("/robot_description", 1, b"newest")]
 
