@@ -73,6 +73,8 @@ TAIL_RATE_HZ = 25.0
 CLUTCH_STATES = 1000
 # An episode is taken to become as long as this, or as the longest of the run.
 EPISODE_S = 60.0
+# What is left of a camera's bytes once they are encoded, at most usually.
+ENCODED_SHARE = 0.1
 
 
 class Recorder:
@@ -379,12 +381,18 @@ class Recorder:
         return 0.0 < limit < self._plain_bytes_per_s
 
     def _needed_bytes(self) -> tuple[float, str]:
-        """Room that an episode of the run's longest, and at least usual, length takes at the present rate."""
+        """Room for an episode of the run's longest, and at least usual, length: by what the last one took."""
         episode_s = max(EPISODE_S, self._longest_s)
-        expected = self._bytes_per_s * episode_s
-        least = float(self.configuration.min_free_bytes)
+        last = self._last
+        if last is not None and last.stopped and last.file.size:
+            written_s = max(0.1, (last.end_ns - last.start_ns) / 1e9)
+            bytes_per_s = last.file.size / written_s
+        else:
+            encoded = self._bytes_per_s - self._plain_bytes_per_s
+            bytes_per_s = self._plain_bytes_per_s + ENCODED_SHARE * encoded
+        least, expected = float(self.configuration.min_free_bytes), bytes_per_s * episode_s
         return least + expected, (
-            f"disk.min_free_mb {least / 1e6:.0f} and {expected / 1e6:.0f} for {episode_s:.0f} s as they come"
+            f"disk.min_free_mb {least / 1e6:.0f} and {expected / 1e6:.0f} for {episode_s:.0f} s"
         )
 
     def _begin(self, episode: Episode) -> None:

@@ -276,3 +276,26 @@ def test_what_has_low_priority_is_given_up_first(
         assert high["written"] + high["lost"] == 200
     finally:
         recorder.close()
+
+
+def test_room_is_asked_for_by_what_episodes_take_on_the_disk(
+    tmp_path: Path, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by what comes in: cameras shrink."""
+    asked: list[float] = []
+
+    def remember(_root: Path, needed_bytes: float, _why: str) -> None:
+        asked.append(needed_bytes)
+
+    monkeypatch.setattr("capture_nodes.recording.recorder.check_free_space", remember)
+    recorder = _recorder(tmp_path)
+    try:
+        middleware = Middleware(recorder, channel)
+        for _ in range(2):
+            recorder.start(FIELDS)
+            middleware.run(0.2)
+            path = middleware.until(recorder.stop())
+        # A usual minute, by the size of the first file over its length; that of the second is much the same.
+        assert 0.3 < asked[1] / (path.stat().st_size / 0.35 * 60.0) < 3.0
+    finally:
+        recorder.close()
