@@ -7,6 +7,7 @@ priority, which root and users with an `rtprio` limit may have.
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 # Real-time levels (1..99): kernel threads that matter run at 50 and above.
@@ -17,6 +18,8 @@ RECEPTION = 5
 TAKING = 4
 SERVING = 3
 PICTURES = 2
+# Of threads that nobody waits for.
+BACKGROUND_NICE = 10
 
 _RECEIVING, _WATCHDOG = "dds.shm.", "dds.shm.wdog"
 
@@ -33,19 +36,25 @@ def prefer_thread(level: int, thread_id: int = 0) -> bool:
     return True
 
 
+def work_in_background() -> None:
+    """Of the calling thread: run after everybody else, also in a process with a deadline (`prefer_process`)."""
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BACKGROUND_NICE)
+
+
 def prefer_process(*, has_deadline: bool) -> None:
     """Give the threads of this process the real-time priorities they need, where it is allowed.
 
     Fast DDS's receiving threads (the middleware starts and names them) bring what the ticks wait for. In a
     process with a deadline the other threads rank before pictures too: the ticking thread may have to wait
-    for one of them to let go of the interpreter or of a lock.
+    for one of them to let go of the interpreter or of a lock. Threads in the background stay there.
     """
     for task in Path("/proc/self/task").iterdir():
         try:
             name, thread_id = (task / "comm").read_text().strip(), int(task.name)
             if name.startswith(_RECEIVING) and name != _WATCHDOG:
                 prefer_thread(RECEPTION, thread_id)
-            elif has_deadline and not os.sched_getscheduler(thread_id) & os.SCHED_FIFO:
+            elif has_deadline and os.sched_getscheduler(thread_id) == os.SCHED_OTHER:
                 prefer_thread(SERVING, thread_id)
         except OSError:
             # It has ended.

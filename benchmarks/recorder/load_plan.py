@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from capture_nodes.errors import CaptureError
+from capture_nodes.topics import STREAM_HISTORY_S
 
 ROBOT = "kestrel"
 JOINTS, POINTS, TAXELS = 30, 60, 16
@@ -36,8 +37,8 @@ class Histories:
     camera_mb: at most so much of every camera. The defaults are what the nodes of the product have.
     """
 
-    streams_s: float = 1.0
-    control_s: float = 1.0
+    streams_s: float = STREAM_HISTORY_S
+    control_s: float = STREAM_HISTORY_S
     camera_mb: float = 16.0
 
 
@@ -77,7 +78,7 @@ def plan_load(scale: float = 1.0, histories: Histories | None = None) -> tuple[L
             raise CaptureError(f"history {name} {getattr(histories, name):g} is given; 0.01 to 120 expected")
 
     def depth(rate_hz: float, history_s: float) -> int:
-        # As `topics.stream_qos` has it for one second.
+        # As `topics.stream_qos` has it.
         return max(10, round(rate_hz * history_s))
 
     def small(topic: str, pattern: str, type_name: str, kind: str, rate_hz: float, part: str) -> LoadStream:

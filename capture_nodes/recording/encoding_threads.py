@@ -21,6 +21,7 @@ from capture_nodes.recording.episode_parts import EpisodeParts
 from capture_nodes.recording.mcap_file import ChannelDescription
 from capture_nodes.recording.stream_statistics import EpisodeCounts
 from capture_nodes.recording.video_encoder import SOFTWARE
+from capture_nodes.thread_priority import work_in_background
 
 # Large frames fill the queue before any of them has waited for long.
 CROWDED = 0.75
@@ -199,6 +200,8 @@ class EncodingThreads:
                 lane.encoder.figures.lost_queue += 1
 
     def _run(self) -> None:
+        # A pre-roll comes all at once: it must not hold up those who make the next pictures.
+        work_in_background()
         while True:
             with self._changed:
                 while True:
