@@ -7,7 +7,6 @@ priority, which root and users with an `rtprio` limit may have.
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 
 # Real-time levels (1..99): kernel threads that matter run at 50 and above.
@@ -18,8 +17,6 @@ RECEPTION = 5
 TAKING = 4
 SERVING = 3
 PICTURES = 2
-# Of threads that nobody waits for.
-BACKGROUND_NICE = 10
 
 _RECEIVING, _WATCHDOG = "dds.shm.", "dds.shm.wdog"
 
@@ -34,12 +31,6 @@ def prefer_thread(level: int, thread_id: int = 0) -> bool:
     except PermissionError:
         return False
     return True
-
-
-def work_in_background() -> None:
-    """Of the calling thread: run after everybody else, also in a process with a deadline (`prefer_process`)."""
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BACKGROUND_NICE)
 
 
 def prefer_process(*, has_deadline: bool) -> None:

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from weakref import WeakSet
 
+from capture_nodes.recording.background import work_in_background
 from capture_nodes.recording.camera_encoding import CameraEncoder, CameraFigures, CameraSettings, EncodingStep
 from capture_nodes.recording.episode_parts import EpisodeParts
 from capture_nodes.recording.mcap_file import ChannelDescription
 from capture_nodes.recording.stream_statistics import EpisodeCounts
 from capture_nodes.recording.video_encoder import SOFTWARE
-from capture_nodes.thread_priority import work_in_background
 
 # Large frames fill the queue before any of them has waited for long.
 CROWDED = 0.75
