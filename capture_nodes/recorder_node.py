@@ -23,6 +23,7 @@ from capture_nodes.episode_publisher import EpisodePublisher
 from capture_nodes.errors import CaptureError
 from capture_nodes.node_runtime import CaptureNode, key_values, run_node
 from capture_nodes.recorder_parameters import RecorderParameters
+from capture_nodes.recording.background import work_in_background
 from capture_nodes.recording.disk_watch import DiskWatch
 from capture_nodes.recording.episode_record import EpisodeFields
 from capture_nodes.recording.episode_words import write_recovered_sidecar
@@ -41,6 +42,7 @@ from retargeting.robot_model import load_robot
 GRAPH_PERIOD_S = 0.2
 GRAPH_PERIOD_RECORDING_S = 1.0
 STATUS_PERIOD_S = 0.5
+FOLD_PERIOD_S = 1.0
 FINISH_TIMEOUT_S = 20.0
 
 
@@ -85,6 +87,7 @@ class RecorderNode(CaptureNode):
         self._taking_thread = self.start_thread("taking", self._take, TAKING)
         self._recovery_thread = threading.Thread(target=self._recover, name="recovery", daemon=True)
         self._recovery_thread.start()
+        threading.Thread(target=self._fold, name="fold", daemon=True).start()
 
         self._disk = DiskWatch(self._root, self._configuration.warn_free_bytes)
         self._streams = StreamDiagnostics(LiveBounds(free_bytes=self._configuration.warn_free_bytes))
@@ -129,6 +132,12 @@ class RecorderNode(CaptureNode):
                         # rounds go on: they complete the episode at hand.
                         self._taking_problem = error
                 recorder.pass_done()
+
+    def _fold(self) -> None:
+        """Figures of the episodes at hand, once a second; the pictures of the cameras come first."""
+        work_in_background()
+        while not self._ending.wait(FOLD_PERIOD_S):
+            self._recorder.fold()
 
     def _recover(self) -> None:
         log = self.get_logger()
@@ -214,7 +223,6 @@ class RecorderNode(CaptureNode):
 
     def statuses(self) -> list[DiagnosticStatus]:
         """The recorder as a whole, then every stream, once a second."""
-        self._recorder.fold()
         counts, load = self._recorder.live()
         disk = self._disk.state()
         problems = [problem for problem in (load.problem, disk.problem) if problem]
