@@ -1,4 +1,4 @@
-"""The episode at hand, latched on `~/episode`: its state, size, losses, and the rates of its messages."""
+"""The episode at hand, latched on `~/episode`: its state, size, losses, rates, and the disk it goes to."""
 
 from __future__ import annotations
 
@@ -7,22 +7,31 @@ import json
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from capture_nodes.node_runtime import CaptureNode
+from capture_nodes.recording.disk_watch import DiskWatch, DiskWord
 from capture_nodes.recording.recorder import Recorder
 from capture_nodes.topics import latched_qos
+
+_LEVELS: dict[DiskWord, bytes] = {
+    "ok": DiagnosticStatus.OK,
+    "low": DiagnosticStatus.WARN,
+    "unreachable": DiagnosticStatus.ERROR,
+}
 
 
 class EpisodePublisher:
     """`publish` tells the rates since it was last called."""
 
-    def __init__(self, node: CaptureNode, recorder: Recorder) -> None:
-        self._node, self._recorder = node, recorder
+    def __init__(self, node: CaptureNode, recorder: Recorder, disk: DiskWatch) -> None:
+        self._node, self._recorder, self._disk = node, recorder, disk
+        self._disk_told = "ok"
         self._publisher = node.counting_publisher(DiagnosticStatus, "~/episode", latched_qos())
         self._last_received: dict[str, int] = {}
         self._last_ns = node.get_clock().now().nanoseconds
 
     def publish(self, last: str = "") -> None:
         """`last` is the file that was completed last, told where no episode is at hand."""
-        status = self._recorder.status()
+        status, disk = self._recorder.status(), self._disk.state()
+        self._disk_told = disk.word
         values: dict[str, object] = {
             "id": status.id,
             "path": status.path or last,
@@ -33,17 +42,22 @@ class EpisodePublisher:
             "backlog_bytes": status.backlog_bytes,
             "rates": json.dumps(self._rates()),
             "problem": status.problem,
+            "disk": disk.problem or disk.word,
             "quality": status.quality,
             "quality_reasons": json.dumps(status.quality_reasons),
         }
         self._publisher.publish(
             DiagnosticStatus(
-                level=DiagnosticStatus.ERROR if status.problem else DiagnosticStatus.OK,
+                level=_LEVELS["unreachable" if status.problem else disk.word],
                 name=self._node.get_fully_qualified_name(),
                 message=status.state,
                 values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
             )
         )
+
+    def disk_changed(self) -> bool:
+        """Whether the disk has another state than was told last."""
+        return self._disk.state().word != self._disk_told
 
     def _rates(self) -> dict[str, float]:
         now_ns = self._node.get_clock().now().nanoseconds

@@ -91,7 +91,7 @@ class RecorderNode(CaptureNode):
 
         self._disk = DiskWatch(self._root, self._configuration.warn_free_bytes)
         self._streams = StreamDiagnostics(LiveBounds(free_bytes=self._configuration.warn_free_bytes))
-        self._episode = EpisodePublisher(self, self._recorder)
+        self._episode = EpisodePublisher(self, self._recorder, self._disk)
         for name, answer in {
             "start": self._on_start,
             "stop": self._on_stop,
@@ -225,7 +225,9 @@ class RecorderNode(CaptureNode):
         """The recorder as a whole, then every stream, once a second."""
         counts, load = self._recorder.live()
         disk = self._disk.state()
-        problems = [problem for problem in (load.problem, disk.problem) if problem]
+        # A disk that is low is told by `free_bytes`.
+        unreachable = disk.problem if disk.word == "unreachable" else ""
+        problems = [problem for problem in (load.problem, unreachable) if problem]
         load = replace(load, free_bytes=disk.free_bytes, problem="; ".join(problems))
         looked = self._streams.look(
             counts, self._recorder.streams.expectations, load, now_ns=time.time_ns(), now_s=time.monotonic()
@@ -246,7 +248,7 @@ class RecorderNode(CaptureNode):
     def _on_status_timer(self) -> None:
         while self._recorder.notes:
             self.get_logger().warning(self._recorder.notes.popleft())
-        if self._recorder.status().state != "idle":
+        if self._recorder.status().state != "idle" or self._episode.disk_changed():
             self._episode.publish()
 
     # End ----------------------------------------------------------------------------------------------------

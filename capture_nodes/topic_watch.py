@@ -142,7 +142,7 @@ class TopicWatch:
             return
         channel = ChannelDescription(topic, rule.type_name, text)
         role = self._roles.get(topic, "")
-        stream = self._recorder.add_stream(
+        stream = self._recorder.streams.add(
             channel, rule.latched, role, rule.rate_hz, rule.priority, rule.encoding, rule.expected
         )
         self.readers.add(stream, message_type, rule.rate_hz, rule.latched)

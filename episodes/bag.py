@@ -615,9 +615,11 @@ def _counts(path: Path, metadata: Mapping[str, str]) -> dict[str, StreamCounts]:
         for row in rows:
             for topic, written in (row.get("written_as") or {}).items():
                 result[topic] = StreamCounts(written=written, rate_known=True)
-                if topic == row.get("topic"):
-                    row["written"] = written
-    for topic, rows in publishers.items():
+    for topic, given in publishers.items():
+        # In the topic of the row there are only those of its form.
+        rows = [
+            {**row, "written": (row.get("written_as") or {}).get(topic, row.get("written"))} for row in given
+        ]
         rates = [row["expected_hz"] for row in rows if "expected_hz" in row]
         not_joined: dict[str, int] = {}
         for row in rows:

@@ -13,11 +13,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple
 from weakref import WeakSet
 
 from capture_nodes.recording.background import work_in_background
 from capture_nodes.recording.camera_encoding import CameraEncoder, CameraFigures, CameraSettings, EncodingStep
+from capture_nodes.recording.episode_message import EpisodeMessage
 from capture_nodes.recording.episode_parts import EpisodeParts
 from capture_nodes.recording.mcap_file import ChannelDescription
 from capture_nodes.recording.stream_statistics import EpisodeCounts
@@ -27,44 +28,15 @@ from capture_nodes.recording.video_encoder import SOFTWARE
 CROWDED = 0.75
 
 
-class Sink(Protocol):
-    """`WriterThread.put`: takes an encoded message, from several threads.
-
-    False where it refuses, and ``counts.lost_queue`` one more."""
-
-    def __call__(
-        self,
-        file: EpisodeParts,
-        channel: ChannelDescription,
-        log_ns: int,
-        publish_ns: int,
-        sequence: int,
-        data: bytes,
-        counts: EpisodeCounts,
-        /,
-    ) -> bool: ...
-
-
+# `WriterThread.put` with a camera's priority: takes an encoded message, from several threads. False where it
+# refuses, and ``counts.lost_queue`` one more.
+Sink = Callable[[EpisodeMessage], bool]
 Then = Callable[[tuple[CameraFigures, ...]], None]
 
 
-@dataclass(frozen=True)
-class Backlog:
-    """What waits: frames, their bytes, and for how long the oldest has."""
-
-    frames: int = 0
-    bytes: int = 0
-    oldest_s: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Frame:
+class _Frame(NamedTuple):
     put_s: float
-    log_ns: int
-    publish_ns: int
-    sequence: int
-    data: bytes
-    counts: EpisodeCounts
+    message: EpisodeMessage
 
 
 @dataclass
@@ -126,34 +98,26 @@ class EncodingThreads:
         for thread in self._threads:
             thread.start()
 
-    def put(
-        self,
-        file: EpisodeParts,
-        channel: ChannelDescription,
-        log_ns: int,
-        publish_ns: int,
-        sequence: int,
-        data: bytes,
-        counts: EpisodeCounts,
-    ) -> bool:
+    def put(self, frame: EpisodeMessage) -> bool:
         """Queue a frame; False, and ``counts.lost_queue`` one more, where there is no room or it is closed.
 
         Any thread may call it; the order of one camera is that of the calls.
         """
+        file, channel, size = frame.file, frame.channel, len(frame.data)
         with self._changed:
             lane = self._lanes.get((file, channel.topic))
             shut = self._stopping or file in self._closing or file in self._closed
             if not shut and lane is None:
                 lane = self._lanes[file, channel.topic] = self._new_lane(file, channel)
-            if not shut and lane is not None and self._bytes + len(data) <= self._limit:
-                lane.frames.append(_Frame(self._clock(), log_ns, publish_ns, sequence, data, counts))
-                self._bytes += len(data)
+            if not shut and lane is not None and self._bytes + size <= self._limit:
+                lane.frames.append(_Frame(self._clock(), frame))
+                self._bytes += size
                 if not lane.busy:
                     lane.busy = True
                     self._ready.append(lane)
                     self._changed.notify()
                 return True
-        self._refused(counts, lane)
+        self._refused(frame.counts, lane)
         return False
 
     def close(self, file: EpisodeParts, then: Then) -> None:
@@ -164,22 +128,6 @@ class EncodingThreads:
                 raise ValueError(f"{file.path.name} is closed already")
             self._closing[file] = then
             self._changed.notify()
-
-    @property
-    def backlog(self) -> Backlog:
-        with self._changed:
-            now_s = self._clock()
-            waiting = [lane.frames for lane in self._lanes.values() if lane.frames]
-            return Backlog(
-                sum(map(len, waiting)),
-                self._bytes,
-                max((now_s - frames[0].put_s for frames in waiting), default=0.0),
-            )
-
-    def figures(self, file: EpisodeParts) -> tuple[CameraFigures, ...]:
-        """What became of the cameras of a file that is not closed yet; a snapshot while it is recorded."""
-        with self._changed:
-            return tuple(lane.encoder.figures for lane in self._lanes.values() if lane.file is file)
 
     def stop(self) -> None:
         """Work off what waits, call what is to be called, and end the threads."""
@@ -220,7 +168,7 @@ class EncodingThreads:
                 continue
             self._work(lane, frame)
             with self._changed:
-                self._bytes -= len(frame.data)
+                self._bytes -= len(frame.message.data)
                 if lane.frames:
                     self._ready.append(lane)
                 else:
@@ -248,7 +196,7 @@ class EncodingThreads:
             self._fail("", error)
 
     def _work(self, lane: _Lane, frame: _Frame) -> None:
-        encoder = lane.encoder
+        encoder, message = lane.encoder, frame.message
         started_s = time.thread_time()
         waited_s = self._clock() - frame.put_s
         encoder.figures.longest_wait_s = max(encoder.figures.longest_wait_s, waited_s)
@@ -260,17 +208,15 @@ class EncodingThreads:
             elif self._bytes > CROWDED * self._limit:
                 reason = f"{self._bytes / 1e6:.1f} MB wait, {self._limit / 1e6:.1f} MB have room"
             if reason:
-                encoder.step_down(f"overload: {reason}", frame.log_ns)
+                encoder.step_down(f"overload: {reason}", message.log_ns)
                 lane.stepped_s = self._clock()
         try:
-            channel, data = encoder.encode(frame.data, frame.log_ns)
+            channel, data = encoder.encode(message.data, message.log_ns)
             encoder.figures.cpu_s += time.thread_time() - started_s
-            written = self._sink(
-                lane.file, channel, frame.log_ns, frame.publish_ns, frame.sequence, data, frame.counts
-            )
+            written = self._sink(message._replace(channel=channel, data=data))
         except Exception as error:
             self._fail(encoder.figures.topic, error)
-            self._refused(frame.counts, lane)
+            self._refused(message.counts, lane)
             encoder.frame_lost()
         else:
             if not written:

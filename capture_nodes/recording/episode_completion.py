@@ -97,6 +97,8 @@ class EpisodeCompletion:
         try:
             record = self._write_records(episode)
             path = file.finish()
+            if file.refused_split:
+                self._note(f"{path} is larger than was asked for: {file.refused_split}")
             self._keep(lambda: write_episode_sidecar(file.path, file, record))
             if episode.discard:
                 path = move_to_trash(self._root, path)

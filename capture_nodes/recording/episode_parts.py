@@ -84,7 +84,6 @@ class EpisodeParts:
         self._part_of: dict[str, EpisodeFile] = {}
         self._start_ns: int | None = None
         self._bytes = 0
-        self._recording = False
 
     @property
     def active_path(self) -> Path:

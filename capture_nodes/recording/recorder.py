@@ -29,7 +29,6 @@ from capture_nodes.recording.alignment import (
 from capture_nodes.recording.camera_encoding import (
     CameraFigures,
     CameraSettings,
-    Encoding,
     stands_alone,
 )
 from capture_nodes.recording.camera_image import COMPRESSED_IMAGE, COMPRESSED_VIDEO
@@ -37,6 +36,7 @@ from capture_nodes.recording.cdr import read_status, read_status_array
 from capture_nodes.recording.encoding_threads import EncodingThreads
 from capture_nodes.recording.episode import Episode, EpisodeStatus
 from capture_nodes.recording.episode_completion import EpisodeCompletion
+from capture_nodes.recording.episode_message import EpisodeMessage
 from capture_nodes.recording.episode_parts import EpisodeParts
 from capture_nodes.recording.episode_record import (
     DISCARDED,
@@ -56,9 +56,8 @@ from capture_nodes.recording.recent_messages import RecentMessages, TakenMessage
 from capture_nodes.recording.recorded_streams import RecordedStreams
 from capture_nodes.recording.recorder_configuration import RecorderConfiguration
 from capture_nodes.recording.recordings_folder import check_free_space
-from capture_nodes.recording.stream import HIGHEST_PRIORITY, Latched, Role, Stream
+from capture_nodes.recording.stream import Latched, Stream
 from capture_nodes.recording.stream_diagnostics import RecorderLoad
-from capture_nodes.recording.stream_quality import StreamExpectation
 from capture_nodes.recording.stream_statistics import LiveCounts, StreamStatistics
 from capture_nodes.recording.stream_timing import EpisodeTimes
 from capture_nodes.recording.tf_stream import TfStream
@@ -119,7 +118,8 @@ class Recorder:
                 round(configuration.tf_head_s * 1e9),
                 self._pre_roll_ns,
             )
-        self._encoders: EncodingThreads | None = None
+        encoded = any(rule.encoding != "raw" for rule in configuration.topics)
+        self._encoders = self._encoding_threads() if encoded else None
         # A little more than the pre-roll, for the time that opening a file takes.
         span_ns = self._pre_roll_ns + _OPENING_NS if self._pre_roll_ns else 0
         self._recent = RecentMessages(span_ns, configuration.pre_roll_limit_bytes, time.time_ns())
@@ -142,34 +142,16 @@ class Recorder:
 
     # Streams ------------------------------------------------------------------------------------------------
 
-    def add_stream(
-        self,
-        channel: ChannelDescription,
-        latched: bool = False,
-        role: Role = "",
-        rate_hz: float | None = None,
-        priority: int = HIGHEST_PRIORITY,
-        encoding: Encoding = "raw",
-        expected: StreamExpectation | None = None,
-    ) -> Stream:
-        """`RecordedStreams.add`; finds an encoder where one is needed."""
-        if encoding != "raw":
-            self._prepare_encoders()
-        return self.streams.add(channel, latched, role, rate_hz, priority, encoding, expected)
-
-    def _prepare_encoders(self) -> None:
-        """Find an encoder that works, once."""
-        if self._encoders is not None:
-            return
-        settings = self.configuration.cameras
-        prefixes = ament_prefixes()
+    def _encoding_threads(self) -> EncodingThreads:
+        """With an encoder that works here."""
         try:
-            codec = choose_encoder(settings.video).codec
+            codec = choose_encoder(self.configuration.cameras.video).codec
         except CaptureError as error:
             codec = SOFTWARE
             self.notes.append(f"cameras are not recorded as video: {error}")
-        self._encoders = EncodingThreads(
-            self._writer.offer,
+        prefixes = ament_prefixes()
+        return EncodingThreads(
+            lambda frame: self._writer.put(frame, priority=0),
             self._camera_settings,
             {
                 type_name: schema_text(type_name, prefixes)
@@ -178,6 +160,7 @@ class Recorder:
             codec=codec,
             threads=self.configuration.encoder_threads,
             queue_limit_bytes=self.configuration.queue_limit_bytes,
+            counting=self._writer.counting,
             told=lambda step: self.notes.append(str(step)),
             failed=self.streams.refuse_message,
         )
@@ -224,7 +207,7 @@ class Recorder:
         """Into the episode."""
         window = self.statistics.into(episode.id, message.counts, message.arrival)
         stream = message.stream
-        arguments = (
+        given = EpisodeMessage(
             episode.file,
             stream.channel,
             message.received_ns,
@@ -234,9 +217,9 @@ class Recorder:
             window,
         )
         if stream.encoding == "raw" or self._encoders is None:
-            written = self._writer.put(*arguments, stream.priority)
+            written = self._writer.put(given, stream.priority)
         else:
-            written = self._encoders.put(*arguments)
+            written = self._encoders.put(given)
         if written:
             window.wrote(message.received_ns, message.source_ns, message.data)
 
@@ -258,7 +241,7 @@ class Recorder:
         for status in read_status_array(data):
             if status.name.endswith(": published"):
                 self._reports.heard(status, self.streams.by_topic, received_ns)
-            elif status.name in self._simulated_robots() and "real_time_factor" in status.values:
+            elif "real_time_factor" in status.values and status.name in self._simulated_robots():
                 factor = float(status.values["real_time_factor"])
                 for episode in self._open:
                     if math.isfinite(factor) and episode.start_ns <= received_ns <= episode.end_ns:
@@ -405,16 +388,17 @@ class Recorder:
         episode.times.judged.begin_ns = episode.started_ns
         self.statistics.episode_begins(episode.id, episode.times)
         recent: dict[str, list[tuple[bytes, Latched]]] = {}
-        for message in self._recent:
-            if message.stream.latched and message.crossed_ns < episode.start_ns:
-                entry = (message.data, message.source_ns, message.number)
-                recent.setdefault(message.stream.topic, []).append((message.gid, entry))
+        for taken in self._recent:
+            if taken.stream.latched and taken.crossed_ns < episode.start_ns:
+                entry = (taken.data, taken.source_ns, taken.number)
+                recent.setdefault(taken.stream.topic, []).append((taken.gid, entry))
         head_ns = episode.start_ns - round(self.configuration.tf_head_s * 1e9)
         for topic, stream in self.streams.by_topic.items():
             latched = stream.heard_before(recent.get(topic, ())) if stream.latched else {}
             for gid, (data, source_ns, sequence) in latched.items():
                 window = self.statistics.episode(stream.publishers[gid], episode.id)
-                if self._writer.put(file, stream.channel, head_ns, source_ns, sequence, data, window):
+                message = EpisodeMessage(file, stream.channel, head_ns, source_ns, sequence, data, window)
+                if self._writer.put(message):
                     window.repeated += 1
                     window.wrote(head_ns, source_ns, data)
         if self._transforms is not None:
@@ -565,17 +549,7 @@ class Recorder:
             episode = self._active or (unfinished[-1] if unfinished else None)
             backlog_bytes = self._writer.backlog_bytes
             if episode is None:
-                # A disk that failed is told until the next start.
-                failed = self._last is not None and self._last.file.problem is not None
-                problem = str(self._last.file.problem) if failed and self._last is not None else ""
-                quality = None if self._last is None else self._last.quality
-                return EpisodeStatus(
-                    "idle",
-                    backlog_bytes=backlog_bytes,
-                    problem=problem,
-                    quality="" if quality is None else quality.verdict,
-                    quality_reasons=() if quality is None else tuple(quality.reasons),
-                )
+                return self._idle(backlog_bytes)
             end_ns = min(time.time_ns(), episode.end_ns)
             totals = self.statistics.totals(episode.id)
             return EpisodeStatus(
@@ -587,8 +561,21 @@ class Recorder:
                 lost=sum(entry["lost"] for entry in totals.values()),
                 bytes=episode.file.bytes,
                 backlog_bytes=backlog_bytes,
-                problem="" if episode.file.problem is None else str(episode.file.problem),
+                problem=_text(episode.file.problem),
             )
+
+    def _idle(self, backlog_bytes: int) -> EpisodeStatus:
+        """Between two episodes; what came of the last one is told until the next start."""
+        last = self._last
+        if last is None:
+            return EpisodeStatus("idle", backlog_bytes=backlog_bytes)
+        return EpisodeStatus(
+            "idle",
+            backlog_bytes=backlog_bytes,
+            problem=_text(last.file.problem),
+            quality="" if last.quality is None else last.quality.verdict,
+            quality_reasons=() if last.quality is None else tuple(last.quality.reasons),
+        )
 
     def fold(self) -> None:
         """Take the times of the episodes at hand into their figures: once a second, by any thread."""
@@ -663,6 +650,10 @@ def check_verdict(verdict: str) -> None:
     """Raises `CaptureError` where ``verdict`` is none that a person may give."""
     if verdict not in VERDICTS:
         raise CaptureError(f"verdict {verdict!r} is given; {_one_of(VERDICTS)} is expected")
+
+
+def _text(problem: FileProblem | None) -> str:
+    return "" if problem is None else str(problem)
 
 
 def _one_of(words: tuple[str, ...]) -> str:

@@ -8,17 +8,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from capture_nodes.recording.episode_message import EpisodeMessage
 from capture_nodes.recording.episode_parts import EpisodeParts
-from capture_nodes.recording.mcap_file import ChannelDescription
-from capture_nodes.recording.stream_statistics import EpisodeCounts
 
 T = TypeVar("T")
-Message = tuple[EpisodeParts, ChannelDescription, int, int, int, bytes, EpisodeCounts]
 
 # Looking for work costs less than being woken for each of thousands of messages a second.
 IDLE_S = 0.01
-
-
 # How much of the queue a message of priority 0, 1, … may find filled.
 SHARES = (0.7, 0.8, 0.9, 1.0)
 
@@ -34,9 +30,9 @@ class WriterThread:
 
     def __init__(self, queue_limit_bytes: int, refused: Callable[[str, Exception], None]) -> None:
         self._limits = [share * queue_limit_bytes for share in SHARES]
-        self._putting = threading.Lock()
+        self.counting = threading.Lock()
         self._refused = refused
-        self._queue: deque[Message | tuple[str, Callable[[], None]]] = deque()
+        self._queue: deque[EpisodeMessage | tuple[str, Callable[[], None]]] = deque()
         self._bytes_in = 0
         self._bytes_out = 0
         self._files: list[EpisodeParts] = []
@@ -49,40 +45,17 @@ class WriterThread:
     def backlog_bytes(self) -> int:
         return self._bytes_in - self._bytes_out
 
-    def put(
-        self,
-        file: EpisodeParts,
-        channel: ChannelDescription,
-        log_ns: int,
-        publish_ns: int,
-        sequence: int,
-        data: bytes,
-        counts: EpisodeCounts,
-        priority: int = len(SHARES) - 1,
-    ) -> bool:
-        """`offer`, and ``counts.lost_queue`` one more where that is refused; of a stream by one thread."""
-        if self.offer(file, channel, log_ns, publish_ns, sequence, data, counts, priority):
-            return True
-        counts.lost_queue += 1
-        return False
+    def put(self, message: EpisodeMessage, priority: int = len(SHARES) - 1) -> bool:
+        """Queue a message; False, and ``counts.lost_queue`` one more, where the queue is full for it.
 
-    def offer(
-        self,
-        file: EpisodeParts,
-        channel: ChannelDescription,
-        log_ns: int,
-        publish_ns: int,
-        sequence: int,
-        data: bytes,
-        counts: EpisodeCounts,
-        priority: int = 0,
-    ) -> bool:
-        """Queue a message; False where the queue is full for it. Called by several threads."""
-        with self._putting:
+        Called by several threads. What else counts a loss holds `counting` meanwhile.
+        """
+        with self.counting:
             if self._bytes_in - self._bytes_out > self._limits[priority]:
+                message.counts.lost_queue += 1
                 return False
-            self._bytes_in += len(data)
-        self._queue.append((file, channel, log_ns, publish_ns, sequence, data, counts))
+            self._bytes_in += len(message.data)
+        self._queue.append(message)
         return True
 
     def call(self, topic: str, job: Callable[[], None]) -> None:
@@ -141,7 +114,7 @@ class WriterThread:
         # Bounded by what is there now: flushing by time must not wait for a pause in the stream.
         for _ in range(len(queue)):
             item = queue.popleft()
-            if len(item) == 2:
+            if not isinstance(item, EpisodeMessage):
                 topic, job = item
                 try:
                     job()

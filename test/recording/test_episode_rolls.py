@@ -31,7 +31,7 @@ class Middleware:
 
     def __init__(self, recorder: Recorder, channel: Channel) -> None:
         self.recorder = recorder
-        self.stream = recorder.add_stream(channel("/a", STRING), rate_hz=1000.0)
+        self.stream = recorder.streams.add(channel("/a", STRING), rate_hz=1000.0)
         self.sent: list[tuple[bytes, int, int]] = []
         self._numbers = dict.fromkeys(GIDS, 0)
 
@@ -151,7 +151,7 @@ def test_episodes_back_to_back_share_what_lies_between_them(recorder: Recorder, 
 def test_latched_messages_stand_at_the_head_as_they_were_then(recorder: Recorder, channel: Channel) -> None:
     """One that changed within the pre-roll is there as it was before, and again when it changed."""
     middleware = Middleware(recorder, channel)
-    latched = recorder.add_stream(channel("/state", STRING), latched=True)
+    latched = recorder.streams.add(channel("/state", STRING), latched=True)
 
     def say(number: int, data: bytes) -> None:
         now_ns = time.time_ns()
@@ -220,7 +220,7 @@ def test_moments_are_noted_with_their_time(recorder: Recorder, channel: Channel)
 def test_states_of_the_clutch_are_in_the_record(
     recorder: Recorder, channel: Channel, diagnostic_status: Callable[..., bytes]
 ) -> None:
-    state = recorder.add_stream(
+    state = recorder.streams.add(
         channel("/k/retargeting/state", "diagnostic_msgs/msg/DiagnosticStatus"), True, "retargeting_state"
     )
     middleware = Middleware(recorder, channel)
@@ -256,7 +256,7 @@ def test_what_has_low_priority_is_given_up_first(
     """While the disk stands still, each priority fills its share of the queue and no more."""
     recorder = _recorder(tmp_path, queue_limit_bytes=10_000)
     try:
-        streams = [recorder.add_stream(channel(f"/p{p}", STRING), priority=p) for p in (given_up, 3)]
+        streams = [recorder.streams.add(channel(f"/p{p}", STRING), priority=p) for p in (given_up, 3)]
         recorder.start(FIELDS)
         gate: Future[None] = Future()
         recorder._writer.submit(lambda: gate.result(timeout=10))

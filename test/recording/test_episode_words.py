@@ -77,7 +77,7 @@ def test_a_later_word_keeps_those_before_it(recorder: Recorder) -> None:
 
 
 def test_a_recovered_episode_has_a_sidecar_too(recorder: Recorder, channel: Channel, tmp_path: Path) -> None:
-    stream = recorder.add_stream(channel("/a", "std_msgs/msg/String"))
+    stream = recorder.streams.add(channel("/a", "std_msgs/msg/String"))
     episode_id = recorder.start(FIELDS)
     now_ns = time.time_ns()
     with recorder.taking():

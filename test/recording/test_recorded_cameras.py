@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -16,10 +17,11 @@ from mcap.reader import make_reader
 from capture_nodes.recording import camera_encoding
 from capture_nodes.recording.camera_encoding import Encoding
 from capture_nodes.recording.camera_image import IMAGE
+from capture_nodes.recording.episode_parts import EpisodeParts
 from capture_nodes.recording.episode_record import EpisodeFields
 from capture_nodes.recording.mcap_file import ChannelDescription
 from capture_nodes.recording.recorder import Recorder
-from capture_nodes.recording.recorder_configuration import RecorderConfiguration
+from capture_nodes.recording.recorder_configuration import RecorderConfiguration, TopicRule
 from capture_nodes.recording.stream import Stream
 from capture_nodes.recording.video_encoder import IDR, nal_units
 from episodes.bag import read_bag
@@ -38,14 +40,17 @@ Image = Callable[..., bytes]
 class Camera:
     def __init__(self, recorder: Recorder, channel: Channel, image: Image, encoding: Encoding) -> None:
         self._recorder, self._image = recorder, image
-        self._stream: Stream = recorder.add_stream(
+        self._stream: Stream = recorder.streams.add(
             channel(TOPIC, IMAGE), rate_hz=50.0, priority=0, encoding=encoding
         )
         self.stamps: list[int] = []
+        self.noisy = False
 
     def frame(self) -> None:
         row, column = np.mgrid[0:48, 0:64]
         pixels = np.stack([column * 4, row * 5, np.full_like(row, 9 * len(self.stamps) % 256)], axis=-1)
+        if self.noisy:
+            pixels = np.random.default_rng(len(self.stamps)).integers(0, 256, pixels.shape)
         stamp_ns = time.time_ns()
         self.stamps.append(stamp_ns)
         data = self._image(pixels.astype(np.uint8), "rgb8", stamp_ns)
@@ -69,9 +74,14 @@ class Camera:
 def make(tmp_path: Path) -> Any:
     made: list[Recorder] = []
 
-    def recorder() -> Recorder:
+    def recorder(encoding: Encoding, **changes: Any) -> Recorder:
         configuration = RecorderConfiguration(
-            topics=(), min_free_bytes=0, pre_roll_s=0.1, post_roll_s=0.1, tail_s=0.5
+            topics=(TopicRule(TOPIC, IMAGE, encoding=encoding),),
+            min_free_bytes=0,
+            pre_roll_s=0.1,
+            post_roll_s=0.1,
+            tail_s=0.5,
+            **changes,
         )
         made.append(Recorder(tmp_path, configuration))
         return made[-1]
@@ -91,9 +101,9 @@ def _expected(camera: Camera, path: Path) -> list[int]:
     ("encoding", "suffix"), [("h264", "/foxglove"), ("jpeg", "/compressed"), ("raw", "")]
 )
 def test_every_frame_is_there_with_its_stamp(
-    make: Callable[[], Recorder], channel: Channel, image_message: Image, encoding: Encoding, suffix: str
+    make: Callable[..., Recorder], channel: Channel, image_message: Image, encoding: Encoding, suffix: str
 ) -> None:
-    recorder = make()
+    recorder = make(encoding)
     camera = Camera(recorder, channel, image_message, encoding)
     camera.frames(10)
     recorder.start(FIELDS)
@@ -113,9 +123,9 @@ def test_every_frame_is_there_with_its_stamp(
 
 
 def test_overlapping_episodes_each_begin_with_a_keyframe(
-    make: Callable[[], Recorder], channel: Channel, image_message: Image
+    make: Callable[..., Recorder], channel: Channel, image_message: Image
 ) -> None:
-    recorder = make()
+    recorder = make("h264")
     camera = Camera(recorder, channel, image_message, "h264")
     camera.frames(10)
     results = []
@@ -132,10 +142,10 @@ def test_overlapping_episodes_each_begin_with_a_keyframe(
 
 
 def test_an_encoder_that_fails_midway_loses_nothing(
-    make: Callable[[], Recorder], channel: Channel, image_message: Image, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Recorder], channel: Channel, image_message: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rest is recorded as JPEG, on a topic of its own, and the file says so."""
-    recorder = make()
+    recorder = make("h264")
     camera = Camera(recorder, channel, image_message, "h264")
     camera.frames(2)
     recorder.start(FIELDS)
@@ -157,3 +167,27 @@ def test_an_encoder_that_fails_midway_loses_nothing(
     assert any("no more" in note for note in recorder.notes)
     rows = [json.loads(row) for row in bag.metadata["streams"].values()]
     assert [row["taken_from"] for row in rows] == [TOPIC] and rows[0]["lost"] == 0
+
+
+def test_an_encoded_frame_that_the_disk_is_too_slow_for_is_counted(
+    make: Callable[..., Recorder], channel: Channel, image_message: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = make("jpeg", queue_limit_bytes=100_000)
+    camera = Camera(recorder, channel, image_message, "jpeg")
+    camera.noisy = True
+    recorder.start(FIELDS)
+    gate, working = threading.Event(), EpisodeParts.write
+
+    def write(*arguments: Any) -> bool:
+        assert gate.wait(20.0)
+        return working(*arguments)
+
+    monkeypatch.setattr(EpisodeParts, "write", write)
+    camera.frames(60)
+    gate.set()
+    path = camera.until(recorder.stop())
+    (row,) = (json.loads(row) for row in read_bag(path).metadata["streams"].values())
+    assert row["received"] == len(_expected(camera, path))
+    assert row["written"] < row["received"]
+    assert row["lost"] == row["received"] - row["written"]
+    assert row["lost_in"]["queue"] == row["lost"]

@@ -14,6 +14,7 @@ from mcap_ros2.decoder import DecoderFactory
 from capture_nodes.recording.camera_encoding import CameraFigures, CameraSettings
 from capture_nodes.recording.camera_image import COMPRESSED_IMAGE, COMPRESSED_VIDEO, IMAGE
 from capture_nodes.recording.encoding_threads import EncodingThreads
+from capture_nodes.recording.episode_message import EpisodeMessage
 from capture_nodes.recording.mcap_file import ChannelDescription, EpisodeFile
 from capture_nodes.recording.message_schemas import schema_text
 from capture_nodes.recording.stream_statistics import EpisodeCounts
@@ -66,7 +67,8 @@ def test_what_is_recorded_is_what_was_seen(
             if name == "extra" and k >= 40:
                 pixels = pixels[:33]
             data = image_message(pixels, encoding, stamp, f"{name}_optical")
-            assert stage.put(file, channels[name], stamp + 5, stamp + 1, k + 1, data, counts[name])
+            message = EpisodeMessage(file, channels[name], stamp + 5, stamp + 1, k + 1, data, counts[name])  # type: ignore[arg-type]
+            assert stage.put(message)
             rgb = pixels[:, :, ::-1] if encoding == "bgr8" else pixels[:, :, :3]
             seen[name].append(np.broadcast_to(rgb, (*pixels.shape[:2], 3)))
     done = threading.Event()

@@ -96,7 +96,7 @@ def _metadata(path: Path) -> dict[str, dict[str, str]]:
 
 
 def test_an_episode_holds_what_arrived_between_start_and_stop(recorder: Recorder, channel: Channel) -> None:
-    stream = recorder.add_stream(channel("/a", STRING))
+    stream = recorder.streams.add(channel("/a", STRING))
     assert recorder.status().state == "idle"
     _take(recorder, stream, 1, b"before")
     episode_id = recorder.start(FIELDS)
@@ -140,7 +140,7 @@ def test_starting_twice_and_stopping_nothing_are_refused(recorder: Recorder) -> 
 
 
 def test_the_next_episode_may_start_while_the_last_is_finished(recorder: Recorder, channel: Channel) -> None:
-    stream = recorder.add_stream(channel("/a", STRING))
+    stream = recorder.streams.add(channel("/a", STRING))
     recorder.start(FIELDS)
     _take(recorder, stream, 1, b"one")
     first = recorder.stop()
@@ -154,7 +154,7 @@ def test_the_next_episode_may_start_while_the_last_is_finished(recorder: Recorde
 def test_a_message_received_before_the_stop_but_taken_after_it_belongs_inside(
     recorder: Recorder, channel: Channel
 ) -> None:
-    stream = recorder.add_stream(channel("/a", STRING))
+    stream = recorder.streams.add(channel("/a", STRING))
     recorder.start(FIELDS)
     received_ns = time.time_ns()
     result = recorder.stop()
@@ -165,7 +165,7 @@ def test_a_message_received_before_the_stop_but_taken_after_it_belongs_inside(
 
 def test_a_message_repaired_after_the_stop_leaves_no_hole(recorder: Recorder, channel: Channel) -> None:
     """The middleware hands 3, which came before the stop, over after 2, which had to be sent again."""
-    stream = recorder.add_stream(channel("/a", STRING))
+    stream = recorder.streams.add(channel("/a", STRING))
     recorder.start(FIELDS)
     _take(recorder, stream, 1)
     before_ns = time.time_ns()
@@ -181,7 +181,7 @@ def test_a_message_repaired_after_the_stop_leaves_no_hole(recorder: Recorder, ch
 
 
 def test_latched_messages_are_repeated_in_every_episode(recorder: Recorder, channel: Channel) -> None:
-    latched = recorder.add_stream(channel("/robot_description", STRING), latched=True)
+    latched = recorder.streams.add(channel("/robot_description", STRING), latched=True)
     _take(recorder, latched, 1, b"old")
     _take(recorder, latched, 2, b"new")
     for _ in range(2):
@@ -221,7 +221,7 @@ def test_too_little_space_refuses_the_start(tmp_path: Path) -> None:
 def test_a_disk_that_fails_midway_is_told_and_counted(
     recorder: Recorder, channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stream = recorder.add_stream(channel("/a", STRING))
+    stream = recorder.streams.add(channel("/a", STRING))
     recorder.start(FIELDS)
     _take(recorder, stream, 1, b"safe")
     active = Path(recorder.status().path + ".active")
@@ -252,7 +252,7 @@ def test_a_full_queue_refuses_and_counts(
 ) -> None:
     recorder = Recorder(tmp_path, _configuration(queue_limit_bytes=100))
     try:
-        stream = recorder.add_stream(channel("/a", STRING))
+        stream = recorder.streams.add(channel("/a", STRING))
         recorder.start(FIELDS)
         gate: Future[None] = Future()
         write = EpisodeFile.write
@@ -279,8 +279,8 @@ def test_a_full_queue_refuses_and_counts(
 def test_who_says_to_be_publishing_and_is_not_heard_is_named(
     recorder: Recorder, channel: Channel, final_counts: Callable[..., bytes]
 ) -> None:
-    diagnostics = recorder.add_stream(channel("/diagnostics", DIAGNOSTICS), role="diagnostics")
-    stream = recorder.add_stream(channel("/a", STRING))
+    diagnostics = recorder.streams.add(channel("/diagnostics", DIAGNOSTICS), role="diagnostics")
+    stream = recorder.streams.add(channel("/a", STRING))
     number = 0
 
     def report(kind: str = "running", age_ns: int = 0, **counts: int) -> None:
@@ -308,8 +308,8 @@ def test_who_says_to_be_publishing_and_is_not_heard_is_named(
 def test_final_counts_reach_the_report(
     recorder: Recorder, channel: Channel, final_counts: Callable[..., bytes]
 ) -> None:
-    stream = recorder.add_stream(channel("/a", STRING))
-    diagnostics = recorder.add_stream(
+    stream = recorder.streams.add(channel("/a", STRING))
+    diagnostics = recorder.streams.add(
         channel("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray"), role="diagnostics"
     )
     _take(recorder, stream, 1)
@@ -337,7 +337,7 @@ def test_final_counts_reach_the_report(
 
 def test_random_drops_are_counted_over_many_episodes(recorder: Recorder, channel: Channel) -> None:
     rng = random.Random(11)
-    stream = recorder.add_stream(channel("/a", STRING))
+    stream = recorder.streams.add(channel("/a", STRING))
     sequence, received, kept = 0, 0, 0
     windows = []
     for _ in range(6):
@@ -365,7 +365,7 @@ def test_tf_reaches_beyond_the_last_stamp_however_late_the_joints_come(
 ) -> None:
     recorder = _with_tf(tmp_path, channel, kestrel, tail_s=1.0)
     try:
-        joints = recorder.add_stream(
+        joints = recorder.streams.add(
             channel("/k/joint_states", "sensor_msgs/msg/JointState"), role="joint_states"
         )
         number = 0
@@ -409,10 +409,10 @@ def test_tf_surrounds_the_episode_and_joins_the_trainer(
 ) -> None:
     recorder = _with_tf(tmp_path, channel, kestrel)
     try:
-        joints = recorder.add_stream(
+        joints = recorder.streams.add(
             channel("/k/joint_states", "sensor_msgs/msg/JointState"), role="joint_states"
         )
-        state = recorder.add_stream(
+        state = recorder.streams.add(
             channel("/k/retargeting/state", "diagnostic_msgs/msg/DiagnosticStatus"), True, "retargeting_state"
         )
         ticked_ns: list[int] = []
@@ -497,8 +497,8 @@ def test_transforms_of_others_are_recorded_beside_our_own(
     """A headset's trainer frames change nothing; of what a robot driver publishes we write none ourselves."""
     recorder = _with_tf(tmp_path, channel, kestrel)
     try:
-        joints = recorder.add_stream(channel("/k/joint_states", JOINT_STATE), role="joint_states")
-        tf = recorder.add_stream(channel("/tf", TF_TYPE), role="transforms", rate_hz=300.0)
+        joints = recorder.streams.add(channel("/k/joint_states", JOINT_STATE), role="joint_states")
+        tf = recorder.streams.add(channel("/tf", TF_TYPE), role="transforms", rate_hz=300.0)
         number = 0
         identity = [0, 0, 0, 0, 0, 0, 1]
         link = next(f"kestrel/{j.child}" for j in kestrel.urdf.joints.values() if j.kind != "fixed")
@@ -551,12 +551,12 @@ def test_odd_messages_end_neither_the_threads_nor_the_episode(
 ) -> None:
     recorder = _with_tf(tmp_path, channel, kestrel)
     try:
-        joints = recorder.add_stream(channel("/k/joint_states", JOINT_STATE), role="joint_states")
-        state = recorder.add_stream(
+        joints = recorder.streams.add(channel("/k/joint_states", JOINT_STATE), role="joint_states")
+        state = recorder.streams.add(
             channel("/k/retargeting/state", "diagnostic_msgs/msg/DiagnosticStatus"), True, "retargeting_state"
         )
-        diagnostics = recorder.add_stream(channel("/diagnostics", DIAGNOSTICS), role="diagnostics")
-        tf = recorder.add_stream(channel("/tf_static", TF_TYPE), True, "transforms")
+        diagnostics = recorder.streams.add(channel("/diagnostics", DIAGNOSTICS), role="diagnostics")
+        tf = recorder.streams.add(channel("/tf_static", TF_TYPE), True, "transforms")
         recorder.start(FIELDS)
         before_1970 = joint_state(-5_000_000_000, ["waist_yaw"], [0.1])
         _take(recorder, joints, 1, before_1970)
@@ -589,7 +589,7 @@ def test_odd_messages_end_neither_the_threads_nor_the_episode(
 def test_whatever_goes_wrong_while_writing_the_stop_is_answered(
     recorder: Recorder, channel: Channel, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    stream = recorder.add_stream(channel("/a", STRING))
+    stream = recorder.streams.add(channel("/a", STRING))
     recorder.start(FIELDS)
     active = recorder.status().path + ".active"
 
@@ -619,8 +619,8 @@ def test_expected_rates_are_in_the_file(
     tmp_path: Path, channel: Channel, kestrel: RobotModel, joint_state: Callable[..., bytes]
 ) -> None:
     recorder = _with_tf(tmp_path, channel, kestrel)
-    joints = recorder.add_stream(channel("/k/joint_states", JOINT_STATE), role="joint_states", rate_hz=25.0)
-    state = recorder.add_stream(channel("/k/state", STRING))
+    joints = recorder.streams.add(channel("/k/joint_states", JOINT_STATE), role="joint_states", rate_hz=25.0)
+    state = recorder.streams.add(channel("/k/state", STRING))
     recorder.start(FIELDS)
     active = Path(recorder.status().path + ".active")
     _take(recorder, joints, 1, joint_state(time.time_ns(), ["waist_yaw"], [0.1]))
@@ -644,8 +644,8 @@ def test_expected_rates_are_in_the_file(
 def test_the_lowest_real_time_factor_marks_the_episode(
     recorder: Recorder, channel: Channel, simulation_diagnostics: Callable[[str, str], bytes]
 ) -> None:
-    recorder.add_stream(channel("/k/joint_states", JOINT_STATE), role="joint_states")
-    diagnostics = recorder.add_stream(channel("/diagnostics", DIAGNOSTICS), role="diagnostics")
+    recorder.streams.add(channel("/k/joint_states", JOINT_STATE), role="joint_states")
+    diagnostics = recorder.streams.add(channel("/diagnostics", DIAGNOSTICS), role="diagnostics")
 
     def say(factor: str, node: str = "/k/simulated_robot") -> None:
         _take(recorder, diagnostics, 1, simulation_diagnostics(node, factor))
@@ -678,8 +678,8 @@ def test_verdict_and_reason_are_written_at_the_end(recorder: Recorder) -> None:
 
 
 def test_what_a_late_found_publisher_had_sent_is_named(recorder: Recorder, channel: Channel) -> None:
-    fast = recorder.add_stream(channel("/a", STRING), rate_hz=100.0)
-    on_change = recorder.add_stream(channel("/b", STRING))
+    fast = recorder.streams.add(channel("/a", STRING), rate_hz=100.0)
+    on_change = recorder.streams.add(channel("/b", STRING))
     _take(recorder, fast, 6)
     recorder.start(FIELDS)
     _take(recorder, fast, 7)

@@ -21,6 +21,7 @@ Channel = Callable[[str, str], ChannelDescription]
 WRITER = """
 import sys, time
 from pathlib import Path
+from capture_nodes.recording.episode_message import EpisodeMessage
 from capture_nodes.recording.mcap_file import ChannelDescription, EpisodeFile, FileOptions
 from capture_nodes.recording.stream_statistics import EpisodeCounts
 from capture_nodes.recording.writer_thread import WriterThread
@@ -35,7 +36,7 @@ def begin():
 writer.submit(begin).result()
 i = 0
 while True:
-    writer.put(file, channel, 1000 + i, i, i + 1, b"%08d" % i + b"x" * 300, counts)
+    writer.put(EpisodeMessage(file, channel, 1000 + i, i, i + 1, b"%08d" % i + b"x" * 300, counts))
     i += 1
     if i % 50 == 0:
         print(file.messages, flush=True)
