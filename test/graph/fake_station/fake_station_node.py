@@ -17,6 +17,9 @@ from rclpy.signals import SignalHandlerOptions
 
 from capture_nodes.topics import latched_qos
 
+# Of a station.
+PROCESSES = 6
+
 
 class FakeNode(Node):
     def __init__(self) -> None:
@@ -29,6 +32,10 @@ class FakeNode(Node):
     def tell(self, word: str, **values: str) -> None:
         pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
         self.publisher.publish(DiagnosticStatus(message=word, values=pairs))
+
+    def all_have_started(self) -> bool:
+        """And so listen to signals."""
+        return self.journal.read_text(encoding="utf-8").count(" started ") == PROCESSES
 
     def write(self, what: str) -> None:
         with self.journal.open("a", encoding="utf-8") as file:
@@ -60,8 +67,7 @@ def main() -> None:
         executor.spin_once(timeout_sec=0.05)
         # A station listens by then; what a node does next must reach it.
         seen = node.publisher.get_subscription_count() > 0 and time.monotonic() - started > 0.5
-        # Not before the others listen to signals.
-        if seen and behaviour == "dies" and time.monotonic() - started > 2.5:
+        if seen and behaviour == "dies" and node.all_have_started():
             os.kill(os.getpid(), signal.SIGKILL)
         if seen and not told and behaviour in ("finishes", "fails"):
             told = True
