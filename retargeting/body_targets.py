@@ -58,6 +58,7 @@ class BodyTargets:
         self._head = ArmTarget()
         self._head.show_in(self.poses[_HEAD_ROW], np.zeros(3))
         self._head.hold(start.poses[_HEAD_ROW], np.zeros(3), ArmState.RELEASED, "")
+        self._parts = (*arms.values(), self._head)
         self._waist_start, self._waist_since_s, self._waist_takes_s = waist.copy(), now_s, 0.0
         self.approach_trunk(targets, now_s)
 
@@ -112,15 +113,20 @@ class BodyTargets:
     @property
     def approaching_until_s(self) -> float | None:
         """When the last of them has arrived; None where none is on its way."""
-        parts = (*self.arms.values(), self._head)
-        return max((part.until_s for part in parts if part.state is ArmState.APPROACHING), default=None)
+        approaching = (part.until_s for part in self._parts if part.state is ArmState.APPROACHING)
+        return max(approaching, default=None)
 
     @property
     def is_approaching(self) -> bool:
         """Whether any of them is on its way."""
-        if self._head.state is ArmState.APPROACHING:
-            return True
-        return any(arm.state is ArmState.APPROACHING for _, arm in self._rows)
+        return any(part.state is ArmState.APPROACHING for part in self._parts)
+
+    def _all_follow(self) -> bool:
+        """Whether every part is where the track is, and has arrived there."""
+        for part in self._parts:
+            if part.state is not ArmState.FOLLOWING or part.has_offset:
+                return False
+        return True
 
     def following(self) -> list[str]:
         """The sides that do not hold."""
@@ -130,11 +136,15 @@ class BodyTargets:
         """Bring everything to the time `now_s` (steady clock). Where an arm holds, so does its hand."""
         track = self.track
         track.move_to(now_s)
-        for k, arm in self._rows:
-            arm.move_to(now_s, track.poses[k], track.directions[k])
-            if not arm.holds:
-                self.openings[k] = track.openings[k]
-        self._head.move_to(now_s, track.poses[_HEAD_ROW], self._head.direction)
+        if self._all_follow():
+            # What each would do, for all at once.
+            self.poses[:], self.directions[:], self.openings[:] = track.poses, track.directions, track.openings
+        else:
+            for k, arm in self._rows:
+                arm.move_to(now_s, track.poses[k], track.directions[k])
+                if not arm.holds:
+                    self.openings[k] = track.openings[k]
+            self._head.move_to(now_s, track.poses[_HEAD_ROW], self._head.direction)
         if now_s - self._waist_since_s < self._waist_takes_s:
             share = smoothstep((now_s - self._waist_since_s) / self._waist_takes_s)
             self.waist[:] = self._waist_start + share * (track.waist - self._waist_start)
