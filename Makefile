@@ -42,8 +42,20 @@ demo: prepare-demo
 	@$(VENV)/bin/python -m capture_nodes.station robot:=kestrel source:=script episodes:=3 \
 		root:=$(RECORDINGS) pictures:=true
 
+# Tests that start nodes, or measure, have the machine to themselves; the others share its cores.
+ALONE := test/graph test/launch test/benchmarks/test_recorder_run.py
+TEST := $(VENV)/bin/python -m pytest -m "not soak"
+
+ifeq ($(strip $(PYTEST_ARGUMENTS)),)
 test: prepare-test
-	@$(VENV)/bin/python -m pytest -m "not soak" --junitxml=build/test_results.xml $(PYTEST_ARGUMENTS)
+	@status=0; \
+	$(TEST) -n $$(nproc) --dist loadfile --junitxml=build/test_results.xml test $(ALONE:%=--ignore=%) || status=1; \
+	$(TEST) --junitxml=build/test_results_alone.xml $(ALONE) || status=1; \
+	exit $$status
+else
+test: prepare-test
+	@$(TEST) --junitxml=build/test_results.xml $(PYTEST_ARGUMENTS)
+endif
 
 soak: prepare-soak
 	@$(VENV)/bin/python -m pytest -m soak $(PYTEST_ARGUMENTS)

@@ -99,6 +99,12 @@ class RetargetingInputs:
                 f"/trainer/motion is stamped {ahead_s:.3f} s ahead of this machine's clock, "
                 f"{_LARGEST_LEAD_S} s are allowed: set the clocks by one another"
             )
+        stale_s = self._retargeter.parameters.stale_s
+        if ahead_s < -stale_s:
+            raise InvalidMotion(
+                f"/trainer/motion came {-ahead_s:.3f} s after its stamp, and motion older than "
+                f"stale_s:={stale_s:g} is not followed: look at the headset's network and clock"
+            )
         if ahead_s > 0.0:
             self._early_frames.append(frame)
         else:

@@ -82,6 +82,8 @@ class World:
         self._source = ScriptSource(reach_and_circle(Person()))
         self.has_motion = self.has_joints = True
         self.has_buttons = self.is_still = False
+        # How old a frame is when it is sent (s).
+        self.late_s = 0.0
         self.axes = dict.fromkeys(Axis, 0.0)
         self.pull_m = self._pulled_m = 0.0
         # Intensity per id, each as said; velocities (m/s, m/s, rad/s); the node's newest numbers.
@@ -119,7 +121,8 @@ class World:
                 self._joints.publish(joints)
             if self.has_motion and k % 2 == 0:
                 moment_s = (time.monotonic() - started_s) % self._source.duration_s
-                self._show(self._source.frame_at(0.0 if self.is_still else moment_s, now_ns))
+                stamp_ns = now_ns - round(1e9 * self.late_s)
+                self._show(self._source.frame_at(0.0 if self.is_still else moment_s, stamp_ns))
 
     def _show(self, frame: MotionFrame) -> None:
         self._pulled_m += float(np.clip(self.pull_m - self._pulled_m, -0.005, 0.005))

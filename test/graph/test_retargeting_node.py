@@ -54,6 +54,13 @@ def test_services_faults_and_the_emergency_stop(world: World, node: subprocess.P
     assert "old" in world.call("engage").message
     world.has_motion = True
 
+    # They come at their rate, but were made long before: nobody sees what the robot does.
+    engage()
+    world.late_s = 0.3
+    world.wait_for("holding", "/trainer/motion is stale")
+    world.wait_for_rest()
+    world.late_s = 0.0
+
     engage()
     world.has_joints = False
     world.wait_for("holding", "joint_states are stale")
