@@ -466,9 +466,10 @@ def test_tf_surrounds_the_episode_and_joins_the_trainer(
         assert stamps[0] < start_ns - 50_000_000 and stamps[-1] >= end_ns
         inside = sum(start_ns <= s <= end_ns for s in stamps)
         ticks = [n for n in ticked_ns if start_ns <= n <= end_ns]
-        # A machine that stood still had no samples to thin.
+        # A machine that stood still had no samples to thin, and the sample after that comes late: the next
+        # one is nearer to it than a period. A sample may be an eighth early.
         still_ns = sum(b - a for a, b in pairwise(ticks) if b - a > 10_000_000)
-        assert -1 - still_ns / 20e6 <= inside - (end_ns - start_ns) / 20e6 <= 1
+        assert abs(inside - (end_ns - start_ns) / 20e6) <= 1.125 + still_ns / 20e6
         trainer = [
             t.transform.translation.x
             for _, _, m in decoded
