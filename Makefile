@@ -1,5 +1,5 @@
 # make demo   three recorded repetitions of our robot, with a table and pictures
-# make test   all tests (about 17 minutes on 2 cores); make soak: what takes longer
+# make test   all tests (about 20 minutes on 2 cores); make soak: what takes longer
 # make lint   ruff and mypy
 # make benchmark  the retargeting against other solvers (ROBOTS="kestrel g1"); see docs/retargeting.md
 # make benchmark-limits  every motion on every robot: is a limit or a margin broken?
