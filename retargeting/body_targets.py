@@ -123,10 +123,7 @@ class BodyTargets:
 
     def _all_follow(self) -> bool:
         """Whether every part is where the track is, and has arrived there."""
-        for part in self._parts:
-            if part.state is not ArmState.FOLLOWING or part.has_offset:
-                return False
-        return True
+        return not any(part.state is not ArmState.FOLLOWING or part.has_offset for part in self._parts)
 
     def following(self) -> list[str]:
         """The sides that do not hold."""
@@ -138,7 +135,11 @@ class BodyTargets:
         track.move_to(now_s)
         if self._all_follow():
             # What each would do, for all at once.
-            self.poses[:], self.directions[:], self.openings[:] = track.poses, track.directions, track.openings
+            self.poses[:], self.directions[:], self.openings[:] = (
+                track.poses,
+                track.directions,
+                track.openings,
+            )
         else:
             for k, arm in self._rows:
                 arm.move_to(now_s, track.poses[k], track.directions[k])

@@ -17,6 +17,7 @@ comes to rest and holds, the other goes on.
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
@@ -101,6 +102,8 @@ class Retargeter:
         self._hands = hands or HandRetargeter(model)
         self._stops = ArmStops(model, body)
         self._stopped: dict[str, tuple[ArmStop, ...]] = {}
+        # Robots that share a core take turns.
+        self._stops_turn = zlib.crc32(model.name.encode()) % _STOPS_EVERY
         self._watch = InputWatch(model, self.parameters)
         self._recentre_wanted = False
         self._last_stamp_ns: int | None = None
@@ -366,7 +369,7 @@ class Retargeter:
             holding = [f"the {side} arm holds: {arm.reason}" for side, arm in self.arms.items() if arm.holds]
             self._change(State.TRACKING, "; ".join(["engaged", *holding]))
         step = self.solver.follow(body.for_solver(), self._hands.positions(body.openings), dt)
-        if self.ticks % _STOPS_EVERY == 0:
+        if self.ticks % _STOPS_EVERY == self._stops_turn:
             goal = self.solver.goal
             reached, turned = self.solver.layout.site_poses(goal[: self.model.body_count])
             self._stopped = self._stops.of(
