@@ -53,16 +53,27 @@ def _open_script(options: SourceOptions) -> TrainerSource:
     from capture_nodes.sources.person import Person
     from capture_nodes.sources.script import ScriptSource, reach_and_circle
 
-    if options.motion:
-        raise SourceError(f"motion:={options.motion}: source:=script takes no file; source:=bvh does")
-    if options.up_axis != "auto":
-        raise SourceError(f"up_axis:={options.up_axis}: source:=script has no file to turn; source:=bvh does")
+    _takes_no_file("script", options)
     return ScriptSource(reach_and_circle(Person.of_stature(options.stature_m)), loop=options.loop)
 
 
 SOURCES: Mapping[str, SourceFactory] = {"bvh": _open_bvh, "script": _open_script}
 
-LIVE_SOURCES: Mapping[str, LiveFactory] = {}
+
+def _make_webxr(options: SourceOptions, stamps: StampClock) -> LiveSource:
+    from capture_nodes.sources.webxr import DEFAULT_ADDRESS, WebxrParameters, WebxrSource
+
+    _takes_no_file("webxr", options)
+    return WebxrSource(WebxrParameters(options.address or DEFAULT_ADDRESS), stamps)
+
+
+def _takes_no_file(name: str, options: SourceOptions) -> None:
+    if options.motion or options.up_axis != "auto":
+        said = f"motion:={options.motion}" if options.motion else f"up_axis:={options.up_axis}"
+        raise SourceError(f"{said}: source:={name} takes no file; source:=bvh does")
+
+
+LIVE_SOURCES: Mapping[str, LiveFactory] = {"webxr": _make_webxr}
 
 # Nobody is in these: no deadman is held, and whom they show is not who is at the station.
 PLAYED_SOURCES = frozenset({"bvh", "script"})

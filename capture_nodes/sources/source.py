@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from capture_nodes.errors import CaptureError
 from retargeting.motion_frame import MotionFrame
@@ -52,6 +52,21 @@ class TrainerSource(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@runtime_checkable
+class TrainerDisplay(Protocol):
+    """What a live source may be besides: a display that the trainer sees the station on. Any thread."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody sees it: nothing needs to be shown else."""
+
+    def show(self, status: Mapping[str, object]) -> None:
+        """Merge into what is shown of the station (docs/webxr.md, status)."""
+
+    def show_picture(self, camera: str, captured_s: float, jpeg: bytes) -> None:
+        """The newest picture of a camera; captured_s on the steady clock."""
 
 
 class LiveSource(Protocol):
