@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -32,13 +32,14 @@ class WebxrMotion:
         self._held = HeldControls()
         self._held.interrupt()
         self._last: MotionFrame | None = None
+        self._seen: set[str] = set()
 
     def frame(self, wire: WireFrame, stamp_ns: int, device_s: float) -> MotionFrame | None:
         """The motion frame, None where nothing is tracked; `device_s`: the frame's steady time.
 
         While the session is not visible, or where its space was moved, the deadman is open.
         """
-        poses = tracked_poses(wire)
+        poses = tracked_poses(wire, self._guessed(wire))
         controls = self._controls(wire, poses, device_s)
         if wire.visibility != "visible" or wire.reset:
             self._held.interrupt()
@@ -56,6 +57,11 @@ class WebxrMotion:
         last, self._last = self._last, None
         return None if last is None else MotionFrame(last.stamp_ns, last.poses, Controls())
 
+    def _guessed(self, wire: WireFrame) -> frozenset[str]:
+        """Points that were seen and are only guessed now; some headsets say that they guess all of them."""
+        self._seen.update(name for name in wire.names if name not in wire.emulated)
+        return wire.emulated & self._seen
+
     def _controls(self, wire: WireFrame, poses: Mapping[str, Array], now_s: float) -> Controls:
         axes, buttons = list(wire.axes), list(wire.buttons)
         for side in SIDES:
@@ -70,13 +76,13 @@ class WebxrMotion:
         return Controls(tuple(axes), tuple(buttons))
 
 
-def tracked_poses(wire: WireFrame) -> dict[str, Array]:
-    """Body points ``(7,)`` in `trainer`. A position that the headset only guesses is not tracked."""
+def tracked_poses(wire: WireFrame, left_out: Collection[str] = ()) -> dict[str, Array]:
+    """Body points ``(7,)`` in `trainer`, without those of `left_out`."""
     poses: dict[str, Array] = {}
     if len(wire.names):
         converted = pose_to_trainer(wire.poses, ROTATION_OPENXR_TO_TRAINER)
         for name, raw, pose in zip(wire.names, wire.poses, converted, strict=True):
-            if name in wire.emulated:
+            if name in left_out:
                 continue
             side, _, part = name.partition("_")
             poses[name] = grip_to_trainer(raw, side) if part == "grip" else pose

@@ -191,9 +191,10 @@ def _poses(data: bytes, sequence: int, offset: int, count: int) -> Array:
     """``(count, 7)``, quaternions normalized."""
     if offset + count * _POSE_BYTES > len(data):
         raise WireError(f"frame {sequence}: ends after {len(data)} bytes, before its poses")
-    poses = np.frombuffer(data, "<f4", 7 * count, offset).reshape(count, 7).astype(np.float64)
-    if not np.isfinite(poses).all():
+    sent = np.frombuffer(data, "<f4", 7 * count, offset).reshape(count, 7)
+    if not np.isfinite(sent).all():
         raise WireError(f"frame {sequence}: a pose is not finite")
+    poses = sent.astype(np.float64)
     if count and np.abs(poses[:, :3]).max() > LARGEST_DISTANCE_M:
         raise WireError(f"frame {sequence}: a position is over {LARGEST_DISTANCE_M:g} m away")
     norms = np.sqrt((poses[:, 3:] ** 2).sum(axis=1, keepdims=True))

@@ -200,9 +200,9 @@ export class Board {
     const parts = [];
     if (line.rateHz) parts.push(`${line.rateHz.toFixed(0)} frames/s`);
     if (line.clock) parts.push(`line ${line.clock.round_trip_ms.toFixed(1)} ms`, `clock ±${line.clock.uncertainty_ms.toFixed(1)} ms`);
-    if (line.held) parts.push(`${line.held} frames held back`);
-    this.text(parts.join("   ·   "), 40, 730, 20, DIM);
-    this.text("squeeze or pinch: move   ·   menu, or thumb on little finger: end episode", 1240, 730, 20, DIM, 500, "right");
+    if (line.held) parts.push(`${line.held} held back`);
+    const width = this.text(parts.join("  ·  "), 40, 732, 19, DIM, 500, "left", 620);
+    this.text("grip or pinch: move  ·  B, Y or little finger: end episode", 1240, 732, 19, DIM, 500, "right", 1160 - width);
     this.context.fillStyle = FAINT;
     this.context.fillRect(40, 698, WIDTH - 80, 1.5);
   }

@@ -1,10 +1,9 @@
 // The line to the station: one socket that comes back by itself, and never more than one frame in its queue.
 
+import { FrameQueue } from "./queue.js";
 import * as wire from "./wire.js";
 
 const AGAIN_MS = [250, 500, 1000, 2000];
-// A frame that has not arrived after this long (or two round trips) holds the next ones back.
-const PATIENCE_MS = 30;
 const BUSY = 4001, REPLACED = 4002, BAD_HELLO = 4004;
 const REASONS = {
   [BUSY]: "Another trainer is connected to this station.",
@@ -19,13 +18,11 @@ export class Link extends EventTarget {
     this.state = "connecting";
     this.reason = "";
     this.clock = null;
-    this.sent = 0;
     this.held = 0;
-    this.roundTripMs = PATIENCE_MS;
     this.mode = "no session";
     this.tries = 0;
     this.buffer = new ArrayBuffer(wire.LARGEST_FRAME_BYTES);
-    this.waiting = null;
+    this.queue = new FrameQueue();
     this.connect();
   }
 
@@ -39,7 +36,7 @@ export class Link extends EventTarget {
       socket.send(JSON.stringify({
         type: "hello", version: wire.VERSION, page: this.pageId, device: navigator.userAgent,
       }));
-      this.waiting = null;
+      this.queue = new FrameQueue();
       this.tellMode(this.mode);
     });
     socket.addEventListener("message", (event) => {
@@ -74,7 +71,6 @@ export class Link extends EventTarget {
       const message = JSON.parse(data);
       if (message.type === "clock") {
         this.clock = message;
-        this.roundTripMs = message.round_trip_ms;
         return;
       }
       this.dispatchEvent(new MessageEvent(message.type, { data: message }));
@@ -88,7 +84,7 @@ export class Link extends EventTarget {
         this.become("connected");
       }
     } else if (message.kind === wire.FRAME_TAKEN) {
-      if (this.waiting && message.number >= this.waiting.sequence) this.waiting = null;
+      this.queue.arrived(message.number, performance.now());
     } else if (message.kind === wire.PICTURE) {
       this.dispatchEvent(new MessageEvent("picture", { data: message }));
     }
@@ -99,17 +95,15 @@ export class Link extends EventTarget {
     return this.clock ? pageMs + this.clock.offset_ms : null;
   }
 
-  // Sends the frame unless the one before is still on its way for too long; says whether it was sent.
+  // Sends the frame unless those before it are still on their way; says whether it was sent.
   sendFrame(record, nowMs) {
     if (!this.ready) return false;
-    const patienceMs = Math.max(PATIENCE_MS, 2 * this.roundTripMs);
-    if (this.socket.bufferedAmount > 0 || (this.waiting && nowMs - this.waiting.sentMs > patienceMs)) {
+    if (this.socket.bufferedAmount >= wire.SMALLEST_FRAME_BYTES || !this.queue.hasRoom(nowMs)) {
       this.held++;
       return false;
     }
     this.socket.send(wire.encodeFrame(record, this.buffer));
-    if (!this.waiting) this.waiting = { sequence: record.sequence, sentMs: nowMs };
-    this.sent++;
+    this.queue.sent(record.sequence, nowMs);
     return true;
   }
 

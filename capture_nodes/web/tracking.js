@@ -44,7 +44,7 @@ function hand(frame, space, joints, into) {
   HAND_JOINTS.forEach((name, k) => {
     const joint = joints.get(name);
     const pose = joint && frame.getJointPose(joint, space);
-    if (pose && !pose.emulatedPosition) place(into, k, pose);
+    if (pose) place(into, k, pose);
   });
 }
 
@@ -52,6 +52,6 @@ function body(frame, space, into) {
   BODY_JOINTS.forEach((name, k) => {
     const joint = frame.body.get(name);
     const pose = joint && frame.getPose(joint, space);
-    if (pose && !pose.emulatedPosition) place(into, k, pose);
+    if (pose) place(into, k, pose);
   });
 }

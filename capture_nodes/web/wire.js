@@ -20,6 +20,7 @@ export const BODY_JOINTS = ["chest", "hips"].concat(SIDES.flatMap((side) => [
 
 const HEADER_BYTES = 56, POSE_FLOATS = 7;
 const EMULATED_SHIFT = 8, HAND_SHIFT = 16, BODY_BIT = 18;
+export const SMALLEST_FRAME_BYTES = HEADER_BYTES;
 export const LARGEST_FRAME_BYTES = HEADER_BYTES
   + 4 * POSE_FLOATS * (SINGLE_POINTS.length + 2 * HAND_JOINTS.length + BODY_JOINTS.length) + 4 * 3;
 
