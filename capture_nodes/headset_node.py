@@ -23,9 +23,11 @@ from capture_nodes.resources import robot_description_file
 from capture_nodes.scripted_task import ScriptedTask
 from capture_nodes.sources.person import Person
 from capture_nodes.sources.registry import LIVE_SOURCES, live_source, open_source
-from capture_nodes.sources.source import LiveSource, TrainerSource
+from capture_nodes.sources.source import LiveSource, TrainerDisplay, TrainerSource
+from capture_nodes.sources.station_view import task_view
 from capture_nodes.stamp_clock import StampClock
 from capture_nodes.thread_priority import MOTION
+from capture_nodes.trainer_view import TrainerView
 from retargeting.errors import RetargetingError
 from retargeting.motion_frame import MotionFrame
 from retargeting.robot_model import load_robot
@@ -60,6 +62,12 @@ class HeadsetNode(CaptureNode):
     def _live(self) -> LiveFrames:
         source = live_source(self._settings.source, self._settings.source_options, self._stamps)
         self._open(source)
+        said = self._settings
+        if isinstance(source, TrainerDisplay) and said.robot:
+            model = load_robot(robot_description_file(said.robot))
+            source.show(task_view(model.name, said.skill, said.instruction))
+            view = TrainerView(self, source, model.name, list(model.description.cameras))
+            self._opened.callback(view.stop)
         return LiveFrames(source, self._publish, self._tell)
 
     def _played(self) -> PlayedFrames:

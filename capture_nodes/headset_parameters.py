@@ -17,8 +17,9 @@ class HeadsetParameters:
     """source: where the motion comes from (`capture_nodes.sources.registry`); motion: its file; scale:
     metres per file unit (0 finds it); up_axis of the file; loop; stature_m of the scripted person; start:
     `auto` plays at once, `service` waits for ~/play; address: of a live source, whose frames come at a rate
-    of their own; robot: with source:=script, the robot whose object is picked and placed. The
-    remaining ones are those of `TaskParameters`.
+    of their own; skill, instruction: the task as a live trainer is shown it; robot: with source:=script the
+    one whose object is picked and placed, else the one a live trainer is shown. The remaining ones are those of
+    `TaskParameters`.
     """
 
     source: str = "script"
@@ -28,6 +29,8 @@ class HeadsetParameters:
     loop: bool = False
     stature_m: float = 1.75
     address: str = ""
+    skill: str = ""
+    instruction: str = ""
     rate_hz: float = 90.0
     start: str = "auto"
     robot: str = ""

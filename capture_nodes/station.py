@@ -55,6 +55,9 @@ EXIT_BAD_ARGUMENTS = 2
 EXIT_PROCESS_DIED = 3
 EXIT_INTERRUPTED = 130
 
+# As `deadman`: squeeze where somebody wears something, off where a motion is played.
+AS_THE_SOURCE_HAS_IT = "auto"
+
 ParameterValue = bool | int | float | str
 
 
@@ -174,7 +177,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 # All values of every text that has only some.
 _CHOICES: dict[str, tuple[str, ...]] = {
     "engage_mode": tuple(mode.value for mode in EngageMode),
-    "deadman": tuple(mode.value for mode in DeadmanMode),
+    "deadman": (AS_THE_SOURCE_HAS_IT, *(mode.value for mode in DeadmanMode)),
     "deadman_button": DEADMAN_BUTTONS,
 }
 # Of these 0 is possible too: as the robot.yaml says.
@@ -342,6 +345,8 @@ def _headset_parameters(settings: StationArguments) -> dict[str, ParameterValue]
         "up_axis": f"+{up_axis}" if up_axis in ("x", "y", "z") else up_axis,
         "loop": settings.loop,
         "address": settings.address,
+        "skill": _skill(settings),
+        "instruction": settings.instruction,
         "rate_hz": settings.headset_rate_hz,
         "scene": str(_scene(settings).absolute()),
         "seed": settings.seed,
@@ -356,14 +361,20 @@ def _retargeting_parameters(settings: StationArguments) -> dict[str, ParameterVa
         "rate_hz": settings.command_rate_hz,
         "stale_s": settings.stale_s,
         # A trainer with a deadman engages by pressing it.
-        "auto_engage": settings.episodes == 0 and settings.deadman == DeadmanMode.OFF.value,
+        "auto_engage": settings.episodes == 0 and _deadman(settings) == DeadmanMode.OFF.value,
         "engage_mode": settings.engage_mode,
-        "deadman": settings.deadman,
+        "deadman": _deadman(settings),
         "deadman_button": settings.deadman_button,
         "mapping": _absolute(settings.mapping),
         "operator": settings.operator if keeps_sizes else "",
         "trainer_folder": _absolute(folder or TRAINER_FOLDER),
     }
+
+
+def _deadman(settings: StationArguments) -> str:
+    if settings.deadman != AS_THE_SOURCE_HAS_IT:
+        return settings.deadman
+    return (DeadmanMode.SQUEEZE if settings.source in LIVE_SOURCES else DeadmanMode.OFF).value
 
 
 def _operator_file(settings: StationArguments) -> str:
@@ -539,7 +550,7 @@ def _check_source(settings: StationArguments, problems: list[str]) -> None:
 
 
 def _check_retargeting(settings: StationArguments, problems: list[str]) -> None:
-    if settings.deadman != DeadmanMode.OFF.value and settings.source in PLAYED_SOURCES:
+    if _deadman(settings) != DeadmanMode.OFF.value and settings.source in PLAYED_SOURCES:
         problems.append(
             f"deadman:={settings.deadman} with source:={settings.source}: a played motion holds no deadman, "
             "so no arm would ever move; leave deadman:= out, or give deadman:=off"
@@ -641,6 +652,13 @@ def _check_recording(settings: StationArguments, problems: list[str]) -> None:
         problems.extend(f"recorder_config:={line}" for line in str(error).splitlines())
 
 
+def _pairing(settings: StationArguments) -> str:
+    """For the terminal only: it shows the pairing token, which no log file may hold."""
+    from capture_nodes.sources.webxr import DEFAULT_ADDRESS, WebxrParameters, pairing_text
+
+    return pairing_text(WebxrParameters(settings.address or DEFAULT_ADDRESS))
+
+
 def usage() -> str:
     """Help text: the arguments as the defaults file documents them."""
     text = config_file("station.yaml").read_text(encoding="utf-8")
@@ -675,6 +693,8 @@ def main() -> None:
         sys.exit(EXIT_BAD_ARGUMENTS)
     for warning in plan.warnings:
         print(f"station: warning: {warning}", file=sys.stderr)
+    if plan.arguments.source == "webxr":
+        print(_pairing(plan.arguments), flush=True)
     os.environ.update(plan.environment)
     try:
         from capture_nodes.station_supervisor import Supervisor

@@ -2,7 +2,7 @@
 
 const PULSE_MS = 120, EVERY_MS = 80;
 // The line may be cut in the middle of it.
-const LONGEST_MS = 2000;
+const LONGEST_MS = 600;
 
 export class Rumble {
   constructor() {
