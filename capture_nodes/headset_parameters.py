@@ -18,8 +18,8 @@ class HeadsetParameters:
     metres per file unit (0 finds it); up_axis of the file; loop; stature_m of the scripted person; start:
     `auto` plays at once, `service` waits for ~/play; address: of a live source, whose frames come at a rate
     of their own; skill, instruction: the task as a live trainer is shown it; robot: with source:=script the
-    one whose object is picked and placed, else the one a live trainer is shown. The remaining ones are those of
-    `TaskParameters`.
+    one whose object is picked and placed, else the one a live trainer is shown. The remaining ones are those
+    of `TaskParameters`.
     """
 
     source: str = "script"

@@ -374,7 +374,8 @@ def _retargeting_parameters(settings: StationArguments) -> dict[str, ParameterVa
 def _deadman(settings: StationArguments) -> str:
     if settings.deadman != AS_THE_SOURCE_HAS_IT:
         return settings.deadman
-    return (DeadmanMode.SQUEEZE if settings.source in LIVE_SOURCES else DeadmanMode.OFF).value
+    mode = DeadmanMode.SQUEEZE if settings.source in LIVE_SOURCES else DeadmanMode.OFF
+    return str(mode.value)
 
 
 def _operator_file(settings: StationArguments) -> str:

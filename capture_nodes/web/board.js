@@ -11,12 +11,11 @@ const STATES = {
   holding: [WARN, "holding"], emergency_stop: [BAD, "EMERGENCY STOP"],
 };
 const CLUTCHES = {
-  idle: [IDLE, "released"], joining: [WAIT, "joining"], engaging: [WAIT, "joining"],
-  following: [GOOD, "following"], tracking: [GOOD, "following"], holding: [WARN, "holding"],
+  released: [IDLE, "released"], approaching: [WAIT, "approaching"], following: [GOOD, "following"],
+  lost: [WARN, "hand not seen"],
 };
 const EPISODES = {
-  idle: [IDLE, "no episode"], ready: [IDLE, "ready"], recording: [BAD, "recording"],
-  completing: [WAIT, "being checked"], finishing: [WAIT, "being checked"],
+  idle: [IDLE, "no episode"], recording: [BAD, "recording"], finishing: [WAIT, "being checked"],
 };
 
 const words = (state) => String(state || "").replaceAll("_", " ");

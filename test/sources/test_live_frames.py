@@ -14,7 +14,7 @@ from capture_nodes.sources.registry import SourceOptions, check_source, live_sou
 from capture_nodes.sources.source import SourceError
 from capture_nodes.stamp_clock import StampClock
 from retargeting.frames import IDENTITY_POSE
-from retargeting.motion_frame import MotionFrame
+from retargeting.motion_frame import Button, Controls, MotionFrame
 
 
 class FakeDevice:
@@ -115,11 +115,31 @@ def test_stop_ends_a_thread_that_gets_nothing():
     assert not thread.is_alive()
 
 
-def test_nothing_live_is_played():
-    _, frames, _, _ = driven([])
-    with pytest.raises(SourceError, match="nothing is played"):
+def pressed(stamp_ns):
+    buttons = [0] * len(Button)
+    buttons[Button.LEFT_MENU] = 1
+    return MotionFrame(stamp_ns, {"head": IDENTITY_POSE}, Controls(buttons=tuple(buttons)))
+
+
+def test_a_repetition_lasts_until_menu_is_pressed():
+    device = FakeDevice(
+        [pressed(1), frame(2), pressed(3), pressed(4), pressed(5), frame(6), pressed(7), None]
+    )
+    told = []
+
+    def publish(given):
+        if given.stamp_ns == 4:
+            assert frames.play() == "until the trainer presses menu"
+
+    frames = LiveFrames(device, publish, told.append, lambda: device.now_s)
+    with pytest.raises(SourceError, match="not there"):
         frames.play()
+    device.empty = frames.stop
+    frames.run()
+    # Held through 5, let go at 6, pressed at 7; before `play` menu means nothing.
+    assert told == ["waiting", "tracking", "finished"]
     frames.halt()
+    assert frames.word == "tracking"
 
 
 def test_a_live_source_is_checked_without_opening_it(monkeypatch):
