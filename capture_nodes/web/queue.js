@@ -1,8 +1,8 @@
 // How many frames may be on their way: many while they arrive in time, one after the other once they do not.
 // A network that is slow queues them where no page can see it; what waits there is old when it arrives.
 
-const PATIENCE_MS = 100;
-const MOST = 12, FEWEST = 1, GROWTH = 0.25;
+const PATIENCE_MS = 200;
+const MOST = 24, FEWEST = 1, GROWTH = 0.5;
 
 export class FrameQueue {
   constructor() {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import threading
@@ -38,12 +39,15 @@ headset.controllers.right.position.set(0.25, 1.2, -0.4);
 
 
 def needs_browser() -> None:
-    """Skip where the browser or the emulated device is missing, saying what to install; .ci/run counts."""
-    if shutil.which("chromium") is None:
-        pytest.skip("chromium is not installed: apt-get install chromium, or make prepare-test")
-    if not IWER.is_file():
-        pytest.skip(f"iwer is not installed: npm ci in {IWER.parents[3]}, or make prepare-test")
-    pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make prepare-test")
+    """Fail where the browser or the emulated device is missing: never passed over in silence."""
+    missing = {
+        "chromium (apt-get install chromium)": shutil.which("chromium") is None,
+        f"iwer (npm ci in {IWER.parents[3]})": not IWER.is_file(),
+        "the Python package playwright": importlib.util.find_spec("playwright") is None,
+    }
+    if any(missing.values()):
+        names = ", ".join(name for name, is_missing in missing.items() if is_missing)
+        pytest.fail(f"not set up: {names}: run `make prepare-test`")
 
 
 class Publisher:
@@ -123,7 +127,7 @@ class Headset:
 
     def start(self):
         self.page.click("#start")
-        self.page.wait_for_function("document.getElementById('start').textContent.includes('Leave')")
+        until(lambda: "Leave" in self.page.inner_text("#start"), "session", page=self.page)
 
     def run(self, script):
         return self.page.evaluate(script)

@@ -21,14 +21,13 @@ from browser_headset import Headset, browser, needs_browser, running_source, unt
 from capture_nodes.sources.webxr_wire import HAND_JOINTS
 from retargeting.motion_frame import Axis, Button
 
-needs_browser()
-
 # x forward, y left, z up from x right, y up, z back.
 C = np.array([[0.0, 0.0, -1.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
 @pytest.fixture(scope="module")
 def chromium():
+    needs_browser()
     with browser() as running:
         yield running
 
@@ -213,7 +212,7 @@ def test_a_second_trainer_is_told_to_wait(chromium, headset, station):
     tracking(headset, publisher)
     second = Headset(chromium)
     second.page.goto(f"http://127.0.0.1:{source.port}/")
-    second.page.wait_for_function("document.getElementById('line').textContent.includes('Another trainer')")
+    until(lambda: "Another trainer" in second.page.inner_text("#line"), "the reason", page=second.page)
     assert second.page.is_disabled("#start")
     second.picture("second_trainer")
     count = len(publisher.frames)
@@ -357,19 +356,51 @@ def test_rumble_reaches_the_controllers(headset, station):
 
 
 def test_display_rate_without_gaps(headset, station):
-    """Two seconds; an hour and ten minutes are for `make soak`. Latency is told by benchmarks, not here."""
+    """Every frame of the display is received or counted as missing, and in some two seconds none is missing.
+
+    Ten minutes without any are for `make soak`, on a machine that nobody else uses.
+    """
     source, publisher = station
     tracking(headset, publisher)
     headset.run("headset.primaryInputMode = 'hand'")
-    headset.page.wait_for_timeout(500)
-    before = source.diagnostics()
-    shown = headset.run("new Promise((done) => {let n = 0; const end = performance.now() + 2000;"
-                        "const f = (t) => {n++; t > end ? done(n) : requestAnimationFrame(f)};"
-                        "requestAnimationFrame(f)})")  # fmt: skip
-    after = source.diagnostics()
-    received = int(after["received_frames"]) - int(before["received_frames"])
-    assert abs(received - shown) <= 0.1 * shown + 6
-    assert int(after["frame_bytes"]) < 2000
+    until(lambda: "left_wrist" in publisher.newest.poses, "hands", page=headset.page)
+
+    def figures():
+        told = source.diagnostics()
+        return np.array([int(told["received_frames"]), int(told["sequence_gaps"])])
+
+    def window():
+        before = figures()
+        shown = headset.run(_COUNT_FRAMES)
+        received, gaps = figures() - before
+        # Some are under way at either end, and a busy machine is late with what it counts.
+        assert abs(received + gaps - shown) <= 0.1 * shown + 6
+        return gaps == 0
+
+    assert any(window() for _ in range(6))
+    assert int(source.diagnostics()["frame_bytes"]) < 2000
+
+
+_COUNT_FRAMES = """new Promise((done) => {
+  let shown = 0;
+  const end = performance.now() + 2000;
+  const count = (now) => { shown++; if (now > end) done(shown); else requestAnimationFrame(count); };
+  requestAnimationFrame(count);
+})"""
+
+
+@pytest.mark.soak
+def test_ten_minutes_without_a_gap(headset, station):
+    source, publisher = station
+    tracking(headset, publisher)
+    headset.run("headset.primaryInputMode = 'hand'")
+    until(lambda: "left_wrist" in publisher.newest.poses, "hands", page=headset.page)
+    # What starting the session held up does not count.
+    headset.page.wait_for_timeout(2000)
+    gaps, count = source.diagnostics()["sequence_gaps"], len(publisher.frames)
+    headset.page.wait_for_timeout(600_000)
+    assert source.diagnostics()["sequence_gaps"] == gaps
+    assert len(publisher.frames) - count > 600 * 50
 
 
 class Wire:
