@@ -31,7 +31,7 @@ TARGETS = {
     "soak": ("demo", "robots", "test", "readers"),
     "benchmark": ("demo", "robots", "test", "readers", "benchmark"),
 }
-# JavaScript of the tests, with the Node.js of the group `test`: what reads our files, and an emulated headset.
+# JavaScript of the tests, with the Node.js of the group `test`: readers of our files, an emulated headset.
 NODE_FOLDERS = (ROOT / "test" / "recording" / "node_readers", ROOT / "test" / "sources" / "web")
 # The browser of the tests, by its program.
 BROWSER = "chromium"

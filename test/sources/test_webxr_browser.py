@@ -93,16 +93,18 @@ def test_poses_are_those_of_the_device(headset, station):
 def test_buttons_and_sticks(headset, station):
     _, publisher = station
     tracking(headset, publisher)
-    squeeze(headset, 0.0)
-    until(
-        lambda: publisher.newest.controls.axes[Axis.RIGHT_SQUEEZE] == 0.0, "open deadman", page=headset.page
-    )
     headset.run(
-        "const {left, right} = headset.controllers; left.updateButtonValue('trigger', 0.5);"
-        "right.updateButtonValue('squeeze', 1); right.updateButtonValue('a-button', 1);"
+        "const {left} = headset.controllers; left.updateButtonValue('trigger', 0.5);"
         "left.updateAxes('thumbstick', 0.25, -1)"
     )
-    until(lambda: publisher.newest.controls.buttons[Button.RIGHT_PRIMARY], "button", page=headset.page)
+
+    def set_right(value):
+        headset.run(
+            f"headset.controllers.right.updateButtonValue('squeeze', {value});"
+            f"headset.controllers.right.updateButtonValue('a-button', {value})"
+        )
+
+    hold(headset, publisher, set_right, lambda controls: controls.buttons[Button.RIGHT_PRIMARY])
     axes = publisher.newest.controls.axes
     assert axes[Axis.LEFT_TRIGGER] == pytest.approx(0.5) and axes[Axis.RIGHT_SQUEEZE] == 1.0
     # Away from the trainer is up.
@@ -118,14 +120,17 @@ def test_bare_hands_with_a_pinch_as_deadman(headset, station):
     assert points == {"head", *(f"{side}_{joint}" for side in ("left", "right") for joint in HAND_JOINTS)}
     headset.picture("hands")
     assert publisher.newest.controls.axes[Axis.RIGHT_SQUEEZE] == 0.0
-    headset.run("headset.hands.right.setPinchValueImmediate(1)")
-    until(lambda: publisher.newest.controls.axes[Axis.RIGHT_SQUEEZE] == 1.0, "pinch", page=headset.page)
+
+    def pinch(value):
+        headset.run(f"headset.hands.right.setPinchValueImmediate({value})")
+
+    hold(headset, publisher, pinch, lambda controls: controls.axes[Axis.RIGHT_SQUEEZE] == 1.0)
     assert publisher.newest.controls.axes[Axis.LEFT_SQUEEZE] == 0.0
     # Fingers point ahead: the tip lies along +x of the hand from the wrist.
     wrist, tip = publisher.newest.poses["left_wrist"], publisher.newest.poses["left_middle_tip"]
     along = rotation(wrist).T @ (tip[:3] - wrist[:3])
     assert along[0] > 0.12 and np.abs(along[1:]).max() < 0.08
-    headset.run("headset.hands.right.setPinchValueImmediate(0)")
+    pinch(0)
     until(lambda: publisher.newest.controls.axes[Axis.RIGHT_SQUEEZE] == 0.0, "no pinch", page=headset.page)
     headset.run("headset.hands.left.connected = false; headset.hands.right.connected = false")
     until(lambda: set(publisher.newest.poses) == {"head"}, "hands out of view", page=headset.page)
@@ -149,17 +154,24 @@ def held(headset, publisher):
 
 
 def press(headset, publisher):
+    hold(
+        headset, publisher, lambda value: squeeze(headset, value),
+        lambda controls: controls.axes[Axis.RIGHT_SQUEEZE] == 1.0,
+    )  # fmt: skip
+
+
+def hold(headset, publisher, change, is_held):
     """Let go and press until it is held: where frames stay away, on a busy machine, it opens again."""
 
-    def pressed():
-        squeeze(headset, 0.0)
+    def held():
+        change(0.0)
         count = len(publisher.frames)
         until(lambda: len(publisher.frames) > count + 2, "frames", page=headset.page)
-        squeeze(headset, 1.0)
+        change(1.0)
         headset.page.wait_for_timeout(150)
-        return publisher.newest.controls.axes[Axis.RIGHT_SQUEEZE] == 1.0
+        return is_held(publisher.newest.controls)
 
-    until(pressed, "held deadman")
+    until(held, "held control")
 
 
 @pytest.mark.parametrize("name", INTERRUPTIONS)

@@ -199,10 +199,9 @@ def person(turn):
     """Standing, arms straight ahead, turned as a whole."""
     points = {"chest": (0, 0, 1.3), "pelvis": (0, 0, 0.95)}
     for side, y in (("left", 0.2), ("right", -0.2)):
-        points |= {
-            f"{side}_shoulder": (0, y, 1.4), f"{side}_elbow": (0.3, y, 1.4), f"{side}_wrist": (0.55, y, 1.4),
-            f"{side}_hip": (0, y / 2, 0.9), f"{side}_knee": (0, y / 2, 0.5), f"{side}_ankle": (0, y / 2, 0.08),
-        }  # fmt: skip
+        arm = {"shoulder": (0, y, 1.4), "elbow": (0.3, y, 1.4), "wrist": (0.55, y, 1.4)}
+        leg = {"hip": (0, y / 2, 0.9), "knee": (0, y / 2, 0.5), "ankle": (0, y / 2, 0.08)}
+        points |= {f"{side}_{part}": place for part, place in (arm | leg).items()}
     return {name: turn.apply(np.array(place, dtype=float)) for name, place in points.items()}
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-aiohttp = pytest.importorskip("aiohttp", reason="aiohttp is not installed: make prepare-test")
+pytest.importorskip("aiohttp", reason="aiohttp is not installed: make prepare-test")
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import aiohttp
 from browser_headset import TIMEOUT_S, running_source
 
 from capture_nodes.sources import webxr_wire as wire
@@ -214,7 +215,7 @@ def test_a_bad_hello_is_turned_away(tmp_path, first):
 
 
 def test_one_trainer_at_a_time_and_the_same_page_again(tmp_path):
-    with running_source(tmp_path) as (source, publisher):
+    with running_source(tmp_path) as (source, _):
 
         async def work():
             async with aiohttp.ClientSession() as session:
@@ -321,7 +322,7 @@ def test_stamps_are_the_device_s_time_and_increase(tmp_path):
         live = [(now_ns, f.stamp_ns) for _, now_ns, f in publisher.frames[:-1]]
         stamps = [stamp for _, stamp in live]
         assert all(b >= a for a, b in itertools.pairwise(stamps))
-        assert all(-2_000_000 < now - stamp for now, stamp in live)
+        assert all(now - stamp > -2_000_000 for now, stamp in live)
         told = source.diagnostics()
         assert told["sequence_gaps"] == 0 and int(told["received_frames"]) == 59
 
