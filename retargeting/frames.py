@@ -230,10 +230,3 @@ OPENXR_GRIP_AXES: dict[str, Array] = {
         ("right", [[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]]),
     )
 }
-
-
-def grip_to_trainer(pose: ArrayLike, side: str) -> Array:
-    """OpenXR's or WebXR's grip pose(s) of a side as the point `<side>_grip`, with the axes of its hand."""
-    turned = pose_to_trainer(pose, ROTATION_OPENXR_TO_TRAINER)
-    turned[..., 3:] = quaternion_multiply(turned[..., 3:], OPENXR_GRIP_AXES[side])
-    return turned

@@ -209,7 +209,7 @@ def prepare(target: str) -> None:
         run_pip(python, "--no-deps", "-r", str(REQUIREMENTS / f"{group}.txt"))
     if "test" in todo:
         for folder in NODE_FOLDERS:
-            print(f"  installing {folder.relative_to(ROOT)}/package-lock.json …", flush=True)
+            print(f"  installing {folder.name}/package-lock.json …", flush=True)
             install_node_packages(python, folder)
     # The checkout itself: entry points into .venv/bin, imports from here.
     run_pip(python, "--no-deps", "--no-build-isolation", "--editable", str(ROOT))

@@ -12,14 +12,16 @@ from capture_nodes.sources.held_controls import HeldControls
 from capture_nodes.sources.webxr_wire import WireFrame
 from retargeting.body_points import SIDES
 from retargeting.frames import (
+    OPENXR_GRIP_AXES,
     ROTATION_OPENXR_TO_TRAINER,
     Array,
-    grip_to_trainer,
     pose_to_trainer,
+    quaternion_multiply,
 )
 from retargeting.motion_frame import Axis, Button, Controls, MotionFrame
 
 _PRESSED = 1.0
+_GRIP_AXES = {f"{side}_grip": OPENXR_GRIP_AXES[side] for side in SIDES}
 
 
 class WebxrMotion:
@@ -78,17 +80,15 @@ class WebxrMotion:
 
 def tracked_poses(wire: WireFrame, left_out: Collection[str] = ()) -> dict[str, Array]:
     """Body points ``(7,)`` in `trainer`, without those of `left_out`."""
-    poses: dict[str, Array] = {}
-    if len(wire.names):
-        converted = pose_to_trainer(wire.poses, ROTATION_OPENXR_TO_TRAINER)
-        for name, raw, pose in zip(wire.names, wire.poses, converted, strict=True):
-            if name in left_out:
-                continue
-            side, _, part = name.partition("_")
-            poses[name] = grip_to_trainer(raw, side) if part == "grip" else pose
+    converted = pose_to_trainer(wire.poses, ROTATION_OPENXR_TO_TRAINER)
+    grips = [k for k, name in enumerate(wire.names) if name in _GRIP_AXES]
+    if grips:
+        axes = np.stack([_GRIP_AXES[wire.names[k]] for k in grips])
+        converted[grips, 3:] = quaternion_multiply(converted[grips, 3:], axes)
+    poses = {name: pose for name, pose in zip(wire.names, converted, strict=True) if name not in left_out}
     if wire.body_names:
         positions = pose_to_trainer(wire.body, ROTATION_OPENXR_TO_TRAINER)[:, :3]
         body = body_axes_from_positions(dict(zip(wire.body_names, positions, strict=True)))
         # Hands that are tracked themselves are better known than the body model has them.
         poses |= {name: pose for name, pose in body.items() if name not in poses}
-    return {name: np.ascontiguousarray(pose) for name, pose in poses.items()}
+    return poses

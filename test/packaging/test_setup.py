@@ -109,7 +109,6 @@ def test_a_venv_of_another_python_is_made_anew(
     for folder in folders:
         folder.mkdir()
         (folder / "package-lock.json").touch()
-    monkeypatch.setattr(prepare, "ROOT", tmp_path)
     monkeypatch.setattr(prepare, "NODE_FOLDERS", folders)
     monkeypatch.setattr(prepare, "missing_programs", lambda target: [])
     prepare.prepare("test")

@@ -20,8 +20,10 @@ from capture_nodes.sources.pairing import Pairing, load_pairing
 from capture_nodes.sources.round_trip_clock import RoundTripClock
 from capture_nodes.sources.source import SourceError
 from capture_nodes.sources.station_view import episode_view, retargeting_view, task_view, with_reasons
+from capture_nodes.sources.webxr_motion import tracked_poses
+from capture_nodes.sources.webxr_wire import WireFrame
 from retargeting.errors import RetargetingError
-from retargeting.frames import ROTATION_OPENXR_TO_TRAINER, grip_to_trainer, rotation_matrix_from_quaternion
+from retargeting.frames import ROTATION_OPENXR_TO_TRAINER, rotation_matrix_from_quaternion
 from retargeting.motion_frame import Axis, Button, Controls
 
 # ---- clock
@@ -184,7 +186,8 @@ def test_the_grip_has_the_axes_of_the_hand(number, side):
     """By the words of the specification: -z along the handle to the thumb, x through the palm."""
     turn = Rotation.random(random_state=number)
     pose = np.concatenate([[0.1, 1.2, -0.3], turn.as_quat()])
-    grip = rotation_matrix_from_quaternion(grip_to_trainer(pose, side)[3:])
+    wire = WireFrame(1, 0.0, "visible", False, (0.0,) * 8, (0,) * 8, (f"{side}_grip",), pose[None])
+    grip = rotation_matrix_from_quaternion(tracked_poses(wire)[f"{side}_grip"][3:])
     columns = (ROTATION_OPENXR_TO_TRAINER @ turn.as_matrix()).T
     # Palm down, the thumb is to the right of the left hand and to the left of the right one.
     to_thumb = -columns[2]
