@@ -68,9 +68,10 @@ def _make_webxr(options: SourceOptions, stamps: StampClock) -> LiveSource:
 
 
 def _takes_no_file(name: str, options: SourceOptions) -> None:
-    if options.motion or options.up_axis != "auto":
-        said = f"motion:={options.motion}" if options.motion else f"up_axis:={options.up_axis}"
-        raise SourceError(f"{said}: source:={name} takes no file; source:=bvh does")
+    if options.motion:
+        raise SourceError(f"motion:={options.motion}: source:={name} takes no file; source:=bvh does")
+    if options.up_axis != "auto":
+        raise SourceError(f"up_axis:={options.up_axis}: source:={name} has no file to turn; source:=bvh does")
 
 
 LIVE_SOURCES: Mapping[str, LiveFactory] = {"webxr": _make_webxr}

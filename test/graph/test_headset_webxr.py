@@ -74,7 +74,8 @@ class Page:
 
     async def _send(self, socket):
         poses = np.tile([0.0, 1.0, -0.3, 0.0, 0.0, 0.0, 1.0], (len(NAMES), 1))
-        poses[0, :3] = 0.0, 1.6, 0.0
+        # Far from each other: finger tips that touch are a gesture.
+        poses[:, 0] = 0.1 * np.arange(len(NAMES))
         sequence = 0
         while True:
             await asyncio.sleep(1 / 72)
