@@ -411,6 +411,9 @@ def test_ten_minutes_without_a_gap(headset, station):
     headset.page.wait_for_timeout(2000)
     gaps, count = source.diagnostics()["sequence_gaps"], len(publisher.frames)
     headset.page.wait_for_timeout(600_000)
+    ages_ms = [1e-6 * (now_ns - f.stamp_ns) for _, now_ns, f in publisher.frames[count:]]
+    figures = np.percentile(ages_ms, [50, 99, 100]).round(2).tolist()
+    print(f"{len(ages_ms)} frames; age median, p99, max {figures} ms; {source.diagnostics()}")
     assert source.diagnostics()["sequence_gaps"] == gaps
     assert len(publisher.frames) - count > 600 * 50
 
