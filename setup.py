@@ -64,7 +64,7 @@ setup(
         # source:=webxr; without it the other sources work
         "aiohttp>=3.9",
         # HTTPS for headsets in the network, and the QR code of their pairing
-        "cryptography>=42",
+        "cryptography>=41",
         "segno",
     ],
     extras_require={

@@ -11,6 +11,7 @@ import ipaddress
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from capture_nodes.sources.pairing import write_private
 from capture_nodes.sources.source import SourceError
@@ -109,7 +110,15 @@ def _is_good(
     der, spki = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     return (
         certificate.public_key().public_bytes(der, spki) == key.public_key().public_bytes(der, spki)
-        and certificate.not_valid_after_utc - now > _RENEW_BEFORE
+        and _end_of(certificate) - now > _RENEW_BEFORE
         and set(names) <= named
         and {str(address) for address in addresses} <= reached
     )
+
+
+def _end_of(certificate: Any) -> datetime.datetime:
+    # Before cryptography 42 there is only the one without a time zone.
+    end = getattr(certificate, "not_valid_after_utc", None)
+    if end is None:
+        end = certificate.not_valid_after.replace(tzinfo=datetime.timezone.utc)
+    return cast(datetime.datetime, end)

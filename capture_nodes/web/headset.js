@@ -36,7 +36,7 @@ export class Headset extends EventTarget {
       if (document.hidden && this.session) this.link.end("the page was hidden");
     });
     window.addEventListener("pagehide", () => this.session && this.link.end("the page was left"));
-    window.addEventListener("freeze", () => this.session && this.link.end("the page was frozen"));
+    document.addEventListener("freeze", () => this.session && this.link.end("the page was frozen"));
     link.addEventListener("state", () => {
       if (link.state === "connected" && this.session) this.tellMode();
     });

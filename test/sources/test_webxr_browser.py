@@ -137,6 +137,29 @@ def test_bare_hands_with_a_pinch_as_deadman(headset, station):
     assert headset.errors == []
 
 
+def test_a_body_where_the_browser_tracks_one(chromium, station):
+    """iwer has none: its frames are given one whose joints are those of a hand."""
+    source, publisher = station
+    worn = Headset(chromium)
+    worn.open(f"http://127.0.0.1:{source.port}/")
+    worn.run(
+        "(() => { const names = ['chest', 'hips', ...['left', 'right'].flatMap((s) => ["
+        "`${s}-arm-upper`, `${s}-arm-lower`, `${s}-hand-wrist`, `${s}-upper-leg`, `${s}-lower-leg`,"
+        "`${s}-foot-ankle`])];"
+        "Object.defineProperty(XRFrame.prototype, 'body', {get() {"
+        "const hand = [...this.session.inputSources].find((source) => source.hand)?.hand;"
+        "const joints = hand ? [...hand.values()] : [];"
+        "return new Map(names.map((name, k) => [name, joints[k]])); }}); })()"
+    )
+    tracking(worn, publisher)
+    worn.run("headset.primaryInputMode = 'hand'")
+    until(lambda: publisher.newest and "left_elbow" in publisher.newest.poses, "a body", page=worn.page)
+    assert {"chest", "pelvis", "right_knee"} <= set(publisher.newest.poses)
+    assert 1800 < int(source.diagnostics()["frame_bytes"]) < 3000
+    assert worn.errors == []
+    worn.close()
+
+
 INTERRUPTIONS = {
     "leaving the session": "document.getElementById('start').click()",
     "session blurred": "headset.updateVisibilityState('visible-blurred')",

@@ -12,6 +12,7 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from capture_nodes.sources import webxr_wire as wire
 from capture_nodes.sources.body_axes import body_axes_from_positions
 from capture_nodes.sources.hand_gestures import GestureParameters, HandGestures
 from capture_nodes.sources.held_controls import HeldControls
@@ -20,7 +21,7 @@ from capture_nodes.sources.pairing import Pairing, load_pairing
 from capture_nodes.sources.round_trip_clock import RoundTripClock
 from capture_nodes.sources.source import SourceError
 from capture_nodes.sources.station_view import episode_view, retargeting_view, task_view, with_reasons
-from capture_nodes.sources.webxr_motion import tracked_poses
+from capture_nodes.sources.webxr_motion import WebxrMotion, tracked_poses
 from capture_nodes.sources.webxr_wire import WireFrame
 from retargeting.errors import RetargetingError
 from retargeting.frames import ROTATION_OPENXR_TO_TRAINER, rotation_matrix_from_quaternion
@@ -186,8 +187,8 @@ def test_the_grip_has_the_axes_of_the_hand(number, side):
     """By the words of the specification: -z along the handle to the thumb, x through the palm."""
     turn = Rotation.random(random_state=number)
     pose = np.concatenate([[0.1, 1.2, -0.3], turn.as_quat()])
-    wire = WireFrame(1, 0.0, "visible", False, (0.0,) * 8, (0,) * 8, (f"{side}_grip",), pose[None])
-    grip = rotation_matrix_from_quaternion(tracked_poses(wire)[f"{side}_grip"][3:])
+    seen = WireFrame(1, 0.0, "visible", False, (0.0,) * 8, (0,) * 8, (f"{side}_grip",), pose[None])
+    grip = rotation_matrix_from_quaternion(tracked_poses(seen)[f"{side}_grip"][3:])
     columns = (ROTATION_OPENXR_TO_TRAINER @ turn.as_matrix()).T
     # Palm down, the thumb is to the right of the left hand and to the left of the right one.
     to_thumb = -columns[2]
@@ -217,6 +218,38 @@ def test_the_neutral_pose_gives_the_trainer_s_axes(yaw):
     for name, pose in found.items():
         axes = rotation_matrix_from_quaternion(pose[3:])
         np.testing.assert_allclose(axes, turn.as_matrix(), atol=1e-6, err_msg=name)
+
+
+def test_a_body_comes_with_the_frame():
+    """Positions in WebXR's world give the same points; hands that are tracked themselves are kept."""
+    places = person(Rotation.identity())
+    names = tuple(name for name in wire.BODY_JOINTS if name in places)
+    body = np.array([[*ROTATION_OPENXR_TO_TRAINER.T @ places[name], 0.0, 0.0, 0.0, 1.0] for name in names])
+    frame = WireFrame(
+        1, 0.0, "visible", False, (0.0,) * 8, (0,) * 8, (), np.zeros((0, 7)), body_names=names, body=body
+    )
+    read = wire.decode_frame(wire.encode_frame(frame))
+    poses = tracked_poses(read)
+    assert set(poses) == set(names) - {"left_wrist", "right_wrist"}
+    for name, pose in poses.items():
+        np.testing.assert_allclose(pose[:3], places[name], atol=1e-6)
+        np.testing.assert_allclose(rotation_matrix_from_quaternion(pose[3:]), np.eye(3), atol=1e-5)
+
+
+def test_what_was_known_and_is_guessed_now_is_left_out():
+    motion = WebxrMotion()
+
+    def points(emulated):
+        pose = np.array([[0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0]] * 2)
+        names = ("head", "left_grip")
+        seen = WireFrame(1, 0.0, "visible", False, (0.0,) * 8, (0,) * 8, names, pose, frozenset(emulated))
+        frame = motion.frame(seen, 1, 0.0)
+        return set(frame.poses)
+
+    # Of a device that never claims to know, guesses are taken.
+    assert points({"left_grip"}) == {"head", "left_grip"}
+    assert points({}) == {"head", "left_grip"}
+    assert points({"left_grip"}) == {"head"}
 
 
 def test_points_without_neighbours_have_no_axes():

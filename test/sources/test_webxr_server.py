@@ -81,7 +81,7 @@ class Page:
             await asyncio.sleep(0.005)
 
     async def press(self, publisher):
-        """Let go and press until it is held: on a busy machine frames are late, and then it has to be again."""
+        """Let go and press until it is held: where frames were late, on a busy machine, it opens again."""
         deadline = time.monotonic() + TIMEOUT_S
         while held(publisher.frames)[-1:] != [1.0]:
             assert time.monotonic() < deadline, "nothing was held"
