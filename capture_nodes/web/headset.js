@@ -4,6 +4,8 @@ import { FrameRecord } from "./wire.js";
 import { record } from "./tracking.js";
 
 const OPTIONAL = ["hand-tracking", "body-tracking", "layers"];
+// What a station expects of its trainer's motion (headset_rate_hz); many headsets start at 72.
+const WANTED_HZ = 90;
 // Clocks farther apart than this are not the same one.
 const SAME_CLOCK_MS = 1000;
 
@@ -55,6 +57,8 @@ export class Headset extends EventTarget {
     }
     this.session = session;
     this.mode = mode;
+    const rates = [...(session.supportedFrameRates || [])];
+    if (rates.includes(WANTED_HZ)) session.updateTargetFrameRate(WANTED_HZ).catch(() => {});
     this.space.addEventListener("reset", () => { this.moved = true; });
     session.addEventListener("end", () => {
       this.session = null;

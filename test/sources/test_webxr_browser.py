@@ -255,6 +255,29 @@ def test_a_second_trainer_is_told_to_wait(chromium, headset, station):
     second.close()
 
 
+def test_a_headset_in_the_network_is_paired_once(chromium, tmp_path):
+    """Over HTTPS, as from another machine: nothing without the token, and with it once the page works."""
+    with running_source(tmp_path, "https://127.0.0.1:0", trusts_loopback=False) as (source, publisher):
+        token = (tmp_path / "token").read_text().strip()
+        url = f"https://127.0.0.1:{source.port}/"
+        worn = Headset(chromium, ignore_https_errors=True)
+        assert worn.page.goto(url).status == 401
+        assert "not paired" in worn.page.inner_text("body")
+        assert worn.page.goto(f"{url}?token={'x' * len(token)}").status == 403
+        worn.errors.clear()
+        refused = []
+        worn.page.on("response", lambda answer: answer.status >= 400 and refused.append(answer.url))
+        worn.open(f"{url}?token={token}")
+        assert worn.page.url == url, "the token is not kept in the address"
+        assert worn.run("document.cookie") == ""
+        assert worn.run("isSecureContext && crossOriginIsolated")
+        tracking(worn, publisher)
+        # Another time without the token: the cookie is enough.
+        worn.open(url)
+        assert refused == []
+        worn.close()
+
+
 def test_the_line_comes_back_by_itself(chromium, tmp_path):
     """Through a wire that is cut: the deadman opens, the page connects anew, and what is held waits."""
     with running_source(tmp_path) as (source, publisher), Wire(source.port) as wire:
