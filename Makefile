@@ -90,4 +90,4 @@ lock:
 	@$(PYTHON) setup/lock_requirements.py --python 3.10=python3.10 --python 3.11=python3.11
 
 clean:
-	rm -rf $(VENV) test/recording/node_readers/node_modules build install log .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) test/recording/node_readers/node_modules test/sources/web/node_modules build install log .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

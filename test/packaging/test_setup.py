@@ -33,6 +33,13 @@ def test_a_missing_library_names_its_package(prepare: ModuleType) -> None:
     assert prepare.missing_system_packages(load=lambda name: name != "libEGL_mesa.so.0") == []
 
 
+def test_the_tests_need_a_browser(prepare: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare.shutil, "which", lambda name: None)
+    assert prepare.missing_programs("test") == ["chromium"] and prepare.missing_programs("demo") == []
+    monkeypatch.setattr(prepare.shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert prepare.missing_programs("test") == []
+
+
 def test_without_root_the_exact_line_is_printed(prepare: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare.os, "geteuid", lambda: 1000)
     monkeypatch.setattr(prepare.shutil, "which", lambda name: f"/usr/bin/{name}")
@@ -98,13 +105,16 @@ def test_a_venv_of_another_python_is_made_anew(
     done = {"demo": "by the other Python", "robots": prepare.fingerprint("robots")}
     (venv / "prepared.json").write_text(json.dumps(done))
     monkeypatch.setattr(prepare.subprocess, "run", run)
-    readers = tmp_path / "node_readers"
-    readers.mkdir()
-    (readers / "package-lock.json").touch()
-    monkeypatch.setattr(prepare, "NODE_READERS", readers)
+    folders = [tmp_path / "node_readers", tmp_path / "web"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "package-lock.json").touch()
+    monkeypatch.setattr(prepare, "NODE_FOLDERS", folders)
+    monkeypatch.setattr(prepare, "missing_programs", lambda target: [])
     prepare.prepare("test")
-    assert any(words[-2:] == ["--prefix", str(readers)] and "ci" in words for words in commands)
-    (readers / "node_modules").mkdir()
+    for folder in folders:
+        assert any(words[-2:] == ["--prefix", str(folder)] and "ci" in words for words in commands)
+        (folder / "node_modules").mkdir()
     assert [sys.executable, "-m", "venv", "--clear", str(venv)] in commands
     installed = [Path(words[-1]).stem for words in commands if "-r" in words]
     assert installed == ["demo", "robots", "test"]

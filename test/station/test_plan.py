@@ -244,7 +244,7 @@ def test_the_upward_axis_of_a_file_reaches_the_headset(tmp_path: Path) -> None:
         (["episodes:=1.5"], "a whole number"),
         (["deadman:=squeeze"], "deadman:=squeeze with source:=script: a played motion holds no deadman"),
         (["deadman:=hands"], "give deadman:=off"),
-        (["deadman:=squeez"], "one of off, squeeze, button, hands is expected; did you mean squeeze?"),
+        (["deadman:=squeez"], "one of auto, off, squeeze, button, hands is expected; did you mean squeeze?"),
         (["deadman_button:=a"], "deadman_button:=a: one of primary, secondary, stick, menu is expected"),
         (
             ["engage_mode:=relativ"],
@@ -302,6 +302,29 @@ def test_a_live_source_has_a_deadman(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (parameters["deadman"], parameters["deadman_button"]) == ("button", "menu")
     assert parameters["auto_engage"] is False, "pressing engages"
     assert parameters["operator"] == "anna" and str(parameters["trainer_folder"]).endswith("trainers")
+
+
+def test_a_headset_s_page_is_a_source_with_a_deadman(tmp_path: Path) -> None:
+    words = [f"root:={tmp_path}", "source:=webxr", "episodes:=0", "operator:=anna"]
+    plan = make_plan(words, {})
+    parameters = {p.name: p.parameters for p in plan.processes}
+    assert parameters["headset"]["source"] == "webxr" and parameters["headset"]["address"] == ""
+    assert parameters["headset"]["skill"] == "free_motion"
+    assert (parameters["retargeting"]["deadman"], parameters["retargeting"]["auto_engage"]) == (
+        "squeeze",
+        False,
+    )
+    assert parameters["retargeting"]["operator"] == "anna", "who wears it is measured, and kept"
+    asked = make_plan([*words, "deadman:=hands", "address:=0.0.0.0:9000"], {})
+    parameters = {p.name: p.parameters for p in asked.processes}
+    assert parameters["retargeting"]["deadman"] == "hands"
+    assert parameters["headset"]["address"] == "0.0.0.0:9000"
+    (problem,) = problems_of(f"root:={tmp_path}", "source:=webxr", "address:=somewhere")
+    assert problem.startswith("address:=somewhere: host:port is expected")
+    (problem,) = problems_of(f"root:={tmp_path}", "source:=webxr", "loop:=true", "episodes:=0")
+    assert "nothing is played" in problem
+    (problem,) = problems_of(f"root:={tmp_path}", "source:=bvx")
+    assert "Did you mean bvh?" in problem and "webxr" in problem
 
 
 def test_unwritable_root() -> None:

@@ -1,0 +1,208 @@
+// Everything the trainer has to see, drawn on one canvas: it is the panel in the headset and on the page.
+
+export const WIDTH = 1280, HEIGHT = 760;
+
+const FONT = "'Inter', 'Segoe UI', Roboto, 'Noto Sans', 'Liberation Sans', sans-serif";
+const INK = "#eef3f8", DIM = "#9fb0c0", FAINT = "#31404f", CARD = "#1b2631", BACK = "rgba(13, 19, 26, 0.94)";
+const GOOD = "#3ddc97", WAIT = "#5aa9ff", WARN = "#ffc457", BAD = "#ff6b6b", IDLE = "#8596a6";
+
+const STATES = {
+  idle: [IDLE, "idle"], engaging: [WAIT, "engaging"], tracking: [GOOD, "following you"],
+  holding: [WARN, "holding"], emergency_stop: [BAD, "EMERGENCY STOP"],
+};
+const CLUTCHES = {
+  released: [IDLE, "released"], approaching: [WAIT, "approaching"], following: [GOOD, "following"],
+  lost: [WARN, "hand not seen"],
+};
+const EPISODES = {
+  idle: [IDLE, "no episode"], recording: [BAD, "recording"], finishing: [WAIT, "being checked"],
+};
+
+const words = (state) => String(state || "").replaceAll("_", " ");
+const shown = (table, state) => table[state] || [IDLE, words(state) || "not known"];
+
+export class Board {
+  constructor(canvas) {
+    canvas.width = WIDTH;
+    canvas.height = HEIGHT;
+    this.canvas = canvas;
+    this.context = canvas.getContext("2d");
+  }
+
+  draw(station, line) {
+    const c = this.context, status = station.status;
+    c.clearRect(0, 0, WIDTH, HEIGHT);
+    this.box(0, 0, WIDTH, HEIGHT, 36, BACK);
+    this.header(status, line);
+    this.cameras(station.cameras);
+    let y = 112;
+    y = this.arms(status.retargeting || {}, y);
+    y = this.task(status, y);
+    this.episode(status.episode || {}, y);
+    this.footer(line);
+  }
+
+  box(x, y, w, h, r, fill) {
+    const c = this.context;
+    c.beginPath();
+    c.roundRect(x, y, w, h, r);
+    c.fillStyle = fill;
+    c.fill();
+  }
+
+  text(string, x, y, size, colour = INK, weight = 500, align = "left", width = 0) {
+    const c = this.context;
+    c.font = `${weight} ${size}px ${FONT}`;
+    c.fillStyle = colour;
+    c.textAlign = align;
+    c.textBaseline = "alphabetic";
+    let line = String(string);
+    if (width) {
+      while (line.length > 1 && c.measureText(line).width > width) line = `${line.slice(0, -2).trimEnd()}…`;
+    }
+    c.fillText(line, x, y);
+    return c.measureText(line).width;
+  }
+
+  // At most `most` lines of whole words.
+  lines(string, x, y, size, colour, width, most) {
+    const c = this.context;
+    c.font = `500 ${size}px ${FONT}`;
+    const rows = [""];
+    for (const word of String(string).split(/\s+/)) {
+      const longer = rows.at(-1) ? `${rows.at(-1)} ${word}` : word;
+      if (c.measureText(longer).width <= width || !rows.at(-1)) rows[rows.length - 1] = longer;
+      else rows.push(word);
+    }
+    if (rows.length > most) rows.splice(most - 1, rows.length, rows.slice(most - 1).join(" "));
+    rows.forEach((row, k) => this.text(row, x, y + k * size * 1.35, size, colour, 500, "left", width));
+    return y + rows.length * size * 1.35;
+  }
+
+  dot(x, y, colour, radius = 9) {
+    const c = this.context;
+    c.beginPath();
+    c.arc(x, y, radius, 0, 2 * Math.PI);
+    c.fillStyle = colour;
+    c.fill();
+  }
+
+  header(status, line) {
+    const robot = status.robot || "Teleoperation";
+    const width = this.text(robot[0].toUpperCase() + robot.slice(1), 40, 70, 40, INK, 700, "left", 420);
+    const { state, reason } = status.retargeting || {};
+    const connected = line.state === "connected";
+    const [colour, word] = connected ? shown(STATES, state) : [BAD, line.state === "connecting" ? "connecting" : "no line"];
+    const c = this.context;
+    c.font = `650 24px ${FONT}`;
+    const pill = c.measureText(word).width + 66;
+    this.box(64 + width, 36, pill, 46, 23, CARD);
+    this.dot(90 + width, 59, colour, 8);
+    this.text(word, 110 + width, 68, 24, colour, 650);
+    const why = connected ? (state === "tracking" ? "" : reason) : line.reason;
+    if (why) this.text(why, 84 + width + pill, 68, 22, DIM, 500, "left", WIDTH - 124 - width - pill);
+  }
+
+  cameras(cameras) {
+    const x = 40, y = 112, w = 760, h = 570;
+    this.box(x, y, w, h, 22, CARD);
+    const names = [...cameras.keys()].sort();
+    if (!names.length) {
+      this.text("no camera picture", x + w / 2, y + h / 2, 26, DIM, 500, "center");
+      return;
+    }
+    // The first one large, the others beneath it.
+    const strip = names.length > 1 ? 176 : 0;
+    this.camera(names[0], cameras.get(names[0]), x, y, w, h - strip);
+    const others = names.slice(1, 4);
+    others.forEach((name, k) => {
+      const part = w / others.length;
+      this.camera(name, cameras.get(name), x + k * part, y + h - strip + 8, part - (k < others.length - 1 ? 8 : 0), strip - 8);
+    });
+  }
+
+  camera(name, { image, latencyMs }, x, y, w, h) {
+    const c = this.context;
+    c.save();
+    c.beginPath();
+    c.roundRect(x, y, w, h, 22);
+    c.clip();
+    c.fillStyle = "#05080b";
+    c.fillRect(x, y, w, h);
+    const scale = Math.min(w / image.width, h / image.height);
+    const [iw, ih] = [image.width * scale, image.height * scale];
+    c.drawImage(image, x + (w - iw) / 2, y + (h - ih) / 2, iw, ih);
+    c.restore();
+    const label = latencyMs === null ? words(name) : `${words(name)}  ·  ${Math.round(latencyMs)} ms`;
+    c.font = `600 20px ${FONT}`;
+    this.box(x + 14, y + 14, c.measureText(label).width + 28, 36, 18, "rgba(5, 8, 11, 0.72)");
+    this.text(label, x + 28, y + 39, 20, latencyMs > 250 ? WARN : INK, 600);
+  }
+
+  title(string, y) {
+    this.text(string.toUpperCase(), 836, y + 26, 18, DIM, 700);
+    return y + 44;
+  }
+
+  arms(retargeting, y) {
+    y = this.title("Arms", y);
+    const arms = Object.entries(retargeting.arms || {});
+    if (!arms.length) {
+      this.text("no arm is known yet", 836, y + 30, 24, DIM);
+      return y + 60;
+    }
+    for (const [side, arm] of arms) {
+      const [colour, word] = shown(CLUTCHES, arm.state);
+      this.box(836, y, 404, 54, 16, CARD);
+      this.dot(866, y + 27, colour);
+      this.text(side, 892, y + 36, 25, INK, 600);
+      this.text(word, 1220, y + 36, 23, colour, 600, "right");
+      y += 62;
+      if (arm.reason) y = this.lines(arm.reason, 852, y + 18, 19, DIM, 388, 2) + 4;
+    }
+    return y + 8;
+  }
+
+  task(status, y) {
+    const task = status.task || {};
+    if (!task.skill && !task.instruction) return y;
+    y = this.title("Task", y);
+    if (task.skill) {
+      this.text(words(task.skill), 836, y + 26, 27, INK, 650, "left", 404);
+      y += 42;
+    }
+    if (task.instruction) y = this.lines(task.instruction, 836, y + 18, 22, DIM, 404, 3);
+    return y + 10;
+  }
+
+  episode(episode, y) {
+    y = this.title(episode.of ? `Episode ${episode.number} of ${episode.of}` : "Episode", y);
+    const [colour, word] = shown(EPISODES, episode.state);
+    this.box(836, y, 404, 58, 16, episode.state === "recording" ? "#3a1f26" : CARD);
+    this.dot(866, y + 29, colour, episode.state === "recording" ? 11 : 9);
+    this.text(word, 892, y + 38, 25, INK, 600);
+    if (episode.state === "recording" && episode.duration_s !== undefined) {
+      this.text(`${Number(episode.duration_s).toFixed(0)} s`, 1220, y + 38, 25, INK, 600, "right");
+    }
+    y += 68;
+    if (episode.verdict && episode.state !== "recording") {
+      const good = episode.verdict === "accepted";
+      this.text(good ? "✓ last one accepted" : `✗ last one ${episode.verdict}`, 836, y + 26, 23, good ? GOOD : WARN, 650, "left", 404);
+      y += 36;
+      if (episode.reasons && episode.reasons.length) this.lines(episode.reasons.join("; "), 836, y + 18, 20, DIM, 404, 4);
+    } else if (episode.problem) {
+      this.lines(episode.problem, 836, y + 22, 20, WARN, 404, 4);
+    }
+  }
+
+  footer(line) {
+    const parts = [];
+    if (line.rateHz) parts.push(`${line.rateHz.toFixed(0)} frames/s`);
+    if (line.clock) parts.push(`line ${line.clock.round_trip_ms.toFixed(1)} ms`, `clock ±${line.clock.uncertainty_ms.toFixed(1)} ms`);
+    if (line.held) parts.push(`${line.held} held back`);
+    const width = this.text(parts.join("  ·  "), 40, 732, 19, DIM, 500, "left", 620);
+    this.text("grip or pinch: move  ·  B, Y or little finger: end episode", 1240, 732, 19, DIM, 500, "right", 1160 - width);
+    this.context.fillStyle = FAINT;
+    this.context.fillRect(40, 698, WIDTH - 80, 1.5);
+  }
+}
