@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 import math
 import os
@@ -32,6 +33,7 @@ from capture_nodes.robot_list import list_robots
 from capture_nodes.ros_environment import prepare_ros_environment, station_environment
 from capture_nodes.scripted_task import ScriptedTask
 from capture_nodes.simulation.scene import layout_scene, load_scene
+from capture_nodes.sources.bag import SPEED_BOUNDS, STEP_BY_STEP, BagParameters, BagSource
 from capture_nodes.sources.person import Person
 from capture_nodes.sources.registry import LIVE_SOURCES, PLAYED_SOURCES, check_source, known_sources
 from capture_nodes.thread_priority import SERVING, prefer_thread
@@ -99,7 +101,10 @@ class StationArguments:
     scale: float
     up_axis: str
     loop: bool
+    speed: float
     address: str
+    peers: str
+    skeleton: str
     headset_rate_hz: float
     episodes: int
     root: str
@@ -157,6 +162,7 @@ class StationPlan:
 # Smallest and largest value of every number; the unit is in the name.
 _BOUNDS: dict[str, tuple[float, float]] = {
     "scale": (0.0, 1000.0),
+    "speed": (0.0, SPEED_BOUNDS[1]),
     "headset_rate_hz": RATE_BOUNDS_HZ,
     "episodes": (0, 100_000),
     "seed": (-1, 2**31 - 1),
@@ -177,6 +183,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "deadman": tuple(mode.value for mode in DeadmanMode),
     "deadman_button": DEADMAN_BUTTONS,
 }
+# What else an argument may be called.
+_OTHER_WORDS = {"file": "motion"}
 # Of these 0 is possible too: as the robot.yaml says.
 _AS_THE_ROBOT_SAYS = ("camera_width", "camera_height", "camera_rate_hz", "command_timeout_s")
 # Motion is late only when more than one frame is missing.
@@ -226,8 +234,8 @@ def make_plan(
     written, arguments that do not go together.
     """
     environment = os.environ if environment is None else environment
-    given = dict(arguments) if isinstance(arguments, Mapping) else split_arguments(arguments)
     problems: list[str] = []
+    given = _renamed(arguments if isinstance(arguments, Mapping) else split_arguments(arguments), problems)
     defaults = _read_yaml(config_file("station.yaml"), problems)
     settings = _typed(_merged_values(given, defaults, problems), defaults, problems)
     if settings is None:
@@ -319,7 +327,7 @@ def _processes(
                 "calibrations": _operator_file(settings),
                 "report_path": str(report_path),
                 "command_rate_hz": settings.command_rate_hz,
-                "motion_rate_hz": settings.headset_rate_hz,
+                "motion_rate_hz": _motion_rate_hz(settings),
                 "camera_rate_hz": settings.camera_rate_hz,
             },
         )
@@ -341,7 +349,10 @@ def _headset_parameters(settings: StationArguments) -> dict[str, ParameterValue]
         # A bare y is true to ROS; with its sign it stays a text.
         "up_axis": f"+{up_axis}" if up_axis in ("x", "y", "z") else up_axis,
         "loop": settings.loop,
+        "speed": settings.speed,
         "address": settings.address,
+        "peers": settings.peers,
+        "skeleton": _absolute(settings.skeleton),
         "rate_hz": settings.headset_rate_hz,
         "scene": str(_scene(settings).absolute()),
         "seed": settings.seed,
@@ -379,7 +390,34 @@ def _absolute(path: str) -> str:
 
 
 def _skill(settings: StationArguments) -> str:
+    if not settings.skill and (recorded := _recorded(settings)) is not None and recorded.skill:
+        return recorded.skill
     return settings.skill or ("pick_and_place" if settings.source == "script" else "free_motion")
+
+
+def _motion_rate_hz(settings: StationArguments) -> float:
+    """Of the motion frames, as they are expected in the episodes."""
+    recorded = _recorded(settings)
+    if recorded is None or settings.speed == STEP_BY_STEP:
+        return settings.headset_rate_hz
+    return round(recorded.rate_hz or settings.headset_rate_hz, 3)
+
+
+def _recorded(settings: StationArguments) -> BagSource | None:
+    """The recording that is played, None where there is none, or none that can be."""
+    if settings.source != "bag":
+        return None
+    try:
+        source = _open_recording(_absolute(settings.motion), settings.speed, settings.loop)
+    except CaptureError:
+        # `_check_source` tells.
+        return None
+    return source
+
+
+@functools.lru_cache(maxsize=1)
+def _open_recording(motion: str, speed: float, loop: bool) -> BagSource:
+    return BagSource(BagParameters(Path(motion), speed, loop))
 
 
 def _scene(settings: StationArguments) -> Path:
@@ -415,6 +453,17 @@ def _unknown(name: str, where: str) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
     return f"{where} {name!r} is unknown{hint}"
+
+
+def _renamed(given: Mapping[str, str], problems: list[str]) -> dict[str, str]:
+    renamed = {}
+    for name, text in given.items():
+        word = _OTHER_WORDS.get(name, name)
+        if word != name and word in given:
+            problems.append(f"{name}:={text} and {word}:={given[word]}: they are the same; give one of them")
+            continue
+        renamed[word] = text
+    return renamed
 
 
 def _merged_values(
@@ -651,7 +700,8 @@ def usage() -> str:
         "Start a station on this machine: trainer, retargeting, robot, cameras, recorder, and a session\n"
         "that records the repetitions. Ctrl-C stops all in order; the episode at hand is completed.\n\n"
         "  station robot:=kestrel source:=script episodes:=3 root:=recordings\n"
-        "  station robot:=g1 source:=bvh motion:=FILE.bvh episodes:=1\n\n"
+        "  station robot:=g1 source:=bvh motion:=FILE.bvh episodes:=1\n"
+        "  station robot:=g1 source:=bag file:=EPISODE.mcap episodes:=1\n\n"
         "exit code: 0 all went well; 1 the session failed, messages were lost or an episode failed its\n"
         "check of streams, limits, frames or grasp; 2 an argument or a file cannot be used; 3 a process\n"
         "died or never became ready; 130 interrupted\n\n"

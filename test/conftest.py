@@ -58,7 +58,7 @@ def trainer_bytes() -> Callable[[Any, str], tuple[bytes, bytes]]:
 
 @pytest.fixture(scope="session")
 def record_trainer(trainer_bytes: Callable[..., tuple[bytes, bytes]]) -> Callable[..., Path]:
-    """Write an episode as the recorder does, with nothing but a trainer in it: `frames` and their controls."""
+    """Write an episode as the recorder does, with nothing but a trainer in it: `frames`."""
     from capture_nodes.recording.episode_parts import EpisodeParts, SplitLimits
     from capture_nodes.recording.episode_record import EpisodeFields, closing_record, opening_record
     from capture_nodes.recording.mcap_file import Attachment, ChannelDescription
@@ -86,7 +86,8 @@ def record_trainer(trainer_bytes: Callable[..., tuple[bytes, bytes]]) -> Callabl
         start_ns = frames[0].stamp_ns if frames else 1
         opening = opening_record(EpisodeFields(robot, "wave", source="script"), episode_id, start_ns)
         if station is not None:
-            file.attach(Attachment("station.json", "application/json", json.dumps(station).encode()), start_ns)
+            said = json.dumps(station).encode()
+            file.attach(Attachment("station.json", "application/json", said), start_ns)
         for sequence, frame in enumerate(frames):
             motion, buttons = trainer_bytes(frame, frame_id)
             log_ns = frame.stamp_ns + 1000

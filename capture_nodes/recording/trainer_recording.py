@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,7 +149,7 @@ class _Reader:
             raise UnusableRecording(path, f"is damaged, or no episode: {error}") from error
         return further
 
-    def _take_records(self, path: Path, records: list[object], recovered: bool) -> list[Path]:
+    def _take_records(self, path: Path, records: Sequence[object], recovered: bool) -> list[Path]:
         metadata = {record.name: record.values for record in records if isinstance(record, MetadataRecord)}
         if RECOVERY_RECORD in metadata and not recovered:
             why = metadata[RECOVERY_RECORD].get("reason", "")
@@ -202,7 +202,7 @@ class _Reader:
                 stamp_ns, frame_id, poses = _read_motion(message.data)
                 if frame_id != TRAINER_FRAME:
                     raise UnusableRecording(
-                        self._path, f"{MOTION_TOPIC} is in the frame {frame_id!r}; {TRAINER_FRAME!r} is expected"
+                        self._path, f"{MOTION_TOPIC} is in frame {frame_id!r}; {TRAINER_FRAME!r} is expected"
                     )
                 while place < len(controls) and controls[place][0] <= stamp_ns:
                     now = controls[place][1]
@@ -214,8 +214,8 @@ class _Reader:
             if frames and stamp_ns < frames[-1].stamp_ns:
                 raise UnusableRecording(
                     self._path,
-                    f"{MOTION_TOPIC}: stamp {stamp_ns} comes after {frames[-1].stamp_ns} ns: two trainers, or "
-                    "a clock that was set back",
+                    f"{MOTION_TOPIC}: stamp {stamp_ns} comes after {frames[-1].stamp_ns} ns: two trainers, "
+                    "or a clock that was set back",
                 )
             if not frames or stamp_ns > frames[-1].stamp_ns:
                 frames.append(frame)

@@ -5,7 +5,8 @@ and its distance in time from the first one, to the nanosecond (at `speed` 1). A
 tracked is absent again; where the recording has a gap, so has the replay.
 
 The robot that was recorded does not matter. What the recording holds of a deadman is published as it was, but
-nobody holds it now: a station plays with `deadman:=off`, and the arms follow from the first frame to the last.
+nobody holds it now: a station plays with `deadman:=off`, and the arms follow from the first frame to the
+last.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from retargeting.motion_frame import MotionFrame
 
 SPEED_BOUNDS = (0.05, 20.0)
 STEP_BY_STEP = 0.0
+# Of the episode's record, when it is opened.
+_TOLD = ("skill", "robot", "source", "id")
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class BagParameters:
 
 
 class BagSource:
-    """A recorded trainer. `offsets_ns` ``(n,)``: when each frame is due after the first, at the speed asked for.
+    """A recorded trainer. `offsets_ns` ``(n,)``: when each frame is due after the first, at the speed asked
+    for; `skill`: what was demonstrated, "" where the file does not say.
 
     Step by step they are those of the recording. Raises `SourceError` where the file cannot be played.
     """
@@ -66,6 +70,7 @@ class BagSource:
             raise SourceError(f"file:={error}") from error
         self._frames: Sequence[MotionFrame] = recording.frames
         self._loop = parameters.loop
+        self.skill = recording.episode.get("skill", "")
         self.speed = parameters.speed
         start_ns = recording.frames[0].stamp_ns
         # As a fraction, so that what comes out does not depend on how long the recording is.
@@ -123,8 +128,7 @@ def _report(
     speed = "step by step" if parameters.speed == STEP_BY_STEP else f"{parameters.speed:g} times as fast"
     report = {
         "motion": f"{parameters.motion.name}: {source.count} frames, {source.duration_s:.2f} s, {speed}",
-        "recorded": f"{episode.get('skill') or 'unknown skill'} on {episode.get('robot') or 'an unknown robot'}, "
-        f"source {episode.get('source') or 'unknown'}, episode {episode.get('id') or 'unknown'}",
+        "recorded": ", ".join(f"{key} {episode.get(key) or 'unknown'}" for key in _TOLD),
     }
     if rejected:
         report["rejected"] = f"{rejected} recorded messages hold no usable frame and are left out"

@@ -17,8 +17,8 @@ class Replay:
     """Plays a `BagSource`: held at its first frame, running, held at its last one. Any thread may use it.
 
     Held frames come every `period_s`. While it runs every frame is given once, none is left out, at
-    ``start + offset`` of the steady clock and stamped ``start + offset`` too. Step by step the frame at hand is
-    held until `step`.
+    ``start + offset`` of the steady clock and stamped ``start + offset`` too. Step by step the frame at
+    hand is held until `step`.
     """
 
     def __init__(self, source: BagSource, period_s: float) -> None:
