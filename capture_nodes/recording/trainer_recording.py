@@ -67,7 +67,8 @@ class TrainerRecording:
     frames: every motion frame with its own stamp (strictly increasing) and the controls of that moment;
     rejected: messages that hold no usable frame; messages: all of `/trainer/…`, in the order of the file;
     expected_hz: by topic, as the recorder had them; episode: its record; station: the arguments of the
-    station it was recorded at, empty where the file does not have them.
+    station it was recorded at, empty where the file does not have them; schemas: definitions by message type,
+    of everything in the file.
     """
 
     path: Path
@@ -77,6 +78,7 @@ class TrainerRecording:
     expected_hz: Mapping[str, float | None]
     episode: Mapping[str, str]
     station: Mapping[str, object]
+    schemas: Mapping[str, str]
 
     @property
     def duration_s(self) -> float:
@@ -97,7 +99,18 @@ def read_trainer_recording(path: Path, *, recovered: bool = False) -> TrainerRec
             reader.read(further, recovered)
     except OSError as error:
         raise UnusableRecording(path, f"cannot be read: {error.strerror or error}") from error
-    return reader.recording()
+    return reader.recording(*reader.frames())
+
+
+def read_recording_head(path: Path, *, recovered: bool = False) -> TrainerRecording:
+    """The same without its frames and messages: quickly. Raises `UnusableRecording`."""
+    _refuse_by_name(path)
+    reader = _Reader(path)
+    try:
+        reader.read(path, recovered, messages=False)
+    except OSError as error:
+        raise UnusableRecording(path, f"cannot be read: {error.strerror or error}") from error
+    return reader.recording((), 0)
 
 
 def file_sha256(path: Path) -> str:
@@ -136,15 +149,20 @@ class _Reader:
         self._rates: dict[str, float | None] = {}
         self._episode: Mapping[str, str] = {}
         self._station: Mapping[str, object] = {}
+        self._schemas: dict[str, str] = {}
 
-    def read(self, path: Path, recovered: bool) -> list[Path]:
+    def read(self, path: Path, recovered: bool, *, messages: bool = True) -> list[Path]:
         """Take one file in; returns the further parts that the episode has."""
         try:
             with McapFile(path) as file:
                 summary = file.summary()
                 records = [file.record_at(place) for place in (*summary.metadata, *summary.attachments)]
                 further = self._take_records(path, records, recovered)
-                self._messages.extend(_trainer_messages(file, summary))
+                for record in summary.definitions:
+                    if isinstance(record, SchemaRecord):
+                        self._schemas[record.name] = record.data.decode("utf-8", errors="replace")
+                if messages:
+                    self._messages.extend(_trainer_messages(file, summary))
         except UnreadableFile as error:
             raise UnusableRecording(path, f"is damaged, or no episode: {error}") from error
         return further
@@ -176,8 +194,7 @@ class _Reader:
             raise UnusableRecording(path, f"names parts that do not lie beside it: {names}")
         return [path.with_name(name) for name in names[1:]]
 
-    def recording(self) -> TrainerRecording:
-        frames, rejected = self._frames()
+    def recording(self, frames: tuple[MotionFrame, ...], rejected: int) -> TrainerRecording:
         return TrainerRecording(
             path=self._path,
             frames=frames,
@@ -186,9 +203,10 @@ class _Reader:
             expected_hz=self._rates,
             episode=self._episode,
             station=self._station,
+            schemas=self._schemas,
         )
 
-    def _frames(self) -> tuple[tuple[MotionFrame, ...], int]:
+    def frames(self) -> tuple[tuple[MotionFrame, ...], int]:
         motions = [message for message in self._messages if message.channel.topic == MOTION_TOPIC]
         if not motions:
             raise UnusableRecording(self._path, f"has no {MOTION_TOPIC}: nothing of a trainer was recorded")
