@@ -24,11 +24,14 @@ _LONGEST_BRAKING_S = 2.0
 
 
 class OfflineTick(NamedTuple):
-    """`change`: the retargeter's state where it is another than in the tick before."""
+    """`change`: the retargeter's state where it is another than in the tick before; None in `command`: not
+    engaged yet.
+    """
 
     stamp_ns: int
     command: AppliedCommand | None
     change: Joining | None
+    is_last: bool
 
 
 class OfflineRetargeting:
@@ -64,11 +67,12 @@ class OfflineRetargeting:
             if command is not None:
                 positions = dict(zip(names, command.positions.tolist(), strict=True))
             state = joining(retargeter)
-            yield OfflineTick(stamp_ns, command, state if state != last else None)
-            last = state
-            moves = command is not None and command.velocities.any()
-            if stamp_ns > end_ns and (not moves or stamp_ns > end_ns + _LONGEST_BRAKING_S * 1e9):
+            moves = command is not None and bool(command.velocities.any())
+            is_last = stamp_ns > end_ns and (not moves or stamp_ns > end_ns + _LONGEST_BRAKING_S * 1e9)
+            yield OfflineTick(stamp_ns, command, state if state != last else None, is_last)
+            if is_last:
                 return
+            last = state
             stamp_ns += period_ns
 
     def _observe(self, frame: MotionFrame, now_s: float) -> None:

@@ -114,12 +114,15 @@ def _begin(cancelled: Any, progress: Any) -> None:
 
 
 @functools.lru_cache(maxsize=2)
-def _robot(robot: str, self_collision: bool) -> tuple[RobotModel, bytes]:
+def _robot(robot: str) -> tuple[RobotModel, bytes]:
     file = robot_description_file(robot)
-    model = load_robot(file)
-    # Compiled before it is timed.
-    warm_up(model, SolverParameters(self_collision=self_collision))
-    return model, file.read_bytes()
+    return load_robot(file), file.read_bytes()
+
+
+@functools.lru_cache(maxsize=2)
+def _warm_up(robot: str, self_collision: bool) -> None:
+    """Compile before anything is timed."""
+    warm_up(_robot(robot)[0], SolverParameters(self_collision=self_collision))
 
 
 @functools.lru_cache(maxsize=64)
@@ -146,12 +149,13 @@ def _retarget(robot: str, file: Path, named: bool, settings: Settings) -> Outcom
         head, sha256 = _head(file, settings.incomplete)
         if RETARGETED in head.episode and not named:
             return replace(outcome, state="left_out", reason="it is retargeted itself")
-        model, robot_yaml = _robot(robot, settings.self_collision)
+        model, robot_yaml = _robot(robot)
         target = Target(head, sha256, model, robot_yaml, _parameters(robot, head, settings), settings.out)
         outcome = replace(outcome, robot=model.name, output=str(target.path))
         if is_done(target):
             return replace(outcome, state="done")
         recording = _recording(file, settings.incomplete)
+        _warm_up(robot, settings.self_collision)
         begun_s = time.perf_counter()
 
         def ask(share: float) -> bool:

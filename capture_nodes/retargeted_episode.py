@@ -17,6 +17,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from capture_nodes.cdr_template import CdrTemplate
 from capture_nodes.command_messages import CommandMessages
 from capture_nodes.errors import CaptureError
@@ -293,14 +295,15 @@ class _Writer:
             transform = mapping(retargeter).get("transform_trainer_to_base")
             if transform is not None:
                 self._tf.set_trainer_transform(str(transform))
-        if tick.command is None:
-            return
-        for topic, data in self._messages.of(tick.command):
-            self._put(topic, self._messages.types[topic], tick.stamp_ns, data)
-        if k % max(1, round(self._target.parameters.rate_hz / _TF_RATE_HZ)) == 0:
-            sample = JointSample(tick.stamp_ns, tick.command.joint_names, tick.command.positions)
-            moving = self._tf.message(sample)
-            if moving:
+        if tick.command is not None:
+            for topic, data in self._messages.of(tick.command):
+                self._put(topic, self._messages.types[topic], tick.stamp_ns, data)
+        if tick.is_last or k % max(1, round(self._target.parameters.rate_hz / _TF_RATE_HZ)) == 0:
+            # The robot is where it is told to be, at first in its neutral posture.
+            names, positions = self._model.joint_names[:0], np.empty(0)
+            if tick.command is not None:
+                names, positions = tick.command.joint_names, tick.command.positions
+            if moving := self._tf.message(JointSample(tick.stamp_ns, names, positions)):
                 self._put("/tf", TF_TYPE, tick.stamp_ns, moving)
 
     def _put(
