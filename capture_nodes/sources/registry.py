@@ -74,7 +74,19 @@ def _open_bag(options: SourceOptions) -> TrainerSource:
 
 SOURCES: Mapping[str, SourceFactory] = {"bvh": _open_bvh, "script": _open_script, "bag": _open_bag}
 
-LIVE_SOURCES: Mapping[str, LiveFactory] = {}
+
+def _live_mocap(options: SourceOptions, stamps: StampClock) -> LiveSource:
+    from capture_nodes.sources.mocap import MocapSource, mocap_parameters
+
+    if options.motion:
+        raise SourceError(f"motion:={options.motion}: source:=mocap takes no file; source:=bvh does")
+    parameters = mocap_parameters(
+        options.address, options.peers, options.skeleton, options.scale, options.up_axis
+    )
+    return MocapSource(parameters, stamps.stamp)
+
+
+LIVE_SOURCES: Mapping[str, LiveFactory] = {"mocap": _live_mocap}
 
 # Nobody is in these: no deadman is held, and whom they show is not who is at the station.
 PLAYED_SOURCES = frozenset({"bvh", "script", "bag"})
