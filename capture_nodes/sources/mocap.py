@@ -3,12 +3,12 @@
 `tcp://host:port` calls the software (and calls again when the line drops), `tcp-listen://host:port` waits to
 be called, `udp://host:port` takes datagrams. A thread of its own reads; nobody ever waits for it.
 
-**Stamps.** A frame is stamped with the time it arrived. Where frames are numbered and the sender says how long
-one takes, with number x frame time on the sender's clock, whose offset is that of the quickest frames of
-the last seconds (`retargeting.clock_offset`): the network's jitter is then gone, its shortest delay stays.
+**Stamps.** A frame is stamped with the time it arrived. Where frames are numbered and the sender says how
+long one takes, with number x frame time on the sender's clock, whose offset is that of the quickest frames
+of the last seconds (`retargeting.clock_offset`): the network's jitter is then gone, its shortest delay stays.
 
-**Strangers.** A socket that others can reach must name who may send (`peers:=`); a second sender is refused while
-the first one speaks. What limits a line, a header and a skeleton is in `bvh_stream`; beyond
+**Strangers.** A socket that others can reach must name who may send (`peers:=`); a second sender is refused
+while the first one speaks. What limits a line, a header and a skeleton is in `bvh_stream`; beyond
 `MOST_FRAMES_HZ` frames are dropped and counted.
 """
 
@@ -55,8 +55,8 @@ StampOf = Callable[[float], int]
 class MocapParameters:
     """Where the stream comes from and how it is read; raises `SourceError` with every problem.
 
-    address: `tcp://`, `tcp-listen://` or `udp://` and host:port (without: tcp); peers: addresses, separated by
-    commas, that may send to a socket that waits, `any` for everyone; empty goes with a loopback address.
+    address: `tcp://`, `tcp-listen://` or `udp://` and host:port (without: tcp); peers: addresses, separated
+    by commas, that may send to a socket that waits, `any` for everyone; empty goes with a loopback address.
     """
 
     address: str = ""

@@ -1,7 +1,7 @@
 """Arms, legs and head of a skeleton by its shape alone, for one whose joints have unknown names.
 
-Two branches of one joint are a pair where they mirror each other at rest: equally long, apart along one axis
-of the file, alike along the others. The pair nearest to the root is the legs, the one farthest from it the
+Two branches of one joint are a pair where they mirror each other at rest: apart along one axis of the file,
+alike along the others. The pair nearest to the root is the legs, the one farthest from it the
 arms (one pair alone is the arms). In a limb the two longest bones in a row are the upper and the lower one.
 The head is the last joint of the longest branch of the chest that is in no pair. Forward is where the feet
 point; without toes the file's third axis, as BVH has it.
@@ -69,8 +69,10 @@ def _pairs(file: BvhFile, rest: Array, size: float) -> Iterator[_Pair]:
         if len(children) > _MOST_BRANCHES:
             continue
         branches = [_longest(file, rest, child) for child in children]
-        for one, other in combinations(branches, 2):
-            a, b = rest[one[-1]] - rest[joint], rest[other[-1]] - rest[joint]
+        # Fingers and toes tell nothing: by where the lower bones end.
+        limbs = [(branch, bones) for branch in branches if (bones := _bones(rest, branch, size)) is not None]
+        for (one, one_bones), (other, other_bones) in combinations(limbs, 2):
+            a, b = rest[one_bones[2]] - rest[joint], rest[other_bones[2]] - rest[joint]
             length = min(_length(rest, one), _length(rest, other))
             axis = int(np.argmax(np.abs(a - b)))
             mirrored = b.copy()

@@ -31,7 +31,7 @@ class SuitBody:
         whole = BvhFile(name, joints, 1.0, first[None, :])
         skeleton = read_skeleton(whole, said.joints)
         scale, decision = scale_of(skeleton, name, said.scale_m_per_unit)
-        # A stranger's numbers may be anything: what is no pose is refused by `MotionFrame`, without a warning.
+        # A stranger's numbers may be anything: what is no pose `MotionFrame` refuses, without a warning here.
         with np.errstate(all="ignore"):
             motion = BodyMotion(whole, skeleton, 1)
             up, up_note = motion.up(said.up_axis)
