@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,8 @@ class BvhJoint:
     channels: tuple[str, ...]
     first_channel: int
     is_end: bool
-    line: int
+    # Where it stands makes no other joint of it.
+    line: int = field(compare=False)
 
 
 @dataclass(frozen=True)

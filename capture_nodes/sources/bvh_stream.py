@@ -85,6 +85,8 @@ class BvhStream:
         self._header: list[str] | None = None
         self._header_bytes = 0
         self._header_line = 0
+        # The header at hand cannot be used: nor can the frames that belong to it, which is said once.
+        self._broken = False
         self._awaits_numbers = False
         self._frame_time_s: float | None = None
         self._counts = StreamCounts()
@@ -97,7 +99,8 @@ class BvhStream:
     def restart(self) -> None:
         """Another connection: what was half read belongs to the one before; the skeleton is kept."""
         self._rest, self._overlong = b"", False
-        self._header, self._awaits_numbers = None, False
+        self._broken = self._broken or self._header is not None
+        self._header = None
         self._actor = self._asked
 
     def feed(self, data: bytes) -> Iterator[StreamHeader | StreamFrame]:
@@ -119,6 +122,8 @@ class BvhStream:
             self._counts.lines += 1
             self._refuse(f"is longer than {LONGEST_LINE_BYTES} bytes")
             self._rest, self._overlong = b"", True
+            # A header with a hole in it is none.
+            self._broken = self._broken or self._header is not None
             self._header = None
 
     def _refuse(self, reason: str) -> None:
@@ -143,25 +148,35 @@ class BvhStream:
         word = text.lower()
         if word == "hierarchy":
             self._header, self._header_bytes, self._header_line = [], 0, self._counts.lines + 1
+            self._broken = False
         elif self._header is not None:
             if word == "motion":
                 lines, self._header = self._header, None
-                self._begin(read_hierarchy(self._name, lines, self._header_line))
+                self._begin(lines)
             else:
                 self._header.append(text)
                 self._header_bytes += len(text)
                 if len(self._header) > MOST_HEADER_LINES or self._header_bytes > LONGEST_HEADER_BYTES:
-                    self._header = None
+                    self._header, self._broken = None, True
                     self._refuse("the hierarchy does not end")
+        elif self._broken:
+            self._counts.refused_lines += 1
         elif word == "motion" or self._is_number_line(text):
             return
         else:
             yield from self._take_frame(text)
 
-    def _begin(self, joints: tuple[BvhJoint, ...]) -> None:
-        layout = _Layout.of(joints)
-        if layout.channels == 0:
-            raise BvhError(self._name, self._counts.lines, "the skeleton has no channels")
+    def _begin(self, lines: Sequence[str]) -> None:
+        try:
+            joints = read_hierarchy(self._name, lines, self._header_line)
+            layout = _Layout.of(joints)
+            if layout.channels == 0:
+                raise BvhError(self._name, self._counts.lines, "the skeleton has no channels")
+        except BvhError as error:
+            self._counts.refused_lines += 1
+            self._counts.problem = str(error)
+            self._broken = True
+            return
         self._joints, self._layout = joints, layout
         self._frame_time_s = None
         self._awaits_numbers = True
