@@ -35,7 +35,13 @@ from capture_nodes.scripted_task import ScriptedTask
 from capture_nodes.simulation.scene import layout_scene, load_scene
 from capture_nodes.sources.bag import SPEED_BOUNDS, STEP_BY_STEP, BagParameters, BagSource
 from capture_nodes.sources.person import Person
-from capture_nodes.sources.registry import LIVE_SOURCES, PLAYED_SOURCES, check_source, known_sources
+from capture_nodes.sources.registry import (
+    EMPTY_HANDED_SOURCES,
+    LIVE_SOURCES,
+    PLAYED_SOURCES,
+    check_source,
+    known_sources,
+)
 from capture_nodes.thread_priority import SERVING, prefer_thread
 from retargeting.deadman import DEADMAN_BUTTONS, DeadmanMode
 from retargeting.errors import InvalidConfiguration, RetargetingError
@@ -592,6 +598,12 @@ def _check_retargeting(settings: StationArguments, problems: list[str]) -> None:
         problems.append(
             f"deadman:={settings.deadman} with source:={settings.source}: a played motion holds no deadman, "
             "so no arm would ever move; leave deadman:= out, or give deadman:=off"
+        )
+    held = (DeadmanMode.SQUEEZE.value, DeadmanMode.BUTTON.value)
+    if settings.deadman in held and settings.source in EMPTY_HANDED_SOURCES:
+        problems.append(
+            f"deadman:={settings.deadman} with source:={settings.source}: who wears a suit holds no "
+            "controller, so no arm would ever move; give deadman:=hands or deadman:=off"
         )
     try:
         parameters = RetargetingParameters(robot=settings.robot, **_retargeting_parameters(settings))  # type: ignore[arg-type]

@@ -88,6 +88,9 @@ def _live_mocap(options: SourceOptions, stamps: StampClock) -> LiveSource:
 
 LIVE_SOURCES: Mapping[str, LiveFactory] = {"mocap": _live_mocap}
 
+# Who wears these has nothing in their hands to hold.
+EMPTY_HANDED_SOURCES = frozenset({"mocap"})
+
 # Nobody is in these: no deadman is held, and whom they show is not who is at the station.
 PLAYED_SOURCES = frozenset({"bvh", "script", "bag"})
 

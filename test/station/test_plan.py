@@ -523,3 +523,13 @@ def test_what_does_not_go_with_a_recorded_episode(record_trainer, tmp_path: Path
     assert "0.05..20 times as fast" in problems_of(*base, f"file:={file}", "speed:=0.01")[0]
     assert "a played motion holds no deadman" in problems_of(*base, f"file:={file}", "deadman:=squeeze")[0]
     assert "only source:=bag has a speed" in problems_of(f"root:={tmp_path}", "speed:=2")[0]
+
+
+def test_a_suit_is_named_with_its_line(tmp_path: Path) -> None:
+    base = (f"root:={tmp_path}", "source:=mocap")
+    plan = make_plan([*base, "address:=udp://0.0.0.0:7002", "peers:=10.0.0.7", "deadman:=hands"], {})
+    headset = next(p.parameters for p in plan.processes if p.name == "headset")
+    assert (headset["address"], headset["peers"]) == ("udp://0.0.0.0:7002", "10.0.0.7")
+    assert "name who may send" in problems_of(*base, "address:=udp://0.0.0.0:7002")[0]
+    assert "who wears a suit holds no controller" in problems_of(*base, "deadman:=squeeze")[0]
+    assert "no such file" in problems_of(*base, "skeleton:=/nowhere/suit.yaml")[0].lower()
