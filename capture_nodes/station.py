@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from capture_nodes.calibrate import calibrate
 from capture_nodes.certain_exit import exit_within
 from capture_nodes.errors import CaptureError
 from capture_nodes.headset_parameters import RATE_BOUNDS_HZ, HeadsetParameters
@@ -708,7 +709,8 @@ def usage() -> str:
     indented = "".join(f"  {line}\n" if line else "\n" for line in text.splitlines())
     return (
         "usage: station [name:=value …]\n"
-        "       station robots [--json] [--check]    which robots there are, and whether they can be used\n\n"
+        "       station robots [--json] [--check]    which robots there are, and whether they can be used\n"
+        "       station calibrate operator:=… source:=…    measure a trainer by poses\n\n"
         "Start a station on this machine: trainer, retargeting, robot, cameras, recorder, and a session\n"
         "that records the repetitions. Ctrl-C stops all in order; the episode at hand is completed.\n\n"
         "  station robot:=kestrel source:=script episodes:=3 root:=recordings\n"
@@ -725,6 +727,8 @@ def main() -> None:
     words = sys.argv[1:]
     if words[:1] == ["robots"]:
         sys.exit(list_robots(words[1:]))
+    if words[:1] == ["calibrate"]:
+        sys.exit(calibrate(words[1:]))
     if any(word in ("-h", "--help", "help") for word in words):
         print(usage())
         sys.exit(EXIT_OK)

@@ -22,7 +22,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -61,7 +61,7 @@ class MocapParameters:
 
     address: str = ""
     peers: str = ""
-    skeleton: SuitSkeleton = SuitSkeleton()
+    skeleton: SuitSkeleton = field(default_factory=SuitSkeleton)
 
     def __post_init__(self) -> None:
         found = _ADDRESS.match(self.address or USUAL_ADDRESS)

@@ -10,7 +10,7 @@ point; without toes the file's third axis, as BVH has it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -107,7 +107,7 @@ def _bones(rest: Array, chain: list[int], size: float) -> tuple[int, int, int] |
     real = [k for k, length in enumerate(lengths) if length > _BONE * size]
     if len(real) < 2:
         return None
-    first, second = max(zip(real, real[1:], strict=False), key=lambda two: lengths[two[0]] + lengths[two[1]])
+    first, second = max(pairwise(real), key=lambda two: lengths[two[0]] + lengths[two[1]])
     return chain[first], chain[second], chain[second + 1]
 
 

@@ -99,10 +99,8 @@ def _up_axis(path: Path, value: Any, problems: list[str]) -> str:
 def _scale(path: Path, value: Any, problems: list[str]) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        number = math.nan
-    else:
-        number = float(value)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = float(value) if is_number else math.nan
     if not 1e-6 <= number <= 1e3:
         problems.append(f"skeleton:={path}: scale_m_per_unit: {value!r}; 1e-6..1000 is expected")
         return None
