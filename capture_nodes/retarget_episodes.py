@@ -15,6 +15,7 @@ import queue
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -108,9 +109,18 @@ def _begin(cancelled: Any, progress: Any) -> None:
     # Ctrl-C reaches everyone; who tidies up is told by the event.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, name="parent watch", daemon=True).start()
     # What nobody reads any more must not keep a worker from ending.
     progress.cancel_join_thread()
     _Worker.cancelled, _Worker.progress = cancelled, progress
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed ends too; what it has not finished is made anew by the next run."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @functools.lru_cache(maxsize=2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -81,12 +83,12 @@ def test_every_file_on_every_robot_once(record_trainer, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_leaves_no_half_file_and_the_next_run_goes_on(record_trainer, tmp_path: Path) -> None:
-    for k in range(3):
+    for k in range(2):
         record_trainer(
             tmp_path / f"{k}.mcap", trainer(8.0), episode_id=f"019aa5a5-0000-7000-8000-00000000000{k}"
         )
     out = tmp_path / "out"
-    words = (*(tmp_path / f"{k}.mcap" for k in range(3)), "--robots", "kestrel", "--out", out, "--jobs", "1")
+    words = (*(tmp_path / f"{k}.mcap" for k in range(2)), "--robots", "kestrel", "--out", out, "--jobs", "1")
     process = subprocess.Popen(
         command(*words, "--json"),
         cwd=ROOT,
@@ -137,3 +139,26 @@ def test_jobs_name_every_pair_once() -> None:
 
 def test_the_verb_is_told_by_the_command() -> None:
     assert "retarget" in verbs().format_help() and "--robots" in _parser().format_help()
+
+
+def test_workers_end_with_a_killed_parent_and_the_next_run_clears_up(record_trainer, tmp_path: Path) -> None:
+    file = record_trainer(tmp_path / "one.mcap", trainer(8.0))
+    out = tmp_path / "out"
+    words = (file, "--robots", "kestrel", "--out", out, "--jobs", "1")
+    process = subprocess.Popen(
+        command(*words), cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + TIMEOUT_S
+    while not (active := list(out.rglob("*.mcap.active"))):
+        assert process.poll() is None and time.monotonic() < deadline
+    process.kill()
+    process.wait()
+    # The lock of the half file goes with the worker.
+    while active[0].exists():
+        with contextlib.suppress(BlockingIOError, FileNotFoundError), active[0].open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        assert time.monotonic() < deadline, "the worker goes on"
+    again = run(*words)
+    assert again.returncode == 0, again.stderr
+    assert list(out.rglob("*.active")) == [] and len(list(out.rglob("*.mcap"))) == 1
