@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import platform
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,8 @@ from capture_nodes.instructions import read_instructions
 from capture_nodes.recorder_parameters import verdict_problem
 from capture_nodes.recording.episode_record import EpisodeFields
 from capture_nodes.recording.mcap_file import Attachment
-from capture_nodes.topics import JOINT_COMMANDS
+from capture_nodes.robot_fields import robot_fields
+from capture_nodes.software_versions import software_versions
 from retargeting.robot_model import RobotModel
 
 _FIELDS = ("skill", "operator", "source", "scenario", "assignment", "robot_serial")
@@ -34,22 +33,9 @@ class EpisodeParameters:
     def __init__(self, node: Node, model: RobotModel) -> None:
         self._node = node
         self._robot = EpisodeFields(
-            robot=model.name,
             skill="unnamed",
-            urdf_sha256=hashlib.sha256(model.urdf.text.encode("utf-8")).hexdigest(),
-            end_effectors={
-                **{site: "gripper" for site in model.description.grippers},
-                **{site: "hand" for site in model.description.hands},
-            },
-            action_space={
-                "topic": f"{node.get_namespace().rstrip('/')}/{JOINT_COMMANDS}",
-                "values": "joint positions and velocities",
-                "reference": "absolute",
-                "frame": "joint",
-                "unit": "rad, rad/s; m, m/s of prismatic joints",
-            },
-            control_mode=model.description.command_interface.kind,
-            versions=_versions(),
+            versions=software_versions("teleop_capture", "rclpy", "mcap"),
+            **robot_fields(model, node.get_namespace().rstrip("/")),
         )
         node.add_on_set_parameters_callback(_check)
 
@@ -122,14 +108,3 @@ def _check(parameters: list[Parameter]) -> SetParametersResult:
             except CaptureError as error:
                 return SetParametersResult(successful=False, reason=str(error))
     return SetParametersResult(successful=True)
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in ("teleop_capture", "rclpy", "mcap"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            # A checkout that is run in place has no version of its own.
-            versions[package] = "unknown"
-    return versions

@@ -19,11 +19,13 @@ from capture_nodes.headset_parameters import HeadsetParameters
 from capture_nodes.live_frames import LiveFrames
 from capture_nodes.node_runtime import CaptureNode, DrainedGroup, drain, run_node
 from capture_nodes.played_frames import PlayedFrames
+from capture_nodes.replayed_frames import ReplayedFrames
 from capture_nodes.resources import robot_description_file
 from capture_nodes.scripted_task import ScriptedTask
+from capture_nodes.sources.bag import BagSource
 from capture_nodes.sources.person import Person
 from capture_nodes.sources.registry import LIVE_SOURCES, live_source, open_source
-from capture_nodes.sources.source import LiveSource, TrainerDisplay, TrainerSource
+from capture_nodes.sources.source import LiveSource, SourceError, TrainerDisplay, TrainerSource
 from capture_nodes.sources.station_view import task_view
 from capture_nodes.stamp_clock import StampClock
 from capture_nodes.thread_priority import MOTION
@@ -57,6 +59,7 @@ class HeadsetNode(CaptureNode):
         self.create_subscription(JoyFeedbackArray, topics.FEEDBACK, self._on_feedback, 10)
         self.create_service(Trigger, "~/play", self._on_play)
         self.create_service(Trigger, "~/halt", self._on_halt)
+        self.create_service(Trigger, "~/step", self._on_step)
         self._thread = self.start_thread("frames", self._frames.run, MOTION)
 
     def _live(self) -> LiveFrames:
@@ -70,19 +73,18 @@ class HeadsetNode(CaptureNode):
             self._opened.callback(view.stop)
         return LiveFrames(source, self._publish, self._tell)
 
-    def _played(self) -> PlayedFrames:
+    def _played(self) -> PlayedFrames | ReplayedFrames:
         said = self._settings
-        rest = (said.rate_hz, self._stamps, self._publish, self._tell)
         if not said.follows_object:
             source = open_source(said.source, said.source_options)
             self._open(source)
-            frames = PlayedFrames(source, *rest)
+            frames = self._frames_of(source)
             if said.start == "auto":
                 frames.play()
             return frames
         model = load_robot(robot_description_file(said.robot))
         task = ScriptedTask(model, Person.of_stature(said.stature_m), said.task_parameters)
-        frames = PlayedFrames(task.standing, *rest, task)
+        frames = PlayedFrames(task.standing, said.rate_hz, self._stamps, self._publish, self._tell, task)
         topic = f"/{model.name}/object/{task.object_name}/pose"
         objects = self.create_subscription(
             PoseStamped, topic, lambda _message: None, topics.newest_qos(), callback_group=DrainedGroup()
@@ -90,6 +92,11 @@ class HeadsetNode(CaptureNode):
         self.create_timer(_LOOK_PERIOD_S, lambda: self._look(objects, frames))
         self.get_logger().info(f"task: bring {topic} to {[round(v, 3) for v in task.goal_m]}")
         return frames
+
+    def _frames_of(self, source: TrainerSource) -> PlayedFrames | ReplayedFrames:
+        rest = (self._settings.rate_hz, self._stamps, self._publish, self._tell)
+        # A recording has times of its own.
+        return ReplayedFrames(source, *rest) if isinstance(source, BagSource) else PlayedFrames(source, *rest)
 
     def _open(self, source: TrainerSource | LiveSource) -> None:
         self._opened.enter_context(source)
@@ -118,6 +125,17 @@ class HeadsetNode(CaptureNode):
     def _on_halt(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._frames.halt()
         response.success = True
+        return response
+
+    def _on_step(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            if not isinstance(self._frames, ReplayedFrames):
+                raise SourceError("only source:=bag with speed:=0 is played step by step")
+            response.message = self._frames.step()
+            response.success = True
+        except CaptureError as error:
+            response.success = False
+            response.message = str(error)
         return response
 
     def _look(self, objects: Any, frames: PlayedFrames) -> None:

@@ -16,10 +16,12 @@ RATE_BOUNDS_HZ = (10.0, 250.0)
 class HeadsetParameters:
     """source: where the motion comes from (`capture_nodes.sources.registry`); motion: its file; scale:
     metres per file unit (0 finds it); up_axis of the file; loop; stature_m of the scripted person; start:
-    `auto` plays at once, `service` waits for ~/play; address: of a live source, whose frames come at a rate
-    of their own; skill, instruction: the task as a live trainer is shown it; robot: with source:=script the
-    one whose object is picked and placed, else the one a live trainer is shown. The remaining ones are those
-    of `TaskParameters`.
+    `auto` plays at once, `service` waits for ~/play; speed: of a recorded episode (source:=bag), times as
+    fast as it was, 0: a frame for every ~/step; address: of a live source, whose frames come at a rate of
+    their own; peers: who may send to it; skeleton: a file that names the joints of a suit; skill,
+    instruction: the task as a live trainer is shown it; robot: with source:=script the one whose object is
+    picked and placed, else the one a live trainer is shown. The remaining ones are those of
+    `TaskParameters`.
     """
 
     source: str = "script"
@@ -28,9 +30,12 @@ class HeadsetParameters:
     up_axis: str = "auto"
     loop: bool = False
     stature_m: float = 1.75
+    speed: float = 1.0
     address: str = ""
     skill: str = ""
     instruction: str = ""
+    peers: str = ""
+    skeleton: str = ""
     rate_hz: float = 90.0
     start: str = "auto"
     robot: str = ""
@@ -68,7 +73,17 @@ class HeadsetParameters:
 
     @property
     def source_options(self) -> SourceOptions:
-        return SourceOptions(self.motion, self.scale, self.loop, self.up_axis, self.stature_m, self.address)
+        return SourceOptions(
+            motion=self.motion,
+            scale=self.scale,
+            loop=self.loop,
+            up_axis=self.up_axis,
+            stature_m=self.stature_m,
+            address=self.address,
+            speed=self.speed,
+            peers=self.peers,
+            skeleton=self.skeleton,
+        )
 
     @property
     def task_parameters(self) -> TaskParameters:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 import math
 import os
@@ -21,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from capture_nodes.calibrate import calibrate
 from capture_nodes.certain_exit import exit_within
 from capture_nodes.errors import CaptureError
 from capture_nodes.headset_parameters import RATE_BOUNDS_HZ, HeadsetParameters
@@ -32,8 +34,15 @@ from capture_nodes.robot_list import list_robots
 from capture_nodes.ros_environment import prepare_ros_environment, station_environment
 from capture_nodes.scripted_task import ScriptedTask
 from capture_nodes.simulation.scene import layout_scene, load_scene
+from capture_nodes.sources.bag import SPEED_BOUNDS, STEP_BY_STEP, BagParameters, BagSource
 from capture_nodes.sources.person import Person
-from capture_nodes.sources.registry import LIVE_SOURCES, PLAYED_SOURCES, check_source, known_sources
+from capture_nodes.sources.registry import (
+    EMPTY_HANDED_SOURCES,
+    LIVE_SOURCES,
+    PLAYED_SOURCES,
+    check_source,
+    known_sources,
+)
 from capture_nodes.thread_priority import SERVING, prefer_thread
 from retargeting.deadman import DEADMAN_BUTTONS, DeadmanMode
 from retargeting.errors import InvalidConfiguration, RetargetingError
@@ -55,7 +64,7 @@ EXIT_BAD_ARGUMENTS = 2
 EXIT_PROCESS_DIED = 3
 EXIT_INTERRUPTED = 130
 
-# As `deadman`: squeeze where somebody wears something, off where a motion is played.
+# As `deadman`: squeeze where hands hold something, hands where they are empty, off where a motion is played.
 AS_THE_SOURCE_HAS_IT = "auto"
 
 ParameterValue = bool | int | float | str
@@ -102,7 +111,10 @@ class StationArguments:
     scale: float
     up_axis: str
     loop: bool
+    speed: float
     address: str
+    peers: str
+    skeleton: str
     headset_rate_hz: float
     episodes: int
     root: str
@@ -160,6 +172,7 @@ class StationPlan:
 # Smallest and largest value of every number; the unit is in the name.
 _BOUNDS: dict[str, tuple[float, float]] = {
     "scale": (0.0, 1000.0),
+    "speed": (0.0, SPEED_BOUNDS[1]),
     "headset_rate_hz": RATE_BOUNDS_HZ,
     "episodes": (0, 100_000),
     "seed": (-1, 2**31 - 1),
@@ -180,6 +193,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "deadman": (AS_THE_SOURCE_HAS_IT, *(mode.value for mode in DeadmanMode)),
     "deadman_button": DEADMAN_BUTTONS,
 }
+# What else an argument may be called.
+_OTHER_WORDS = {"file": "motion"}
 # Of these 0 is possible too: as the robot.yaml says.
 _AS_THE_ROBOT_SAYS = ("camera_width", "camera_height", "camera_rate_hz", "command_timeout_s")
 # Motion is late only when more than one frame is missing.
@@ -229,8 +244,8 @@ def make_plan(
     written, arguments that do not go together.
     """
     environment = os.environ if environment is None else environment
-    given = dict(arguments) if isinstance(arguments, Mapping) else split_arguments(arguments)
     problems: list[str] = []
+    given = _renamed(arguments if isinstance(arguments, Mapping) else split_arguments(arguments), problems)
     defaults = _read_yaml(config_file("station.yaml"), problems)
     settings = _typed(_merged_values(given, defaults, problems), defaults, problems)
     if settings is None:
@@ -322,7 +337,7 @@ def _processes(
                 "calibrations": _operator_file(settings),
                 "report_path": str(report_path),
                 "command_rate_hz": settings.command_rate_hz,
-                "motion_rate_hz": settings.headset_rate_hz,
+                "motion_rate_hz": _motion_rate_hz(settings),
                 "camera_rate_hz": settings.camera_rate_hz,
             },
         )
@@ -344,9 +359,12 @@ def _headset_parameters(settings: StationArguments) -> dict[str, ParameterValue]
         # A bare y is true to ROS; with its sign it stays a text.
         "up_axis": f"+{up_axis}" if up_axis in ("x", "y", "z") else up_axis,
         "loop": settings.loop,
+        "speed": settings.speed,
         "address": settings.address,
         "skill": _skill(settings),
         "instruction": settings.instruction,
+        "peers": settings.peers,
+        "skeleton": _absolute(settings.skeleton),
         "rate_hz": settings.headset_rate_hz,
         "scene": str(_scene(settings).absolute()),
         "seed": settings.seed,
@@ -374,8 +392,10 @@ def _retargeting_parameters(settings: StationArguments) -> dict[str, ParameterVa
 def _deadman(settings: StationArguments) -> str:
     if settings.deadman != AS_THE_SOURCE_HAS_IT:
         return settings.deadman
-    mode = DeadmanMode.SQUEEZE if settings.source in LIVE_SOURCES else DeadmanMode.OFF
-    return str(mode.value)
+    if settings.source in PLAYED_SOURCES:
+        return DeadmanMode.OFF.value
+    mode = DeadmanMode.HANDS if settings.source in EMPTY_HANDED_SOURCES else DeadmanMode.SQUEEZE
+    return mode.value
 
 
 def _operator_file(settings: StationArguments) -> str:
@@ -391,7 +411,34 @@ def _absolute(path: str) -> str:
 
 
 def _skill(settings: StationArguments) -> str:
+    if not settings.skill and (recorded := _recorded(settings)) is not None and recorded.skill:
+        return recorded.skill
     return settings.skill or ("pick_and_place" if settings.source == "script" else "free_motion")
+
+
+def _motion_rate_hz(settings: StationArguments) -> float:
+    """Of the motion frames, as they are expected in the episodes."""
+    recorded = _recorded(settings)
+    if recorded is None or settings.speed == STEP_BY_STEP:
+        return settings.headset_rate_hz
+    return round(recorded.rate_hz or settings.headset_rate_hz, 3)
+
+
+def _recorded(settings: StationArguments) -> BagSource | None:
+    """The recording that is played, None where there is none, or none that can be."""
+    if settings.source != "bag":
+        return None
+    try:
+        source = _open_recording(_absolute(settings.motion), settings.speed, settings.loop)
+    except CaptureError:
+        # `_check_source` tells.
+        return None
+    return source
+
+
+@functools.lru_cache(maxsize=1)
+def _open_recording(motion: str, speed: float, loop: bool) -> BagSource:
+    return BagSource(BagParameters(Path(motion), speed, loop))
 
 
 def _scene(settings: StationArguments) -> Path:
@@ -427,6 +474,17 @@ def _unknown(name: str, where: str) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
     return f"{where} {name!r} is unknown{hint}"
+
+
+def _renamed(given: Mapping[str, str], problems: list[str]) -> dict[str, str]:
+    renamed = {}
+    for name, text in given.items():
+        word = _OTHER_WORDS.get(name, name)
+        if word != name and word in given:
+            problems.append(f"{name}:={text} and {word}:={given[word]}: they are the same; give one of them")
+            continue
+        renamed[word] = text
+    return renamed
 
 
 def _merged_values(
@@ -556,6 +614,12 @@ def _check_retargeting(settings: StationArguments, problems: list[str]) -> None:
             f"deadman:={settings.deadman} with source:={settings.source}: a played motion holds no deadman, "
             "so no arm would ever move; leave deadman:= out, or give deadman:=off"
         )
+    held = (DeadmanMode.SQUEEZE.value, DeadmanMode.BUTTON.value)
+    if settings.deadman in held and settings.source in EMPTY_HANDED_SOURCES:
+        problems.append(
+            f"deadman:={settings.deadman} with source:={settings.source}: who wears a suit holds no "
+            "controller, so no arm would ever move; give deadman:=hands or deadman:=off"
+        )
     try:
         parameters = RetargetingParameters(robot=settings.robot, **_retargeting_parameters(settings))  # type: ignore[arg-type]
         parameters.retargeter_parameters()
@@ -666,11 +730,13 @@ def usage() -> str:
     indented = "".join(f"  {line}\n" if line else "\n" for line in text.splitlines())
     return (
         "usage: station [name:=value …]\n"
-        "       station robots [--json] [--check]    which robots there are, and whether they can be used\n\n"
+        "       station robots [--json] [--check]    which robots there are, and whether they can be used\n"
+        "       station calibrate operator:=… source:=…    measure a trainer by poses\n\n"
         "Start a station on this machine: trainer, retargeting, robot, cameras, recorder, and a session\n"
         "that records the repetitions. Ctrl-C stops all in order; the episode at hand is completed.\n\n"
         "  station robot:=kestrel source:=script episodes:=3 root:=recordings\n"
-        "  station robot:=g1 source:=bvh motion:=FILE.bvh episodes:=1\n\n"
+        "  station robot:=g1 source:=bvh motion:=FILE.bvh episodes:=1\n"
+        "  station robot:=g1 source:=bag file:=EPISODE.mcap episodes:=1\n\n"
         "exit code: 0 all went well; 1 the session failed, messages were lost or an episode failed its\n"
         "check of streams, limits, frames or grasp; 2 an argument or a file cannot be used; 3 a process\n"
         "died or never became ready; 130 interrupted\n\n"
@@ -682,6 +748,8 @@ def main() -> None:
     words = sys.argv[1:]
     if words[:1] == ["robots"]:
         sys.exit(list_robots(words[1:]))
+    if words[:1] == ["calibrate"]:
+        sys.exit(calibrate(words[1:]))
     if any(word in ("-h", "--help", "help") for word in words):
         print(usage())
         sys.exit(EXIT_OK)

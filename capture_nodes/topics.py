@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
+from capture_nodes.command_messages import COMMAND_CAUSE as COMMAND_CAUSE
+from capture_nodes.command_messages import JOINT_COMMANDS as JOINT_COMMANDS
+
 TRAINER_NAMESPACE = "/trainer"
 MOTION = "/trainer/motion"
 BUTTONS = "/trainer/buttons"
@@ -12,8 +15,6 @@ DIAGNOSTICS = "/diagnostics"
 
 # Relative to the robot's namespace.
 JOINT_STATES = "joint_states"
-JOINT_COMMANDS = "joint_commands"
-COMMAND_CAUSE = "command_cause"
 EMERGENCY_STOP = "emergency_stop"
 ROBOT_DESCRIPTION = "robot_description"
 RETARGETING_STATE = "retargeting/state"

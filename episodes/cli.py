@@ -1,9 +1,11 @@
-"""The `episodes` command: info, check, table and picture of recorded episodes."""
+"""The `episodes` command: info, check, table, picture and retarget of recorded episodes."""
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +22,9 @@ from episodes.summary import summary, summary_text
 from episodes.tracking_check import TrackingOptions
 
 OK, FAILED, UNUSABLE = 0, 1, 2
+
+# Verbs that are programs of their own: they write episodes, which is not the business of this package.
+PROGRAMS = {"retarget": "capture_nodes.retarget_episodes"}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,6 +91,8 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=Path, metavar="PATH",
         help="file (one episode) or folder to write to (default: beside each episode)",
     )  # fmt: skip
+    text = "have other robots follow the trainers of episodes (episodes retarget --help)"
+    verbs.add_parser("retarget", help=text, add_help=False)
     return parser
 
 
@@ -217,9 +224,26 @@ def _picture(arguments: argparse.Namespace) -> int:
     return OK if whole else UNUSABLE
 
 
+def _become(program: str, words: Sequence[str]) -> int:
+    """Go on as another program of this Python; returns only where it is not installed."""
+    try:
+        found = importlib.util.find_spec(program) is not None
+    except ModuleNotFoundError:
+        found = False
+    if not found:
+        print(f"episodes: error: {program} is not installed here", file=sys.stderr)
+        return UNUSABLE
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", program, *words])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    parsed = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] in PROGRAMS:
+        return _become(PROGRAMS[words[0]], words[1:])
+    parsed = _parser().parse_args(words)
     try:
         code: int = parsed.run(parsed)
     except EpisodeError as error:

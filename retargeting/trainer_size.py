@@ -22,7 +22,7 @@ from retargeting.tracked_motion import TrackedMotion
 Array = NDArray[np.float64]
 
 # Of body height, for what is not tracked: Drillis & Contini (1966), as in Winter, Biomechanics, fig. 4.1.
-_UPPER_ARM_SHARE, _FOREARM_SHARE, _EYE_SHARE = 0.186, 0.146, 0.936
+UPPER_ARM_SHARE, FOREARM_SHARE, _EYE_SHARE = 0.186, 0.146, 0.936
 _SHOULDER_HEIGHT_SHARE, _AVERAGE_STATURE_M = 0.818, 1.75
 AVERAGE_SHOULDER_HEIGHT_M = _SHOULDER_HEIGHT_SHARE * _AVERAGE_STATURE_M
 AVERAGE_SHOULDER_WIDTH_M = 0.38
@@ -112,9 +112,9 @@ class TrainerSizeEstimator:
         reached = [f"{side}_reach" for side in SIDES]
         if all(len(self._samples.get(key, ())) >= self.frames_needed for key in reached):
             for side, key in zip(SIDES, reached, strict=True):
-                whole = _UPPER_ARM_SHARE + _FOREARM_SHARE
-                median[f"{side}_upper_arm"] = median[key] * _UPPER_ARM_SHARE / whole
-                median[f"{side}_forearm"] = median[key] * _FOREARM_SHARE / whole
+                whole = UPPER_ARM_SHARE + FOREARM_SHARE
+                median[f"{side}_upper_arm"] = median[key] * UPPER_ARM_SHARE / whole
+                median[f"{side}_forearm"] = median[key] * FOREARM_SHARE / whole
         return _size(median)
 
     def _pose_lengths(self, motion: TrackedMotion) -> dict[str, float]:
@@ -145,7 +145,7 @@ class TrainerSizeEstimator:
             float(np.linalg.norm(place - middle - s * aside))
             for place, s in zip(places, (1, -1), strict=True)
         ]
-        expected = _POSE_SHARE * (_UPPER_ARM_SHARE + _FOREARM_SHARE) * stature_m
+        expected = _POSE_SHARE * (UPPER_ARM_SHARE + FOREARM_SHARE) * stature_m
         if min(reach) < expected or max(reach) > _LONGEST_ARM_M:
             return {}
         return {f"{side}_reach": value for side, value in zip(SIDES, reach, strict=True)}
@@ -178,8 +178,8 @@ def measured_lengths(motion: TrackedMotion) -> dict[str, float]:
             lengths[f"{side}_forearm"] = float(np.linalg.norm(wrist[:3] - elbow[:3]))
         elif head is not None:
             height_m = float(head[2]) / _EYE_SHARE
-            lengths[f"{side}_upper_arm"] = _UPPER_ARM_SHARE * height_m
-            lengths[f"{side}_forearm"] = _FOREARM_SHARE * height_m
+            lengths[f"{side}_upper_arm"] = UPPER_ARM_SHARE * height_m
+            lengths[f"{side}_forearm"] = FOREARM_SHARE * height_m
         else:
             return {}
     left, right = shoulders

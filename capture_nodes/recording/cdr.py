@@ -81,6 +81,16 @@ class CdrReader:
         self._align(8)
         return np.frombuffer(self._slice(count * 8), dtype="<f8")
 
+    def float32_values(self, count: int) -> Array:
+        """The elements of a `float32` sequence whose length was read before, as float64."""
+        self._align(4)
+        return np.frombuffer(self._slice(count * 4), dtype="<f4").astype(np.float64)
+
+    def int32_values(self, count: int) -> tuple[int, ...]:
+        """The elements of an `int32` sequence whose length was read before."""
+        self._align(4)
+        return tuple(np.frombuffer(self._slice(count * 4), dtype="<i4").tolist())
+
     def skip_float64(self, count: int) -> None:
         """Step over ``count`` (at least one) `float64` fields."""
         self._align(8)

@@ -72,7 +72,10 @@ class ChunkPlace:
 
 @dataclass(frozen=True)
 class Summary:
-    """What stands at the end of a file; `channels`: topic by id, `counts`: messages by channel id."""
+    """What stands at the end of a file; `channels`: topic by id, `counts`: messages by channel id.
+
+    `definitions`: its schemas and channels as they are, schemas first.
+    """
 
     start: int
     messages: int
@@ -80,6 +83,7 @@ class Summary:
     last_ns: int
     schemas: int
     channels: Mapping[int, str]
+    definitions: tuple[SchemaRecord | ChannelRecord, ...]
     counts: Mapping[int, int]
     chunks: tuple[ChunkPlace, ...]
     attachments: tuple[tuple[int, int], ...]
@@ -286,6 +290,24 @@ class McapFile:
             if found != crc:
                 raise UnreadableFile(f"the chunk at {chunk.offset} has another CRC than it says")
 
+    def chunk_records(self, chunk: ChunkPlace) -> Iterator[Record]:
+        """Schemas, channels and messages of a chunk. Raises `UnreadableFile` where its CRC is another."""
+        opcode, length = self.head(chunk.offset)
+        if opcode != CHUNK:
+            raise UnreadableFile(f"there is no chunk at {chunk.offset}")
+        yield from _chunk_records(self.read(chunk.offset + RECORD_HEAD.size, length))
+
+    def record_at(self, place: tuple[int, int]) -> Record:
+        """The attachment or metadata record that a `Summary` names. Raises `UnreadableFile`."""
+        offset, length = place
+        if offset + length > self.size or length < RECORD_HEAD.size:
+            raise UnreadableFile(f"there is no record of {length} bytes at {offset}")
+        opcode, _ = self.head(offset)
+        found = next(iter(self._records(opcode, offset, length - RECORD_HEAD.size)), None)
+        if found is None:
+            raise UnreadableFile(f"there is no record at {offset}")
+        return found
+
     def check_attachment(self, offset: int, length: int) -> None:
         """Raises `UnreadableFile` where there is no whole attachment."""
         if self.head(offset) != (ATTACHMENT, length - RECORD_HEAD.size):
@@ -430,7 +452,8 @@ class McapFile:
 
 def _parse_summary(body: bytes, start: int) -> Summary:
     channels: dict[int, str] = {}
-    schemas = 0
+    schemas: list[SchemaRecord] = []
+    described: list[ChannelRecord] = []
     chunks = []
     attachments: list[tuple[int, int]] = []
     metadata: list[tuple[int, int]] = []
@@ -443,12 +466,13 @@ def _parse_summary(body: bytes, start: int) -> Summary:
         if fields.offset + length > len(body):
             raise UnreadableFile("a record of the summary is longer than the summary")
         offset = fields.offset + length
-        if opcode == SCHEMA:
-            schemas += 1
-        elif opcode == CHANNEL:
-            number = fields.number("H")
-            fields.number("H")
-            channels[number] = fields.text()
+        if opcode in (SCHEMA, CHANNEL):
+            found = _definition(opcode, bytes(body[fields.offset : offset]))
+            if isinstance(found, ChannelRecord):
+                channels[found.id] = found.topic
+                described.append(found)
+            elif isinstance(found, SchemaRecord):
+                schemas.append(found)
         elif opcode == STATISTICS:
             statistics = fields.take(_STATISTICS)
             counts = fields.number_map()
@@ -471,8 +495,9 @@ def _parse_summary(body: bytes, start: int) -> Summary:
         messages=statistics[0],
         first_ns=statistics[6],
         last_ns=statistics[7],
-        schemas=schemas,
+        schemas=len(schemas),
         channels=channels,
+        definitions=(*schemas, *described),
         counts=counts,
         chunks=tuple(chunks),
         attachments=tuple(attachments),

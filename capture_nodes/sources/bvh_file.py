@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,16 @@ ROTATION_CHANNELS = ("Xrotation", "Yrotation", "Zrotation")
 _CHANNELS = {channel.lower(): channel for channel in (*POSITION_CHANNELS, *ROTATION_CHANNELS)}
 _COUNT = re.compile(r"frames\s*:\s*(\S+)\s*$", re.IGNORECASE)
 _FRAME_TIME = re.compile(r"frame\s*time\s*:\s*(\S+)\s*$", re.IGNORECASE)
+FRAMES, FRAME_TIME = "Frames:", "Frame Time:"
 _LONGEST_FRAME_TIME_S = 10.0
+# No body has more; what a stranger sends must not fill the memory.
+MOST_JOINTS = 1000
 
 
 class BvhError(SourceError):
-    """A BVH file that cannot be used: the file, its line (from 1) and the reason."""
+    """A BVH file (or stream) that cannot be used: its name, the line (from 1) and the reason."""
 
-    def __init__(self, path: Path, line: int, reason: str) -> None:
+    def __init__(self, path: Path | str, line: int, reason: str) -> None:
         self.path, self.line, self.reason = path, line, reason
         super().__init__(f"{path}, line {line}: {reason}")
 
@@ -39,16 +42,18 @@ class BvhJoint:
     channels: tuple[str, ...]
     first_channel: int
     is_end: bool
-    line: int
+    # Where it stands makes no other joint of it.
+    line: int = field(compare=False)
 
 
 @dataclass(frozen=True)
 class BvhFile:
     """A parsed file. Parents come before their children; `values` is ``(frames, channels)``, degrees
-    and file units; rotations of a joint multiply in the order its channels are listed.
+    and file units; rotations of a joint multiply in the order its channels are listed. `path` of a stream is
+    its address.
     """
 
-    path: Path
+    path: Path | str
     joints: tuple[BvhJoint, ...]
     frame_time_s: float
     values: Array
@@ -73,18 +78,54 @@ def read_bvh(path: Path) -> BvhFile:
         raise BvhError(path, 1, f"a BVH file starts with HIERARCHY; found {found}")
     if motion is None:
         raise BvhError(path, len(lines), "the file ends without a MOTION section")
-    joints = _Header(path, lines[1:motion]).joints
+    joints = read_hierarchy(path, lines[1:motion])
     frame_time_s, values = _read_motion(path, lines, motion + 1, sum(len(j.channels) for j in joints))
     return BvhFile(path, joints, frame_time_s, values)
+
+
+def read_hierarchy(path: Path | str, lines: Sequence[str], first_line: int = 2) -> tuple[BvhJoint, ...]:
+    """The joints of the lines between HIERARCHY and MOTION, the first of which is line `first_line`.
+
+    Raises `BvhError`.
+    """
+    return _Header(path, lines, first_line).joints
+
+
+def read_header_number(path: Path | str, line: int, text: str, what: str) -> float | None:
+    """The number of a line `Frames: <n>` or `Frame Time: <s>`; None where it is another line.
+
+    Raises `BvhError` where the number is none or out of bounds.
+    """
+    pattern = _COUNT if what == FRAMES else _FRAME_TIME
+    found = pattern.match(text.strip())
+    if found is None:
+        return None
+    value = _number(path, line, found.group(1), what)
+    if what == FRAME_TIME and not 0.0 < value <= _LONGEST_FRAME_TIME_S:
+        bounds = f"above 0 and at most {_LONGEST_FRAME_TIME_S:g} s is expected"
+        raise BvhError(path, line, f"Frame Time: {value:g} s: {bounds}")
+    return value
+
+
+def read_frame(path: Path | str, line: int, tokens: Sequence[str], what: str) -> Array:
+    """One frame's values as they stand. Raises `BvhError` on what is no number, or not finite."""
+    try:
+        row = np.array(tokens, dtype=np.float64)
+    except ValueError:
+        row = np.array([_number(path, line, token, what) for token in tokens])
+    if not np.isfinite(row).all():
+        column = int(np.flatnonzero(~np.isfinite(row))[0])
+        raise BvhError(path, line, f"{what}: value {column + 1} is {tokens[column]!r}, not finite")
+    return row
 
 
 class _Header:
     """The HIERARCHY section as a stream of tokens that know their lines."""
 
-    def __init__(self, path: Path, lines: list[str]) -> None:
+    def __init__(self, path: Path | str, lines: Sequence[str], first_line: int) -> None:
         self._path = path
-        self._tokens = [(n, token) for n, line in enumerate(lines, start=2) for token in _split(line)]
-        self._end_line = len(lines) + 1
+        self._tokens = [(n, token) for n, line in enumerate(lines, first_line) for token in _split(line)]
+        self._end_line = len(lines) + first_line - 1
         self._position = 0
         self._channel_count = 0
         self._joints: list[BvhJoint] = []
@@ -145,6 +186,8 @@ class _Header:
         while self._peek() not in ("{", ""):
             words.append(self._next("{")[1])
         self._require("{")
+        if len(self._joints) >= MOST_JOINTS:
+            raise BvhError(self._path, line, f"more than {MOST_JOINTS} joints and end sites")
         if not words and not is_end:
             raise BvhError(self._path, line, "a joint has no name")
         name = f"{self._joints[parent].name} (end)" if is_end else " ".join(words)
@@ -177,7 +220,7 @@ def _split(line: str) -> list[str]:
     return line.replace("{", " { ").replace("}", " } ").split()
 
 
-def _number(path: Path, line: int, token: str, what: str) -> float:
+def _number(path: Path | str, line: int, token: str, what: str) -> float:
     try:
         value = float(token)
     except ValueError:
@@ -197,8 +240,8 @@ def _read_motion(path: Path, lines: list[str], start: int, channels: int) -> tup
             raise BvhError(path, min(index, len(lines) - 1) + 1, f"'{what} <number>' is expected")
         return index + 1, _number(path, index + 1, found.group(1), what)
 
-    after_count, count = header(start, _COUNT, "Frames:")
-    first, frame_time_s = header(after_count, _FRAME_TIME, "Frame Time:")
+    after_count, count = header(start, _COUNT, FRAMES)
+    first, frame_time_s = header(after_count, _FRAME_TIME, FRAME_TIME)
     if count < 1 or count != int(count):
         raise BvhError(path, after_count, f"Frames: {count:g}: a whole number from 1 is expected")
     if not 0.0 < frame_time_s <= _LONGEST_FRAME_TIME_S:
@@ -216,15 +259,7 @@ def _read_motion(path: Path, lines: list[str], start: int, channels: int) -> tup
         if len(tokens) != channels:
             reason = f"frame {len(rows)}: {len(tokens)} values, {channels} channels are expected"
             raise BvhError(path, number, reason)
-        try:
-            row = np.array(tokens, dtype=np.float64)
-        except ValueError:
-            row = np.array([_number(path, number, token, f"frame {len(rows)}") for token in tokens])
-        if not np.isfinite(row).all():
-            column = int(np.flatnonzero(~np.isfinite(row))[0])
-            reason = f"frame {len(rows)}: value {column + 1} is {tokens[column]!r}, not finite"
-            raise BvhError(path, number, reason)
-        rows.append(row)
+        rows.append(read_frame(path, number, tokens, f"frame {len(rows)}"))
     if len(rows) < count:
         raise BvhError(path, len(lines), f"the file ends after {len(rows)} of {count:g} announced frames")
     return frame_time_s, np.array(rows)

@@ -21,7 +21,8 @@ class SourceOptions:
     """What a user may say about a source, before the source itself has judged it.
 
     Zero and empty mean "not said": a ROS parameter has no other way to be absent. address (`host:port`):
-    where a live source listens, or whom it calls.
+    where a live source listens, or whom it calls; peers: who may send to it; skeleton: a file that names its
+    joints. speed: of a recording, 0 is step by step.
     """
 
     motion: str = ""
@@ -30,6 +31,9 @@ class SourceOptions:
     up_axis: str = "auto"
     stature_m: float = 1.75
     address: str = ""
+    speed: float = 1.0
+    peers: str = ""
+    skeleton: str = ""
 
 
 SourceFactory = Callable[[SourceOptions], TrainerSource]
@@ -57,7 +61,26 @@ def _open_script(options: SourceOptions) -> TrainerSource:
     return ScriptSource(reach_and_circle(Person.of_stature(options.stature_m)), loop=options.loop)
 
 
-SOURCES: Mapping[str, SourceFactory] = {"bvh": _open_bvh, "script": _open_script}
+def _open_bag(options: SourceOptions) -> TrainerSource:
+    from capture_nodes.sources.bag import BagParameters, BagSource
+
+    if options.scale != 0.0 or options.up_axis != "auto":
+        raise SourceError("scale, up_axis: an episode is in metres with z up; only source:=bvh takes them")
+    return BagSource(BagParameters(Path(options.motion), options.speed, options.loop))
+
+
+SOURCES: Mapping[str, SourceFactory] = {"bvh": _open_bvh, "script": _open_script, "bag": _open_bag}
+
+
+def _make_mocap(options: SourceOptions, stamps: StampClock) -> LiveSource:
+    from capture_nodes.sources.mocap import MocapSource, mocap_parameters
+
+    if options.motion:
+        raise SourceError(f"motion:={options.motion}: source:=mocap takes no file; source:=bvh does")
+    parameters = mocap_parameters(
+        options.address, options.peers, options.skeleton, options.scale, options.up_axis
+    )
+    return MocapSource(parameters, stamps.stamp)
 
 
 def _make_webxr(options: SourceOptions, stamps: StampClock) -> LiveSource:
@@ -74,10 +97,13 @@ def _takes_no_file(name: str, options: SourceOptions) -> None:
         raise SourceError(f"up_axis:={options.up_axis}: source:={name} has no file to turn; source:=bvh does")
 
 
-LIVE_SOURCES: Mapping[str, LiveFactory] = {"webxr": _make_webxr}
+LIVE_SOURCES: Mapping[str, LiveFactory] = {"webxr": _make_webxr, "mocap": _make_mocap}
+
+# Who wears these has nothing in their hands to hold.
+EMPTY_HANDED_SOURCES = frozenset({"mocap"})
 
 # Nobody is in these: no deadman is held, and whom they show is not who is at the station.
-PLAYED_SOURCES = frozenset({"bvh", "script"})
+PLAYED_SOURCES = frozenset({"bvh", "script", "bag"})
 
 
 def known_sources() -> tuple[str, ...]:
@@ -91,6 +117,8 @@ def open_source(name: str, options: SourceOptions) -> TrainerSource:
         raise _unknown(name)
     if options.address:
         raise SourceError(f"address:={options.address}: source:={name} has no line to anybody")
+    if options.speed != 1.0 and name != "bag":
+        raise SourceError(f"speed:={options.speed:g}: only source:=bag has a speed")
     return factory(options)
 
 

@@ -4,7 +4,8 @@
 (`mixamorig:`, `Bip01 `, `Character1_`). The side is `left`/`right`/`l`/`r` before or after the part.
 For a part with several names in one file (CMU's `LeftShoulder` is the collar bone, SMPL's is the
 shoulder) the first of `_PARTS` that is there is meant. Chest and pelvis need no names: they are the
-joints where the arms, and the legs and the trunk, meet.
+joints where the arms, and the legs and the trunk, meet. Joints may be given by name. Of a skeleton whose arms
+have none of these names the limbs are found by its shape (`capture_nodes.sources.skeleton_shape`).
 
 **Axes.** In the rest pose every BVH joint is parallel to the file's axes, so the axes a body point
 has there (columns, in file coordinates) are a constant of that point. With F, L, U the directions
@@ -35,6 +36,7 @@ from itertools import pairwise, takewhile
 import numpy as np
 
 from capture_nodes.sources.bvh_file import BvhFile
+from capture_nodes.sources.skeleton_shape import limbs_by_shape
 from capture_nodes.sources.source import SourceError
 from retargeting.body_points import BODY_POINTS, SIDES
 from retargeting.frames import Array
@@ -85,18 +87,18 @@ class Skeleton:
     notes: Mapping[str, str]
 
 
-def read_skeleton(file: BvhFile) -> Skeleton:
-    """Find the body points of a file.
+def read_skeleton(file: BvhFile, given: Mapping[str, str] | None = None) -> Skeleton:
+    """Find the body points of a file; `given`: joints of body points by name, which then are not looked for.
 
     Raises `SourceError` listing every arm joint that is not there and the names the file has.
     """
     rest = np.zeros((len(file.joints), 3))
     for index, joint in enumerate(file.joints):
         rest[index] = np.array(joint.offset) + (rest[joint.parent] if joint.parent >= 0 else 0.0)
-    joints = _body_points(file)
+    joints, found = _body_points(file, rest, given or {})
     axes, notes = _rest_axes(file, joints, rest)
     has_legs = all(f"{side}_{part}" in joints for side in SIDES for part in _LEG)
-    return Skeleton(joints, axes, rest, _stature(file, joints, rest, has_legs), has_legs, notes)
+    return Skeleton(joints, axes, rest, _stature(file, joints, rest, has_legs), has_legs, {**found, **notes})
 
 
 def scale_of(skeleton: Skeleton, path: object, given: float | None) -> tuple[float, str]:
@@ -141,14 +143,26 @@ def _sided(side: str, part: str) -> Iterator[str]:
         yield part + word
 
 
-def _body_points(file: BvhFile) -> dict[str, int]:
+def _body_points(
+    file: BvhFile, rest: Array, given: Mapping[str, str]
+) -> tuple[dict[str, int], dict[str, str]]:
     plain = _plain_names(file)
     by_name = {joint.name: index for index, joint in enumerate(file.joints) if not joint.is_end}
     listing = f"the file has: {', '.join(by_name)}"
     problems: list[str] = []
     joints: dict[str, int] = {}
 
+    for point, name in given.items():
+        if point not in BODY_POINTS:
+            problems.append(f"{point}: there is no such body point")
+        elif name in by_name:
+            joints[point] = by_name[name]
+        else:
+            problems.append(f"{point} is given as {name!r}, which is no joint; {listing}")
+
     def look_up(point: str, candidates: Iterator[str]) -> None:
+        if point in joints:
+            return
         for candidate in candidates:
             matches = plain.get(candidate, [])
             if len(matches) > 1:
@@ -162,7 +176,16 @@ def _body_points(file: BvhFile) -> dict[str, int]:
     for side in SIDES:
         for part, words in _PARTS.items():
             look_up(f"{side}_{part}", (name for word in words for name in _sided(side, word)))
-    missing = [f"{side}_{part}" for side in SIDES for part in _ARM if f"{side}_{part}" not in joints]
+    arms = [f"{side}_{part}" for side in SIDES for part in _ARM]
+    found: dict[str, str] = {}
+    if not problems and not any(point in joints for point in arms):
+        limbs = limbs_by_shape(file, rest)
+        if limbs is not None:
+            joints = {**limbs, **joints}
+            found["shape"] = (
+                "no joint has a known name: arms, legs and sides are found by the skeleton's shape"
+            )
+    missing = [point for point in arms if point not in joints]
     for point in missing:
         side, part = point.split("_")
         problems.append(f"no joint for {point}: {side} + one of {', '.join(_PARTS[part])} is expected")
@@ -186,7 +209,7 @@ def _body_points(file: BvhFile) -> dict[str, int]:
     joints.setdefault("pelvis", _meeting(file, [joints["chest"], *hips]) if hips else 0)
     if joints["pelvis"] == joints["chest"] and hips:
         raise SourceError(f"{file.path}: arms and legs meet in one joint: there is no trunk to move")
-    return {point: joints[point] for point in BODY_POINTS if point in joints}
+    return {point: joints[point] for point in BODY_POINTS if point in joints}, found
 
 
 def _ancestors(file: BvhFile, joint: int) -> list[int]:

@@ -479,7 +479,7 @@ def test_a_long_file_is_the_same_across_chunks(tmp_path, monkeypatch):
     file = write_bvh(tmp_path / "m.bvh", root, angles, positions)
     whole = BvhSource(BvhParameters(file))
     for chunk in (1, 7, 39, 40):
-        monkeypatch.setattr("capture_nodes.sources.bvh._CHUNK_FRAMES", chunk)
+        monkeypatch.setattr("capture_nodes.sources.bvh_motion._CHUNK_FRAMES", chunk)
         parts = BvhSource(BvhParameters(file))
         for t in np.linspace(0, whole.duration_s, 97):
             np.testing.assert_allclose(parts.poses_at(t), whole.poses_at(t), atol=1e-12)

@@ -158,6 +158,6 @@ def test_a_live_source_is_checked_without_opening_it(monkeypatch):
         check_source("suit", SourceOptions(address="nowhere"))
     with pytest.raises(SourceError, match="Did you mean 'suit'") as caught:
         live_source("suits", SourceOptions(), StampClock(lambda: 0))
-    assert "bvh, script, suit" in str(caught.value)
+    assert "bvh, script, bag, suit" in str(caught.value)
     with pytest.raises(SourceError, match="no line"):
         open_source("script", SourceOptions(address="127.0.0.1:1"))

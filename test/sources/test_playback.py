@@ -97,4 +97,4 @@ def test_wrong_choices_name_the_right_ones(tmp_path):
         open_source("bvh", SourceOptions(motion=str(tmp_path / "x.bvh")))
     with pytest.raises(SourceError, match="takes no file"):
         open_source("script", SourceOptions(motion="x.bvh"))
-    assert set(SOURCES) == {"bvh", "script"}
+    assert set(SOURCES) == {"bvh", "script", "bag"}

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -511,3 +512,47 @@ def test_skill_and_scene_follow_the_source(tmp_path: Path, words: list[str], ski
 def test_an_unusable_scene_is_told_by_the_plan(tmp_path: Path) -> None:
     (problem,) = problems_of(f"root:={tmp_path}", "scene:=/nowhere/scene.yaml")
     assert "/nowhere/scene.yaml: cannot be read" in problem
+
+
+def _episode(record_trainer: Callable[..., Path], folder: Path) -> Path:
+    from retargeting.motion_frame import MotionFrame
+
+    pose = np.array([0.0, 0.0, 1.7, 0.0, 0.0, 0.0, 1.0])
+    frames = [MotionFrame(10**18 + k * 20_000_000, {"head": pose}) for k in range(51)]
+    return record_trainer(folder / "one.mcap", frames)
+
+
+def test_a_recorded_episode_is_named_by_either_word(record_trainer, tmp_path: Path) -> None:
+    file = _episode(record_trainer, tmp_path)
+    for word in ("file", "motion"):
+        plan = make_plan([f"root:={tmp_path}", "source:=bag", f"{word}:={file}", "speed:=2"], {})
+        by_name = {p.name: p.parameters for p in plan.processes}
+        assert by_name["headset"]["motion"] == str(file) and by_name["headset"]["speed"] == 2.0
+        # 50 Hz, twice as fast; and what was shown is what is shown.
+        assert by_name["recorder"]["motion_rate_hz"] == pytest.approx(100.0)
+        assert by_name["recorder"]["skill"] == "wave"
+    steps = make_plan([f"root:={tmp_path}", "source:=bag", f"file:={file}", "speed:=0", "skill:=test"], {})
+    by_name = {p.name: p.parameters for p in steps.processes}
+    assert (by_name["recorder"]["motion_rate_hz"], by_name["recorder"]["skill"]) == (90.0, "test")
+
+
+def test_what_does_not_go_with_a_recorded_episode(record_trainer, tmp_path: Path) -> None:
+    file = _episode(record_trainer, tmp_path)
+    base = (f"root:={tmp_path}", "source:=bag")
+    assert problems_of(*base, f"file:={file}", "motion:=a.bvh")[0].endswith("give one of them")
+    assert "needs file:=" in problems_of(*base)[0]
+    assert "no such file" in problems_of(*base, "file:=/nowhere/a.mcap")[0]
+    assert "only source:=bvh takes them" in problems_of(*base, f"file:={file}", "scale:=0.01")[0]
+    assert "0.05..20 times as fast" in problems_of(*base, f"file:={file}", "speed:=0.01")[0]
+    assert "a played motion holds no deadman" in problems_of(*base, f"file:={file}", "deadman:=squeeze")[0]
+    assert "only source:=bag has a speed" in problems_of(f"root:={tmp_path}", "speed:=2")[0]
+
+
+def test_a_suit_is_named_with_its_line(tmp_path: Path) -> None:
+    base = (f"root:={tmp_path}", "source:=mocap")
+    plan = make_plan([*base, "address:=udp://0.0.0.0:7002", "peers:=10.0.0.7", "deadman:=hands"], {})
+    headset = next(p.parameters for p in plan.processes if p.name == "headset")
+    assert (headset["address"], headset["peers"]) == ("udp://0.0.0.0:7002", "10.0.0.7")
+    assert "name who may send" in problems_of(*base, "address:=udp://0.0.0.0:7002")[0]
+    assert "who wears a suit holds no controller" in problems_of(*base, "deadman:=squeeze")[0]
+    assert "no such file" in problems_of(*base, "skeleton:=/nowhere/suit.yaml")[0].lower()
