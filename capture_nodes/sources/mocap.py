@@ -117,9 +117,9 @@ class MocapParameters:
 
     def may_send(self, host: str) -> bool:
         allowed = self.allowed
-        if allowed is None or host in allowed:
+        if allowed is None:
             return True
-        return not allowed and _is_loopback(host)
+        return _plain(host) in map(_plain, allowed) if allowed else _is_loopback(_plain(host))
 
 
 def mocap_parameters(address: str, peers: str, skeleton: str, scale: float, up_axis: str) -> MocapParameters:
@@ -471,6 +471,16 @@ class _Timing:
         elif frame_time_s is not None and math.isfinite(self._arrival_s):
             figures.gaps += arrival_s - self._arrival_s > _GAP_PERIODS * frame_time_s
         return True
+
+
+def _plain(host: str) -> str:
+    """One form of an address: an IPv4 one that came over an IPv6 socket is still that."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
 
 
 def _is_loopback(host: str) -> bool:

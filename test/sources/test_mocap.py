@@ -267,7 +267,10 @@ def test_who_may_send_must_be_named() -> None:
         MocapParameters(address, "any")
     named = MocapParameters("udp://0.0.0.0:7001", "10.0.0.7, 10.0.0.8")
     assert named.may_send("10.0.0.8") and not named.may_send("10.0.0.9") and not named.may_send("127.0.0.1")
+    assert named.may_send("::ffff:10.0.0.7") and not named.may_send("::ffff:10.0.0.9")
+    assert MocapParameters("udp://[::]:1", "FE80::1").may_send("fe80::1%eth0")
     assert MocapParameters("udp://127.0.0.1:7001").may_send("127.0.0.1")
+    assert not MocapParameters("udp://127.0.0.1:7001").may_send("10.0.0.7")
     # A line we ask for ourselves needs no leave.
     assert not MocapParameters("tcp://192.168.1.5:7001").waits
     with pytest.raises(SourceError, match=r"'suit\.local' is no address"):
