@@ -30,6 +30,7 @@ import pinocchio as pin
 from numpy.typing import NDArray
 
 from benchmarks.retargeting.command_trace import CommandTrace
+from benchmarks.retargeting.joined_mesh import is_garbled, joined_mesh
 
 Array = NDArray[np.float64]
 
@@ -208,6 +209,8 @@ class _Pairs:
         self._data = self._geometry.createData()
         self._objects = list(self._geometry.geometryObjects)
         for item in self._objects:
+            if isinstance(item.geometry, coal.BVHModelBase) and is_garbled(item.geometry):
+                item.geometry = joined_mesh(Path(item.meshPath), item.meshScale)
             item.geometry.computeLocalAABB()
         self._centres = np.array([item.geometry.aabb_center for item in self._objects]).reshape(-1, 3)
         self._radii = np.array([item.geometry.aabb_radius for item in self._objects])
