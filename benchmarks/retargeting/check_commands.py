@@ -7,10 +7,10 @@ sliding), accelerations at 30 rad/s² (5 m/s²): the published defaults. A comma
 step from the previous command over min(real, nominal) time; the acceleration likewise, from rest.
 Self-collision: distances between the collision geometries of links that commands move against each
 other. A pair nearer than the margin in the first posture may not come nearer than it was there. A margin
-of their own, less than the robot's, is granted to links that in the first posture rest nearer than the
-margin and a little, and to a link and one that it carries over up to three joints; others that the trace
-names are held to the robot's margin. Not judged are neighbours (one joint between them), what overlaps in the first posture, and what the trace
-exempts: counted by reason, and listed where it came inside the margin.
+of their own, less than the robot's, is granted to links that rest nearer than the margin and a little in the
+first posture, and to a link and one that it carries over up to three joints; others that the trace names are
+held to the robot's margin. Not judged are neighbours (one joint between them), what overlaps in the first
+posture, and what the trace exempts: counted by reason, and listed where it came inside the margin.
 
 Exit status: 0 without a violation, 1 with one, 2 for a trace that cannot be judged.
 """
@@ -68,11 +68,10 @@ class Judgement:
     worst_*: largest excess over a position limit (rad or m), and the largest velocity and acceleration as
     shares of their limits. nearest_m: the least distance of a pair that may not touch, NaN where unknown or
     over `LOOK_M`. Pairs of geometries: `collision_pairs` are judged, `exempt_pairs` are not, by reason,
-    `adjacent_pairs` have one joint between them, of the
-    judged `own_margin_pairs` are promised less than the margin; refused_margins: (link, link, m asked for, m at
-    rest) where the trace asks for less than is granted; least_room_m: the least distance less what is
-    promised; `starts_inside`: judged, but inside the margin in the
-    first posture, (link, link, m). too_near, exempt_near: the judged and the exempt that came inside.
+    `adjacent_pairs` have one joint between them, of the judged `own_margin_pairs` are granted less than the
+    margin; refused_margins: (link, link, m asked for, m at rest) where less is asked for than granted;
+    least_room_m: the least distance less what is promised; `starts_inside`: judged, but inside the margin in
+    the first posture, (link, link, m). too_near, exempt_near: the judged and the exempt that came inside.
     """
 
     label: str
@@ -249,7 +248,7 @@ class _Pairs:
         )
 
     def rest(self, start: Array) -> Array:
-        """How far the links of each pair are apart, ``(p,)`` (m), where its geometries are `start` ``(p,)``."""
+        """How far the links of each pair are apart ``(p,)`` (m), by the distances `start` ``(p,)`` of all."""
         nearest: dict[frozenset[str], float] = {}
         keys = [frozenset(self.link_pair(k)) for k in range(len(self.pairs))]
         for key, distance in zip(keys, start.tolist(), strict=True):

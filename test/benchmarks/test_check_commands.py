@@ -124,7 +124,7 @@ def test_what_is_not_judged_is_counted_by_its_reason():
 
 
 def test_a_pair_with_a_margin_of_its_own_is_held_to_that():
-    # The forearm rests 48 mm off the waist, so it may have less than a margin of 50 mm, and is led through it.
+    # The forearm rests 48 mm off the waist: it may keep less than 50 mm, and is led through it.
     joints = ("right_shoulder_yaw", "right_elbow_pitch")
     inward = np.stack([np.linspace(0.0, 1.5, 200), np.full(200, -1.7)], axis=1)
     changes = {"joint_names": joints, "held": {"left_elbow_pitch": -1.7, "right_shoulder_roll": 0.1}}
