@@ -8,9 +8,9 @@ step from the previous command over min(real, nominal) time; the acceleration li
 Self-collision: distances between the collision geometries of links that commands move against each
 other. A pair nearer than the margin in the first posture may not come nearer than it was there. A margin
 of their own, less than the robot's, is granted to links that rest nearer than the margin and a little in the
-first posture, and to a link and one that it carries over up to three joints; others that the trace names are
-held to the robot's margin. Not judged are neighbours (one joint between them), what overlaps in the first
-posture, and what the trace exempts: counted by reason, and listed where it came inside the margin.
+first posture, and to a link and one that it carries over up to three commanded joints; others that the trace
+names are held to the robot's margin. Not judged are neighbours (one joint between them), what overlaps in the
+first posture, and what the trace exempts: counted by reason, and listed where it came inside the margin.
 
 Exit status: 0 without a violation, 1 with one, 2 for a trace that cannot be judged.
 """
@@ -236,7 +236,9 @@ class _Pairs:
                     self.adjacent += 1
                     continue
                 pairs.append((i, j))
-                few.append(len(between) <= FEW_JOINTS and self._carries(first, self._objects[j]))
+                chains = [self._chain(item.parentJoint) & commanded for item in (first, self._objects[j])]
+                carries = chains[0] <= chains[1] or chains[1] <= chains[0]
+                few.append(carries and len(between & commanded) <= FEW_JOINTS)
                 reasons.append(exempt.get(frozenset((self.links[i], self.links[j])), ""))
         self.pairs = np.array(pairs, dtype=np.int64).reshape(-1, 2)
         self.reasons = reasons
@@ -270,21 +272,16 @@ class _Pairs:
         first, second = self.pairs[pair]
         return self.links[first], self.links[second]
 
-    def _carries(self, first: pin.GeometryObject, second: pin.GeometryObject) -> bool:
-        """Whether one of both is carried by the joint of the other."""
-        a, b = first.parentJoint, second.parentJoint
-        supports = self._robot.model.supports
-        return a in supports[b] or b in supports[a]
+    def _chain(self, joint: int) -> set[int]:
+        """The joints from the root to this one."""
+        found = set()
+        while joint > 0:
+            found.add(joint)
+            joint = self._robot.model.parents[joint]
+        return found
 
     def _moving_between(self, first: int, second: int) -> set[int]:
-        def chain(joint: int) -> list[int]:
-            found = []
-            while joint > 0:
-                found.append(joint)
-                joint = self._robot.model.parents[joint]
-            return found
-
-        return set(chain(first)) ^ set(chain(second))
+        return self._chain(first) ^ self._chain(second)
 
     def start(self, positions: Array) -> Array:
         """Distance (m) per pair at the first posture: 0 or less when overlapping, exact below `LOOK_M`."""

@@ -189,9 +189,12 @@ def test_the_program_says_by_its_exit_status_what_it_found(tmp_path: Path, capsy
 
 
 def test_a_margin_of_their_own_is_granted_only_to_links_that_rest_near_or_are_few_joints_apart():
-    joints = ("right_shoulder_yaw", "right_elbow_pitch")
-    inward = np.stack([np.linspace(0.0, 1.5, 200), np.full(200, -1.7)], axis=1)
-    changes = {"joint_names": joints, "held": {"left_elbow_pitch": -1.7, "right_shoulder_roll": 0.1}}
+    joints = tuple(
+        f"right_{name}" for name in ("shoulder_pitch", "shoulder_roll", "shoulder_yaw", "elbow_pitch")
+    )
+    inward = np.tile([0.0, 0.1, 0.0, -1.7], (200, 1))
+    inward[:, 2] = np.linspace(0.0, 1.5, 200)
+    changes = {"joint_names": joints, "held": {"left_elbow_pitch": -1.7}}
     full = judge(trace(inward, start=inward[0], collision_margin_m=0.01, **changes), 1)
     (worst,) = sorted(full.too_near, key=lambda pair: -pair.commands)[:1]
     own = ((worst.first, worst.second, 0.001),)
