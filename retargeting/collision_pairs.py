@@ -48,13 +48,16 @@ _CLEAR_M = 0.001
 _MOST_TO_CLEAR, _MOST_AT_REST = 60, 80
 # So often the worst postures are looked for, so many of them at a time.
 _ROUNDS, _WORST = 4, 3
+# Before links are left out, so many postures in which their capsules are too near are looked at for whether
+# the links are, with so many finer capsules; and so many pairs may keep them apart there.
+_LOOKS, _MOST_TO_LOOK, _MOST_TO_KEEP = 24, 250, 200
 # The goal keeps this much more than the margin, so that a command at rest on its goal rests on no row.
 _GOAL_SPARE_M = 0.003
 # Closer than the margin in this share of the sampled postures: always.
 _ALWAYS = 0.95
 # Of links over few joints: what the margin may take of the postures, else a small one is kept; what that one
-# may take between trunk and arm, and within an arm or trunk, where little of it is true; and so seldom that
-# coarse capsules will do. How many postures say so.
+# may take between trunk and arm and where links rest far enough apart, and within an arm or trunk where they
+# do not and little of it is true; and so seldom that coarse capsules will do. How many postures say so.
 _OFTEN, _MOSTLY, _SOMETIMES, _SELDOM, _SOME = 0.25, 0.5, 0.15, 0.02, 300
 # What links over few joints keep where the margin would take most postures from them.
 _SMALL_MARGIN_M = 0.002
@@ -382,11 +385,33 @@ class _Finer:
         return False, before
 
     def apart(
-        self, pairs: Sequence[tuple[int, int]], others: Sequence[Array]
+        self, pairs: Sequence[tuple[int, int]], others: Sequence[Array], most: int = _MOST_AT_REST
     ) -> tuple[list[tuple[int, int]], Array]:
         """Pairs of capsules fine enough to be apart at rest and in `others`, and how far they rest (m)."""
-        found = self._indices(self._cut(pairs, others, self._margin_m + _REST_M, _MOST_AT_REST))
+        found = self._indices(self._cut(pairs, others, self._margin_m + _REST_M, most))
         return found, self._postures.at_rest(np.array(found, dtype=np.int64))
+
+    def tighter(
+        self, pairs: Sequence[tuple[int, int]], found: Sequence[tuple[int, int]], margin_m: float
+    ) -> tuple[list[tuple[int, int]], Array]:
+        """`apart`, cut for postures in which the capsules `found` are too near, but not the links."""
+        near = np.array(found, dtype=np.int64)
+        rows = np.flatnonzero(self._postures.below(near, np.full(len(near), margin_m)).any(axis=1))
+        pieces = [(self._capsules.pieces[a], self._capsules.pieces[b]) for a, b in pairs]
+        free = []
+        for row in rows[:: max(1, len(rows) // _LOOKS)][:_LOOKS]:
+            q = self._postures.samples[row]
+            placed = PlacedPieces(self._capsules.places, [self._capsules.tree.body_poses(q)])
+            cut = finer_pairs(pieces, placed, margin_m + _CLEAR_M, _MOST_TO_LOOK)
+            if min(pair.distance_m for pair in cut) >= margin_m + _CLEAR_M:
+                free.append(q)
+        return self.apart(pairs, free, _MOST_TO_KEEP)
+
+    def bearable(self, found: Sequence[tuple[int, int]], apart_m: Array, full_m: float, most: float) -> bool:
+        """Whether pairs rest apart (`apart_m` ``(p,)``) and take at most the share `most` of all postures."""
+        if not (apart_m >= _CLEAR_M).all():
+            return False
+        return self.taken(found, _own_margins(apart_m, full_m)) <= most
 
     def taken(self, pairs: Sequence[tuple[int, int]], margins: Array) -> float:
         """The share of all postures that the pairs' margins ``(p,)`` (m) take."""
@@ -475,11 +500,15 @@ def _build(model: RobotModel) -> CollisionModel:
             whole = bool((apart_m >= _CLEAR_M).all())
             if not whole or finer.taken(found, _own_margins(apart_m, full_m)) > _OFTEN:
                 full_m = min(_SMALL_MARGIN_M, margin_m)
-                on_arm = len({capsules.body(k) in arms for k in (a, b)}) > 1
-                bearable = _MOSTLY if on_arm else _SOMETIMES
-                if not whole or finer.taken(found, _own_margins(apart_m, full_m)) > bearable:
-                    leave_out((a, b), "near in many postures")
-                    continue
+                between_arm_and_trunk = len({capsules.body(k) in arms for k in (a, b)}) > 1
+                clear = bool((apart_m >= margin_m + _REST_M).all())
+                most = _MOSTLY if between_arm_and_trunk or clear else _SOMETIMES
+                if not finer.bearable(found, apart_m, full_m, most):
+                    if apart_m.min() > -_REST_M:
+                        found, apart_m = finer.tighter(members, found, full_m)
+                    if not finer.bearable(found, apart_m, full_m, most):
+                        leave_out((a, b), "near in many postures")
+                        continue
         least, _, closer = postures.search(np.array(found, dtype=np.int64), 0.0, margin_m)
         for pair, distance_m, nearest_m, share in zip(found, apart_m, least, closer, strict=True):
             if nearest_m > margin_m + _NEVER_M and not promised:

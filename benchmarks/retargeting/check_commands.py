@@ -6,9 +6,11 @@ Limits: positions and velocities from the URDF as `pin` reads it, velocities cap
 sliding), accelerations at 30 rad/s² (5 m/s²): the published defaults. A command's velocity is its
 step from the previous command over min(real, nominal) time; the acceleration likewise, from rest.
 Self-collision: distances between the collision geometries of links that commands move against each
-other. A pair nearer than the margin in the first posture may not come nearer than it was there. Not
-judged are neighbours (one joint between them), what overlaps in the first posture, and what the trace
-exempts: counted by reason, and listed where it came inside the margin.
+other. A pair nearer than the margin in the first posture may not come nearer than it was there. A margin
+of their own, less than the robot's, is granted to links that rest nearer than the margin and a little in the
+first posture, and to a link and one that it carries over up to three commanded joints; others that the trace
+names are held to the robot's margin. Not judged are neighbours (one joint between them), what overlaps in the
+first posture, and what the trace exempts: counted by reason, and listed where it came inside the margin.
 
 Exit status: 0 without a violation, 1 with one, 2 for a trace that cannot be judged.
 """
@@ -30,6 +32,7 @@ import pinocchio as pin
 from numpy.typing import NDArray
 
 from benchmarks.retargeting.command_trace import CommandTrace
+from benchmarks.retargeting.joined_mesh import is_garbled, joined_mesh
 
 Array = NDArray[np.float64]
 
@@ -41,6 +44,9 @@ DISTANCE_TOLERANCE_M = 1e-6
 # Distances are worked out and reported up to this; bounding balls so much farther apart will do.
 LOOK_M = 0.06
 _BALLS_WILL_DO_M = 0.05
+# Links that rest with no more than this above the margin may have a smaller one, and so may a link and one
+# that it carries over so few joints. No margin is less than this: it is there so that nothing touches.
+REST_M, FEW_JOINTS, LEAST_MARGIN_M = 0.005, 3, 0.0005
 
 
 @dataclass(frozen=True)
@@ -62,10 +68,10 @@ class Judgement:
     worst_*: largest excess over a position limit (rad or m), and the largest velocity and acceleration as
     shares of their limits. nearest_m: the least distance of a pair that may not touch, NaN where unknown or
     over `LOOK_M`. Pairs of geometries: `collision_pairs` are judged, `exempt_pairs` are not, by reason,
-    `adjacent_pairs` have one joint between them, of the
-    judged `own_margin_pairs` are promised less than the margin; least_room_m: the least distance less what is
-    promised; `starts_inside`: judged, but inside the margin in the
-    first posture, (link, link, m). too_near, exempt_near: the judged and the exempt that came inside.
+    `adjacent_pairs` have one joint between them, of the judged `own_margin_pairs` are granted less than the
+    margin; refused_margins: (link, link, m asked for, m at rest) where less is asked for than granted;
+    least_room_m: the least distance less what is promised; `starts_inside`: judged, but inside the margin in
+    the first posture, (link, link, m). too_near, exempt_near: the judged and the exempt that came inside.
     """
 
     label: str
@@ -82,6 +88,7 @@ class Judgement:
     collision_pairs: int = 0
     adjacent_pairs: int = 0
     own_margin_pairs: int = 0
+    refused_margins: list[tuple[str, str, float, float]] = field(default_factory=list)
     least_room_m: float = float("nan")
     exempt_pairs: dict[str, int] = field(default_factory=dict)
     starts_inside: list[tuple[str, str, float]] = field(default_factory=list)
@@ -208,6 +215,8 @@ class _Pairs:
         self._data = self._geometry.createData()
         self._objects = list(self._geometry.geometryObjects)
         for item in self._objects:
+            if isinstance(item.geometry, coal.BVHModelBase) and is_garbled(item.geometry):
+                item.geometry = joined_mesh(Path(item.meshPath), item.meshScale)
             item.geometry.computeLocalAABB()
         self._centres = np.array([item.geometry.aabb_center for item in self._objects]).reshape(-1, 3)
         self._radii = np.array([item.geometry.aabb_radius for item in self._objects])
@@ -215,7 +224,7 @@ class _Pairs:
         arms = [name for name in trace.joint_names if name not in trace.finger_joints]
         commanded = {robot.model.getJointId(name) for name in arms}
         exempt = {frozenset((first, second)): reason for first, second, reason in trace.exempt_pairs}
-        pairs, reasons = [], []
+        pairs, reasons, few = [], [], []
         self.adjacent = 0
         for i, first in enumerate(self._objects):
             for j in range(i + 1, len(self._objects)):
@@ -227,16 +236,33 @@ class _Pairs:
                     self.adjacent += 1
                     continue
                 pairs.append((i, j))
+                chains = [self._chain(item.parentJoint) & commanded for item in (first, self._objects[j])]
+                carries = chains[0] <= chains[1] or chains[1] <= chains[0]
+                few.append(carries and len(between & commanded) <= FEW_JOINTS)
                 reasons.append(exempt.get(frozenset((self.links[i], self.links[j])), ""))
         self.pairs = np.array(pairs, dtype=np.int64).reshape(-1, 2)
         self.reasons = reasons
+        self.few_joints = np.array(few, dtype=np.bool_)
+        self.margin_m = trace.collision_margin_m
         own = {frozenset((first, second)): margin for first, second, margin in trace.own_margins}
-        self.margins = np.array(
-            [
-                own.get(frozenset((self.links[i], self.links[j])), trace.collision_margin_m)
-                for i, j in self.pairs
-            ]
+        self.asked = np.array(
+            [own.get(frozenset((self.links[i], self.links[j])), self.margin_m) for i, j in self.pairs]
         )
+
+    def rest(self, start: Array) -> Array:
+        """How far the links of each pair are apart ``(p,)`` (m), by the distances `start` ``(p,)`` of all."""
+        nearest: dict[frozenset[str], float] = {}
+        keys = [frozenset(self.link_pair(k)) for k in range(len(self.pairs))]
+        for key, distance in zip(keys, start.tolist(), strict=True):
+            nearest[key] = min(nearest.get(key, np.inf), distance)
+        return np.array([nearest[key] for key in keys])
+
+    def granted(self, start: Array) -> Array:
+        """Margins ``(p,)`` (m): what the trace asks for where it may be less than the robot's."""
+        may = self.few_joints | (self.rest(start) < self.margin_m + REST_M)
+        least = np.maximum(self.asked, min(LEAST_MARGIN_M, self.margin_m))
+        margins: Array = np.where(may, np.minimum(least, self.margin_m), self.margin_m)
+        return margins
 
     def name(self, pair: int) -> str:
         first, second = self.pairs[pair]
@@ -246,15 +272,16 @@ class _Pairs:
         first, second = self.pairs[pair]
         return self.links[first], self.links[second]
 
-    def _moving_between(self, first: int, second: int) -> set[int]:
-        def chain(joint: int) -> list[int]:
-            found = []
-            while joint > 0:
-                found.append(joint)
-                joint = self._robot.model.parents[joint]
-            return found
+    def _chain(self, joint: int) -> set[int]:
+        """The joints from the root to this one."""
+        found = set()
+        while joint > 0:
+            found.add(joint)
+            joint = self._robot.model.parents[joint]
+        return found
 
-        return set(chain(first)) ^ set(chain(second))
+    def _moving_between(self, first: int, second: int) -> set[int]:
+        return self._chain(first) ^ self._chain(second)
 
     def start(self, positions: Array) -> Array:
         """Distance (m) per pair at the first posture: 0 or less when overlapping, exact below `LOOK_M`."""
@@ -343,11 +370,18 @@ def judge_collisions(trace: CommandTrace, pairs: _Pairs, judgement: Judgement, e
     exempt = np.array([bool(reason) for reason in reasons])
     judgement.collision_pairs = int((~exempt).sum())
     judgement.exempt_pairs = dict(Counter(reason for reason in reasons if reason))
-    judgement.own_margin_pairs = int((~exempt & (pairs.margins < margin)).sum())
+    margins, rest = pairs.granted(start), pairs.rest(start)
+    judgement.own_margin_pairs = int((~exempt & (margins < margin)).sum())
+    judgement.refused_margins = sorted(
+        {
+            (*pairs.link_pair(int(k)), float(pairs.asked[k]), float(rest[k]))
+            for k in np.flatnonzero(~exempt & (pairs.asked < margins))
+        }
+    )
     judgement.starts_inside = [
-        (*pairs.link_pair(int(k)), float(start[k])) for k in np.flatnonzero(~exempt & (start < pairs.margins))
+        (*pairs.link_pair(int(k)), float(start[k])) for k in np.flatnonzero(~exempt & (start < margins))
     ]
-    promised = np.minimum(start, pairs.margins)
+    promised = np.minimum(start, margins)
     lowest = np.where(start < LOOK_M, start, np.inf)
     below: Counter[int] = Counter()
     rows = sorted({*range(0, len(trace.positions), every), len(trace.positions) - 1})

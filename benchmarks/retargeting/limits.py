@@ -156,6 +156,7 @@ def summary(
         "judged_pairs": first.get("collision_pairs", 0),
         "adjacent_pairs": first.get("adjacent_pairs", 0),
         "own_margin_pairs": first.get("own_margin_pairs", 0),
+        "refused_margins": first.get("refused_margins", []),
         "least_room_m": min((row["least_room_m"] for row in known), default=None),
         "exempt_pairs": first.get("exempt_pairs", {}),
         "starts_inside": first.get("starts_inside", []),
@@ -292,6 +293,10 @@ def show(rows: Sequence[tuple[str, str, dict[str, Any]]], not_installed: dict[st
         notes += [
             f"starts inside a margin: {first} - {second}, {1e3 * distance:.2f} mm"
             for first, second, distance in total.get("starts_inside", [])
+        ]
+        notes += [
+            f"margin of {1e3 * asked:.2f} mm not granted: {first} - {second} rest {1e3 * rest:.2f} mm apart"
+            for first, second, asked, rest in total.get("refused_margins", [])
         ]
         reasons: Counter[str] = Counter()
         deepest: dict[str, tuple[float, str]] = {}
