@@ -208,6 +208,23 @@ def yaw_of_direction(direction: ArrayLike) -> Any:
     return np.arctan2(d[..., 1], d[..., 0])
 
 
+def _grip_axes(x: ArrayLike, y: ArrayLike, z: ArrayLike) -> Array:
+    """From where a grip's x, y, z point (trainer axes) in the neutral pose of `retargeting.body_points`."""
+    in_neutral_pose = np.stack([np.asarray(axis, dtype=np.float64) for axis in (x, y, z)], axis=-1)
+    result = quaternion_from_rotation_matrix(ROTATION_OPENXR_TO_TRAINER @ in_neutral_pose.T)
+    result.setflags(write=False)
+    return result
+
+
+# The axes of the body point `grip` in those of an OpenXR or WebXR grip pose that `pose_to_trainer` has converted: to
+# be multiplied from the right. Their x goes through the palm (out of the left, into the right one) and their -z
+# along what is held, from the little finger to the thumb.
+OPENXR_GRIP_AXES = {
+    "left": _grip_axes([0.0, 0.0, -1.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]),
+    "right": _grip_axes([0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]),
+}
+
+
 def pose_to_trainer(pose: ArrayLike, rotation_source_to_trainer: Array) -> Array:
     """A pose of a source world in trainer axes, both its place and its own axes converted.
 
