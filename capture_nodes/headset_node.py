@@ -1,29 +1,29 @@
-"""Node `headset`: publishes the trainer's motion from any source at a constant rate."""
+"""Node `headset`: publishes the trainer's motion from any source, played or live."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
-from sensor_msgs.msg import Joy, JoyFeedbackArray, MultiDOFJointState
+from sensor_msgs.msg import Joy, JoyFeedback, JoyFeedbackArray, MultiDOFJointState
 from std_srvs.srv import Trigger
 
 from capture_nodes import motion_messages as messages
 from capture_nodes import topics
 from capture_nodes.errors import CaptureError
 from capture_nodes.headset_parameters import HeadsetParameters
+from capture_nodes.live_frames import LiveFrames
 from capture_nodes.node_runtime import CaptureNode, DrainedGroup, drain, run_node
+from capture_nodes.played_frames import PlayedFrames
 from capture_nodes.resources import robot_description_file
-from capture_nodes.schedule import Schedule
 from capture_nodes.scripted_task import ScriptedTask
 from capture_nodes.sources.person import Person
-from capture_nodes.sources.playback import Playback, PlaybackState
-from capture_nodes.sources.registry import open_source
-from capture_nodes.sources.source import TrainerSource
+from capture_nodes.sources.registry import LIVE_SOURCES, live_source, open_source
+from capture_nodes.sources.source import LiveSource, TrainerSource
 from capture_nodes.stamp_clock import StampClock
 from capture_nodes.thread_priority import MOTION
 from retargeting.errors import RetargetingError
@@ -40,14 +40,11 @@ class HeadsetNode(CaptureNode):
     def __init__(self) -> None:
         super().__init__("headset")
         self._settings = self.declare_from(HeadsetParameters)
-        self._task: ScriptedTask | None = None
-        self._objects: Any = None
-        self._object_position: np.ndarray[Any, np.dtype[np.float64]] | None = None
-        self._playback = Playback(self._open())
-        for key, text in self._playback.source.report.items():
-            self.get_logger().info(f"{key}: {text}")
-        rate = self._settings.rate_hz
-        qos = topics.stream_qos(rate)
+        said = self._settings
+        self._stamps = StampClock(lambda: self.get_clock().now().nanoseconds)
+        self._opened = contextlib.ExitStack()
+        self._frames = self._live() if said.source in LIVE_SOURCES else self._played()
+        qos = topics.stream_qos(said.rate_hz)
         self._motion = self.counting_publisher(MultiDOFJointState, topics.MOTION, qos)
         self._buttons = self.counting_publisher(Joy, topics.BUTTONS, qos)
         self._viewed = {
@@ -58,27 +55,38 @@ class HeadsetNode(CaptureNode):
         self.create_subscription(JoyFeedbackArray, topics.FEEDBACK, self._on_feedback, 10)
         self.create_service(Trigger, "~/play", self._on_play)
         self.create_service(Trigger, "~/halt", self._on_halt)
-        self._published_state: PlaybackState | None = None
-        self._untracked_frames = 0
-        if self._settings.start == "auto" and self._task is None:
-            self._playback.play(time.monotonic())
-        self._stamps = StampClock(lambda: self.get_clock().now().nanoseconds)
-        self._schedule = Schedule(1.0 / rate)
-        self._thread = self.start_thread("frames", self._run, MOTION)
+        self._thread = self.start_thread("frames", self._frames.run, MOTION)
 
-    def _open(self) -> TrainerSource:
+    def _live(self) -> LiveFrames:
+        source = live_source(self._settings.source, self._settings.source_options, self._stamps)
+        self._open(source)
+        return LiveFrames(source, self._publish, self._tell)
+
+    def _played(self) -> PlayedFrames:
         said = self._settings
+        rest = (said.rate_hz, self._stamps, self._publish, self._tell)
         if not said.follows_object:
-            return open_source(said.source, said.source_options)
+            source = open_source(said.source, said.source_options)
+            self._open(source)
+            frames = PlayedFrames(source, *rest)
+            if said.start == "auto":
+                frames.play()
+            return frames
         model = load_robot(robot_description_file(said.robot))
-        self._task = ScriptedTask(model, Person.of_stature(said.stature_m), said.task_parameters)
-        topic = f"/{model.name}/object/{self._task.object_name}/pose"
-        self._objects = self.create_subscription(
+        task = ScriptedTask(model, Person.of_stature(said.stature_m), said.task_parameters)
+        frames = PlayedFrames(task.standing, *rest, task)
+        topic = f"/{model.name}/object/{task.object_name}/pose"
+        objects = self.create_subscription(
             PoseStamped, topic, lambda _message: None, topics.newest_qos(), callback_group=DrainedGroup()
         )
-        self.create_timer(_LOOK_PERIOD_S, self._look)
-        self.get_logger().info(f"task: bring {topic} to {[round(v, 3) for v in self._task.goal_m]}")
-        return self._task.standing
+        self.create_timer(_LOOK_PERIOD_S, lambda: self._look(objects, frames))
+        self.get_logger().info(f"task: bring {topic} to {[round(v, 3) for v in task.goal_m]}")
+        return frames
+
+    def _open(self, source: TrainerSource | LiveSource) -> None:
+        self._opened.enter_context(source)
+        for key, text in source.report.items():
+            self.get_logger().info(f"{key}: {text}")
 
     def _transform_broadcaster(self) -> Any:
         if importlib.util.find_spec("tf2_ros") is None:
@@ -92,57 +100,37 @@ class HeadsetNode(CaptureNode):
 
     def _on_play(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
-            self._play()
+            response.message = self._frames.play()
             response.success = True
-            response.message = f"{self._playback.source.duration_s:.2f} s"
         except (CaptureError, RetargetingError) as error:
             response.success = False
             response.message = str(error)
         return response
 
     def _on_halt(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._playback.halt()
+        self._frames.halt()
         response.success = True
         return response
 
-    def _play(self) -> None:
-        if self._task is None:
-            self._playback.play(time.monotonic())
-            return
-        if self._object_position is None:
-            name = self._task.object_name
-            raise CaptureError(f"the object {name!r} has not been seen yet: is the robot running?")
-        planned = self._task.plan(self._object_position)
-        self._playback.play(time.monotonic(), planned)
-
-    def _look(self) -> None:
-        """See where the object is now; it stays where it was last seen."""
-        message = drain(self._objects, PoseStamped)
+    def _look(self, objects: Any, frames: PlayedFrames) -> None:
+        """See where the object is now."""
+        message = drain(objects, PoseStamped)
         if message is None:
             return
-        first = self._object_position is None
         position = message.pose.position
-        self._object_position = np.array([position.x, position.y, position.z])
+        first = frames.see(np.array([position.x, position.y, position.z]))
         if first and self._settings.start == "auto":
-            self._play()
+            frames.play()
 
     def _on_feedback(self, message: JoyFeedbackArray) -> None:
         for feedback in message.array:
-            self.get_logger().debug(f"no device to rumble {feedback.id} at {feedback.intensity:.2f}")
+            if feedback.type == JoyFeedback.TYPE_RUMBLE:
+                self._frames.rumble(feedback.id, feedback.intensity)
 
     # ---- frame thread
 
-    def _run(self) -> None:
-        for due_s in self._schedule:
-            frame = self._playback.frame(due_s, self._stamps.stamp(due_s))
-            if frame is None:
-                self._untracked_frames += 1
-            else:
-                self._publish(frame)
-            state = self._playback.state
-            if state is not self._published_state:
-                self._published_state = state
-                self.publish_state(state.value, {"source": self._settings.source})
+    def _tell(self, state: str) -> None:
+        self.publish_state(state, {"source": self._settings.source})
 
     def _publish(self, frame: MotionFrame) -> None:
         header = messages.motion_header(frame)
@@ -157,16 +145,12 @@ class HeadsetNode(CaptureNode):
     # ---- health
 
     def diagnostics(self) -> Mapping[str, object]:
-        return {
-            "state": self._playback.state.value,
-            "missed_ticks": self._schedule.missed,
-            "untracked_frames": self._untracked_frames,
-        }
+        return self._frames.diagnostics()
 
     def stop(self) -> None:
-        self._schedule.stop()
+        self._frames.stop()
         self._thread.join(timeout=1.0)
-        self._playback.source.__exit__(None, None, None)
+        self._opened.close()
 
 
 def main() -> None:

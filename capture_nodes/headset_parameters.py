@@ -16,8 +16,9 @@ RATE_BOUNDS_HZ = (10.0, 250.0)
 class HeadsetParameters:
     """source: where the motion comes from (`capture_nodes.sources.registry`); motion: its file; scale:
     metres per file unit (0 finds it); up_axis of the file; loop; stature_m of the scripted person; start:
-    `auto` plays at once, `service` waits for ~/play; robot: with source:=script, the robot whose object is
-    picked and placed. The remaining ones are those of `TaskParameters`.
+    `auto` plays at once, `service` waits for ~/play; address: of a live source, whose frames come at a rate
+    of their own; robot: with source:=script, the robot whose object is picked and placed. The
+    remaining ones are those of `TaskParameters`.
     """
 
     source: str = "script"
@@ -26,6 +27,7 @@ class HeadsetParameters:
     up_axis: str = "auto"
     loop: bool = False
     stature_m: float = 1.75
+    address: str = ""
     rate_hz: float = 90.0
     start: str = "auto"
     robot: str = ""
@@ -63,7 +65,7 @@ class HeadsetParameters:
 
     @property
     def source_options(self) -> SourceOptions:
-        return SourceOptions(self.motion, self.scale, self.loop, self.up_axis, self.stature_m)
+        return SourceOptions(self.motion, self.scale, self.loop, self.up_axis, self.stature_m, self.address)
 
     @property
     def task_parameters(self) -> TaskParameters:

@@ -33,7 +33,7 @@ from capture_nodes.ros_environment import prepare_ros_environment, station_envir
 from capture_nodes.scripted_task import ScriptedTask
 from capture_nodes.simulation.scene import layout_scene, load_scene
 from capture_nodes.sources.person import Person
-from capture_nodes.sources.registry import PLAYED_SOURCES, SOURCES, open_source
+from capture_nodes.sources.registry import LIVE_SOURCES, PLAYED_SOURCES, check_source, known_sources
 from capture_nodes.thread_priority import SERVING, prefer_thread
 from retargeting.deadman import DEADMAN_BUTTONS, DeadmanMode
 from retargeting.errors import InvalidConfiguration, RetargetingError
@@ -99,6 +99,7 @@ class StationArguments:
     scale: float
     up_axis: str
     loop: bool
+    address: str
     headset_rate_hz: float
     episodes: int
     root: str
@@ -340,6 +341,7 @@ def _headset_parameters(settings: StationArguments) -> dict[str, ParameterValue]
         # A bare y is true to ROS; with its sign it stays a text.
         "up_axis": f"+{up_axis}" if up_axis in ("x", "y", "z") else up_axis,
         "loop": settings.loop,
+        "address": settings.address,
         "rate_hz": settings.headset_rate_hz,
         "scene": str(_scene(settings).absolute()),
         "seed": settings.seed,
@@ -523,16 +525,15 @@ def _check_robot(settings: StationArguments, problems: list[str]) -> RobotModel 
 
 
 def _check_source(settings: StationArguments, problems: list[str]) -> None:
-    """Open the source once: a malformed motion file is told here, with its line."""
-    near = difflib.get_close_matches(settings.source, SOURCES, n=1)
-    if settings.source not in SOURCES:
+    """Open a played source once: a malformed motion file is told here, with its line."""
+    known = known_sources()
+    near = difflib.get_close_matches(settings.source, known, n=1)
+    if settings.source not in known:
         hint = f" Did you mean {near[0]}?" if near else ""
-        problems.append(
-            f"source:={settings.source}: unknown source.{hint} Known sources: {', '.join(SOURCES)}"
-        )
+        problems.append(f"source:={settings.source}: unknown source.{hint} Known sources: {', '.join(known)}")
         return
     try:
-        open_source(settings.source, _headset(settings).source_options)
+        check_source(settings.source, _headset(settings).source_options)
     except CaptureError as error:
         problems.extend(str(error).splitlines())
 
@@ -600,7 +601,11 @@ def _check_combinations(settings: StationArguments, problems: list[str]) -> None
             f"loop:=true with episodes:={settings.episodes}: a repetition ends with the motion, and a looped "
             "one never ends; leave loop:= out, or give episodes:=0"
         )
-    if settings.loop and settings.source == "script":
+    if settings.loop and settings.source in LIVE_SOURCES:
+        problems.append(
+            f"loop:=true with source:={settings.source}: nothing is played that could start again"
+        )
+    elif settings.loop and settings.source == "script":
         problems.append(
             "loop:=true with source:=script: the scripted trainer acts once on what it sees; leave loop:= "
             "out, or give source:=bvh"

@@ -19,7 +19,7 @@ ROS_PACKAGES = {
     "builtin_interfaces",
 }
 # Any module of capture_nodes may use these.
-SHARED = {"capture_nodes.errors", "capture_nodes.resources"}
+SHARED = {"capture_nodes.errors", "capture_nodes.resources", "capture_nodes.stamp_clock"}
 PURE = (
     "retargeting",
     "episodes",

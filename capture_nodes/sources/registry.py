@@ -1,24 +1,27 @@
 """The trainer sources by name, each with the parameters it takes.
 
 A new source is one entry here; its module is imported when it is opened, so that a missing driver
-of one source does not hinder the others.
+of one source does not hinder the others. `SOURCES` are played, `LIVE_SOURCES` are worn by somebody.
 """
 
 from __future__ import annotations
 
 import difflib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from capture_nodes.sources.source import SourceError, TrainerSource
+from capture_nodes.sources.source import LiveSource, SourceError, TrainerSource
+from capture_nodes.stamp_clock import StampClock
 
 
 @dataclass(frozen=True)
 class SourceOptions:
     """What a user may say about a source, before the source itself has judged it.
 
-    Zero and empty mean "not said": a ROS parameter has no other way to be absent.
+    Zero and empty mean "not said": a ROS parameter has no other way to be absent. address (`host:port`):
+    where a live source listens, or whom it calls.
     """
 
     motion: str = ""
@@ -26,9 +29,11 @@ class SourceOptions:
     loop: bool = False
     up_axis: str = "auto"
     stature_m: float = 1.75
+    address: str = ""
 
 
 SourceFactory = Callable[[SourceOptions], TrainerSource]
+LiveFactory = Callable[[SourceOptions, StampClock], LiveSource]
 
 
 def _open_bvh(options: SourceOptions) -> TrainerSource:
@@ -57,15 +62,43 @@ def _open_script(options: SourceOptions) -> TrainerSource:
 
 SOURCES: Mapping[str, SourceFactory] = {"bvh": _open_bvh, "script": _open_script}
 
+LIVE_SOURCES: Mapping[str, LiveFactory] = {}
+
 # Nobody is in these: no deadman is held, and whom they show is not who is at the station.
 PLAYED_SOURCES = frozenset({"bvh", "script"})
 
 
+def known_sources() -> tuple[str, ...]:
+    return (*SOURCES, *LIVE_SOURCES)
+
+
 def open_source(name: str, options: SourceOptions) -> TrainerSource:
-    """Open a source; raises `SourceError` with the choices or with everything wrong in its options."""
+    """Open a played source; raises `SourceError` with the choices or everything wrong in its options."""
     factory = SOURCES.get(name)
     if factory is None:
-        near = difflib.get_close_matches(name, SOURCES, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise SourceError(f"unknown source {name!r}.{hint} Known sources: {', '.join(SOURCES)}")
+        raise _unknown(name)
+    if options.address:
+        raise SourceError(f"address:={options.address}: source:={name} has no line to anybody")
     return factory(options)
+
+
+def live_source(name: str, options: SourceOptions, stamps: StampClock) -> LiveSource:
+    """A live source, whose device is opened by entering it. Raises `SourceError` as `open_source` does."""
+    factory = LIVE_SOURCES.get(name)
+    if factory is None:
+        raise _unknown(name)
+    return factory(options, stamps)
+
+
+def check_source(name: str, options: SourceOptions) -> None:
+    """Whether a source can be used as asked, without touching a device. Raises `SourceError`."""
+    if name in LIVE_SOURCES:
+        live_source(name, options, StampClock(time.time_ns))
+    else:
+        open_source(name, options)
+
+
+def _unknown(name: str) -> SourceError:
+    near = difflib.get_close_matches(name, known_sources(), n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return SourceError(f"unknown source {name!r}.{hint} Known sources: {', '.join(known_sources())}")

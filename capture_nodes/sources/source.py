@@ -1,8 +1,8 @@
 """What every trainer input looks like to the headset node.
 
-A source is asked, again and again, for the motion frame that belongs to a moment. A source that
-plays something (BVH, script, bag) answers for `elapsed_s` since its start; a live one (a headset,
-a suit) answers with its newest frame and `None` while it tracks nothing.
+A source that plays something (BVH file, script, bag) is a `TrainerSource`: it is asked, at a rate of
+ours, for the frame that belongs to a moment since its start. A live one (a headset, a suit) is a
+`LiveSource`: it is waited for, and has frames when it has them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from capture_nodes.errors import CaptureError
 from retargeting.motion_frame import MotionFrame
 
 Self = TypeVar("Self", bound="TrainerSource")
+LiveSelf = TypeVar("LiveSelf", bound="LiveSource")
 
 
 class SourceError(CaptureError):
@@ -26,11 +27,11 @@ class SourceError(CaptureError):
 
 
 class TrainerSource(Protocol):
-    """One trainer input. Used as a context manager: leaving it gives the device or file back."""
+    """A motion that is played. Used as a context manager: leaving it gives the file back."""
 
     @property
     def duration_s(self) -> float:
-        """Length of one pass; `math.inf` of a live source."""
+        """Length of one pass."""
 
     @property
     def loop(self) -> bool:
@@ -47,6 +48,42 @@ class TrainerSource(Protocol):
         """
 
     def __enter__(self: Self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class LiveSource(Protocol):
+    """A device somebody wears: it has frames when it has them. Opened by entering, given back by leaving.
+
+    Making one only checks what it was told (`SourceError`); entering raises `SourceError` where the device
+    can never be used as asked (a port that is taken, a driver that is missing), not where it is not there
+    yet.
+
+    A point that is lost is absent from the frame; while nothing at all is tracked there is no frame. Ends the
+    trainer's session, or drops the line, one last frame repeats the last poses and their stamp with
+    `Controls()`, so that the deadman is open; then none comes until the trainer is back.
+    """
+
+    @property
+    def report(self) -> Mapping[str, str]:
+        """What the source decided by itself on opening (address, runtime, device): key to plain words."""
+
+    def wait_frame(self, timeout_s: float) -> MotionFrame | None:
+        """The newest frame not given yet, stamped in station time; None where none came in `timeout_s`.
+
+        Called by one thread. Never gives a frame twice, never extrapolates, and raises nothing because a
+        device went away: it gives None, and comes back by itself.
+        """
+
+    def rumble(self, side: str, intensity: float) -> None:
+        """Rumble the hand of a side, intensity 0 .. 1, until told otherwise. Any thread; returns at once."""
+
+    def diagnostics(self) -> Mapping[str, object]:
+        """Rates, gaps, clock offset and its uncertainty, the device's state in words. Any thread."""
+
+    def __enter__(self: LiveSelf) -> LiveSelf: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,0 +1,143 @@
+"""Driving a live source: every frame once, states, rumble, stop."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+
+import pytest
+
+from capture_nodes.live_frames import LOST_S, LiveFrames
+from capture_nodes.sources import registry
+from capture_nodes.sources.registry import SourceOptions, check_source, live_source, open_source
+from capture_nodes.sources.source import SourceError
+from capture_nodes.stamp_clock import StampClock
+from retargeting.frames import IDENTITY_POSE
+from retargeting.motion_frame import MotionFrame
+
+
+class FakeDevice:
+    """Gives what it was handed, one entry for each time it is waited for; then says that it is empty."""
+
+    def __init__(self, entries=()):
+        self.report = {"device": "made up"}
+        self.entries = deque(entries)
+        self.now_s = 0.0
+        self.empty = lambda: None
+        self.felt = []
+        self.opened = 0
+
+    def wait_frame(self, timeout_s):
+        if not self.entries:
+            self.empty()
+            return None
+        frame = self.entries.popleft()
+        self.now_s += 0.011 if frame is not None else timeout_s
+        return frame
+
+    def rumble(self, side, intensity):
+        self.felt.append((side, intensity))
+
+    def diagnostics(self):
+        return {"clock_offset_ms": "0.1"}
+
+    def __enter__(self):
+        self.opened += 1
+        return self
+
+    def __exit__(self, *_exception):
+        self.opened -= 1
+
+
+def frame(stamp_ns):
+    return MotionFrame(stamp_ns, {"head": IDENTITY_POSE})
+
+
+def driven(entries):
+    device = FakeDevice(entries)
+    published, told = [], []
+    frames = LiveFrames(device, published.append, told.append, lambda: device.now_s)
+    device.empty = frames.stop
+    frames.run()
+    return device, frames, published, told
+
+
+def test_every_frame_is_passed_on_once_in_order():
+    given = [frame(k) for k in range(1, 50)]
+    _, frames, published, told = driven([None, *given[:20], None, *given[20:]])
+    assert [f.stamp_ns for f in published] == [f.stamp_ns for f in given]
+    # One wait in vain is shorter than what counts as lost.
+    assert told == ["waiting", "tracking"]
+    assert frames.diagnostics() == {
+        "state": "tracking", "frames": 49, "losses": 0, "clock_offset_ms": "0.1",
+    }  # fmt: skip
+
+
+def test_a_trainer_who_goes_and_comes_back():
+    nothing = [None] * (math.ceil(LOST_S / 0.05) + 1)
+    _, frames, published, told = driven([*nothing, frame(1), *nothing, frame(2), *nothing])
+    assert told == ["waiting", "tracking", "lost", "tracking", "lost"]
+    assert (len(published), frames.losses) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("hand", "intensity", "felt"),
+    [
+        (0, 0.5, [("left", 0.5)]),
+        (1, 7.0, [("right", 1.0)]),
+        (1, -1.0, [("right", 0.0)]),
+        (2, 0.5, []),
+        (-1, 0.5, []),
+        (0, math.nan, []),
+        (0, math.inf, []),
+    ],
+)
+def test_rumble_reaches_the_hand_it_is_meant_for(hand, intensity, felt):
+    device, frames, _, _ = driven([])
+    frames.rumble(hand, intensity)
+    assert device.felt == felt
+
+
+def test_stop_ends_a_thread_that_gets_nothing():
+    class Silent(FakeDevice):
+        def wait_frame(self, timeout_s):
+            waiting.set()
+            return None
+
+    waiting = threading.Event()
+    frames = LiveFrames(Silent(), lambda _frame: None, lambda _word: None)
+    thread = threading.Thread(target=frames.run, daemon=True)
+    thread.start()
+    assert waiting.wait(10.0)
+    frames.stop()
+    thread.join(10.0)
+    assert not thread.is_alive()
+
+
+def test_nothing_live_is_played():
+    _, frames, _, _ = driven([])
+    with pytest.raises(SourceError, match="nothing is played"):
+        frames.play()
+    frames.halt()
+
+
+def test_a_live_source_is_checked_without_opening_it(monkeypatch):
+    made = []
+
+    def factory(options, stamps):
+        if options.address == "nowhere":
+            raise SourceError("address:=nowhere: host:port is expected")
+        made.append(FakeDevice())
+        return made[-1]
+
+    monkeypatch.setattr(registry, "LIVE_SOURCES", {"suit": factory})
+    check_source("suit", SourceOptions())
+    assert made[-1].opened == 0
+    with pytest.raises(SourceError, match="host:port"):
+        check_source("suit", SourceOptions(address="nowhere"))
+    with pytest.raises(SourceError, match="Did you mean 'suit'") as caught:
+        live_source("suits", SourceOptions(), StampClock(lambda: 0))
+    assert "bvh, script, suit" in str(caught.value)
+    with pytest.raises(SourceError, match="no line"):
+        open_source("script", SourceOptions(address="127.0.0.1:1"))
