@@ -216,9 +216,9 @@ def _grip_axes(x: ArrayLike, y: ArrayLike, z: ArrayLike) -> Array:
     return result
 
 
-# The axes of the body point `grip` in those of an OpenXR or WebXR grip pose that `pose_to_trainer` has converted: to
-# be multiplied from the right. Their x goes through the palm (out of the left, into the right one) and their -z
-# along what is held, from the little finger to the thumb.
+# The axes of the body point `grip` in those of an OpenXR or WebXR grip pose that `pose_to_trainer` has
+# converted: to be multiplied from the right. Their x goes through the palm (out of the left, into the right
+# one) and their -z along what is held, from the little finger to the thumb.
 OPENXR_GRIP_AXES = {
     "left": _grip_axes([0.0, 0.0, -1.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]),
     "right": _grip_axes([0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]),

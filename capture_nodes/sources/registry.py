@@ -62,7 +62,25 @@ def _open_script(options: SourceOptions) -> TrainerSource:
 
 SOURCES: Mapping[str, SourceFactory] = {"bvh": _open_bvh, "script": _open_script}
 
-LIVE_SOURCES: Mapping[str, LiveFactory] = {}
+
+def _openxr(options: SourceOptions, stamps: StampClock) -> LiveSource:
+    from capture_nodes.sources.openxr.live import OpenXrSource
+    from capture_nodes.sources.openxr.parameters import OpenXrParameters
+
+    problems = []
+    if options.motion:
+        problems.append(f"motion:={options.motion}: source:=openxr takes no file; source:=bvh does")
+    if options.address:
+        problems.append(
+            f"address:={options.address}: source:=openxr asks this machine's OpenXR runtime; XR_RUNTIME_JSON "
+            "names another one"
+        )
+    if problems:
+        raise SourceError(*problems)
+    return OpenXrSource(OpenXrParameters(stature_m=options.stature_m), stamps)
+
+
+LIVE_SOURCES: Mapping[str, LiveFactory] = {"openxr": _openxr}
 
 # Nobody is in these: no deadman is held, and whom they show is not who is at the station.
 PLAYED_SOURCES = frozenset({"bvh", "script"})

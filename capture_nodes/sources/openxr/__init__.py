@@ -1,1 +1,1 @@
-"""Trainer source `openxr`: a headset on a PC's OpenXR runtime, used headless. Imports pyopenxr only when opened."""
+"""Trainer source `openxr`: a headset on this machine's OpenXR runtime. pyopenxr is imported on opening it."""

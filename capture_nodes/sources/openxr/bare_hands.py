@@ -1,4 +1,4 @@
-"""Squeeze and trigger of a hand that holds nothing: a pinch is the deadman, a fist closes a hand without fingers."""
+"""Squeeze and trigger of a hand that holds nothing: a pinch is the deadman, a fist closes a gripper."""
 
 from __future__ import annotations
 

@@ -23,8 +23,9 @@ _LEAST_AHEAD = 0.3
 
 
 class BaseSpace:
-    """LOCAL_FLOOR is `trainer` itself: on the floor, under and ahead of where the trainer (re-)centred. Of STAGE
-    and LOCAL only the vertical is taken: `trainer` is put under the first head that is tracked, facing its way.
+    """LOCAL_FLOOR is `trainer` itself: on the floor, under and ahead of where the trainer (re-)centred. Of
+    STAGE and LOCAL only the vertical is taken: `trainer` is put under the first head that is tracked, facing
+    its way.
     """
 
     def __init__(self, runtime: Runtime, session: Any, stature_m: float) -> None:
@@ -62,7 +63,7 @@ class BaseSpace:
         self._to_trainer = None
 
     def to_trainer(self, head: Array | None) -> Array | None:
-        """Transform base to trainer ``(7,)`` from a head in the base's place but trainer axes; None: not known yet."""
+        """Transform base to trainer ``(7,)``, None while unknown; head: in the base, axes the trainer's."""
         if self._to_trainer is None and head is not None:
             ahead = rotate(head[3:], [1.0, 0.0, 0.0])
             if math.hypot(ahead[0], ahead[1]) > _LEAST_AHEAD:

@@ -1,7 +1,7 @@
 """The trainer's body, where the runtime tracks or infers one: `XR_FB_body_tracking`, `XR_BD_body_tracking`.
 
-Joints of a body are taken where they are valid: a runtime infers much of a body from head and hands and does not
-call that tracked. A wrist is what an arm follows: it has to be tracked.
+Joints of a body are taken where they are valid: a runtime infers much of a body from head and hands and does
+not call that tracked. A wrist is what an arm follows: it has to be tracked.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _WRISTS = tuple(f"{side}_wrist" for side in SIDES)
 
 
 def t_pose_axes(point: str) -> Array:
-    """Axes (xyzw) of a body point in a T-pose that faces the trainer's x: its arms are turned out to the sides."""
+    """Axes (xyzw) of a body point in a T-pose that faces the trainer's x: arms are out to the sides."""
     side, _, part = point.partition("_")
     if part not in ("shoulder", "elbow", "wrist"):
         return np.array([0.0, 0.0, 0.0, 1.0])
@@ -146,7 +146,7 @@ class FbBody:
         self._rows.give(self._array, self._poses, points)
 
     def _own_axes(self) -> Array:
-        """The points' axes in those of the joints ``(points, 4)``: what turns the skeleton's T-pose into ours."""
+        """The points' axes in those of the joints ``(points, 4)``, from the skeleton's T-pose."""
         xr = self._runtime.xr
         joints = (xr.BodySkeletonJointFB * _FB_COUNT)()
         skeleton = xr.BodySkeletonFB(joints=joints)
@@ -154,7 +154,10 @@ class FbBody:
         self._runtime.check(code, "xrGetBodySkeletonFB")
         poses = np.array(
             [
-                [*(getattr(j.pose.position, a) for a in "xyz"), *(getattr(j.pose.orientation, a) for a in "xyzw")]
+                [
+                    *(getattr(j.pose.position, a) for a in "xyz"),
+                    *(getattr(j.pose.orientation, a) for a in "xyzw"),
+                ]
                 for j in joints
             ]
         )

@@ -32,7 +32,8 @@ class Connection:
         return self._instance
 
     def open_first(self, now_s: float) -> None:
-        """Raises `SourceError` where no waiting helps: pyopenxr, libGL, a runtime or what we need of it is missing.
+        """Raises `SourceError` where no waiting helps: pyopenxr, libGL, a runtime or what we need of it is
+        missing.
 
         A headset that is not plugged in may come.
         """

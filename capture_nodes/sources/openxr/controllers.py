@@ -118,7 +118,7 @@ class Controllers:
             self.refused[profile.name] = failure("", error).reason
             return
         self.suggested.append(profile.name)
-        self._profiles[int(path)] = profile
+        self._profiles[int(path.value)] = profile
 
     def _bind_functions(self) -> None:
         xr, function = self._xr, self._runtime.function

@@ -14,8 +14,8 @@ _TRIES = 8
 class DeviceTime:
     """XrTime counts from wherever the runtime likes; only the runtime converts it.
 
-    `offset_ns` is XrTime less the steady clock at the last conversion; `uncertainty_ns` the largest difference
-    seen when a moment was converted there and back.
+    `offset_ns` is XrTime less the steady clock at the last conversion; `uncertainty_ns` the largest
+    difference seen when a moment was converted there and back.
     """
 
     def __init__(self, runtime: Runtime) -> None:

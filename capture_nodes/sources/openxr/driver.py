@@ -1,8 +1,8 @@
 """pyopenxr, imported when somebody asks for the source and not before; and calls past its wrappers.
 
-Some of its wrappers cannot work (`locate_hand_joints_ext` and `locate_body_joints_fb` pass no joint array), and all
-of them look their function up and make an enum of the result at each call. What is called for every frame goes to
-the runtime's function directly.
+Some of its wrappers cannot work (`locate_hand_joints_ext` and `locate_body_joints_fb` pass no joint array),
+and all of them look their function up and make an enum of the result at each call. What is called for every
+frame goes to the runtime's function directly.
 """
 
 from __future__ import annotations

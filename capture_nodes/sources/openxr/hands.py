@@ -15,8 +15,8 @@ _HANDS = {"left": 1, "right": 2}
 
 
 class Hands:
-    """Raises `RuntimeFailed`. A hand whose wrist is not tracked has gone; a finger that is hidden is given as far
-    as the runtime vouches for it (valid, be it inferred)."""
+    """Raises `RuntimeFailed`. A hand whose wrist is not tracked has gone; a finger that is hidden is given as
+    far as the runtime vouches for it (valid, be it inferred)."""
 
     def __init__(self, runtime: Runtime, session: Any) -> None:
         xr = runtime.xr

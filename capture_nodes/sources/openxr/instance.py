@@ -55,8 +55,8 @@ class System:
 
 
 class OpenInstance:
-    """An instance and its headset. Raises `SourceError` where the runtime can never do, `RuntimeFailed` where it
-    may later (it is not running, the headset is not plugged in).
+    """An instance and its headset. Raises `SourceError` where the runtime can never do, `RuntimeFailed` where
+    it may later (it is not running, the headset is not plugged in).
 
     `close` destroys it with everything made in it, also after the runtime was lost.
     """
@@ -135,7 +135,7 @@ def _offered(xr: Any) -> frozenset[str]:
         raise RuntimeAbsent(told.call, told.reason) from error
     there = {entry.extension_name.decode(errors="replace") for entry in properties}
     problems = [
-        f"the OpenXR runtime has no {name} ({what}): source:=openxr needs a runtime that has it, such as Monado or "
+        f"the OpenXR runtime has no {name} ({what}): source:=openxr needs one that has it, such as Monado or "
         "WiVRn; the headset's own browser does without (source:=webxr)"
         for name, what in REQUIRED.items()
         if name not in there
@@ -151,9 +151,7 @@ def _create(xr: Any, extensions: frozenset[str]) -> tuple[Any, int]:
         application = xr.ApplicationInfo(
             application_name="teleop_capture", api_version=xr.Version(1, minor, 0 if minor else 34)
         )
-        info = xr.InstanceCreateInfo(
-            application_info=application, enabled_extension_names=sorted(extensions)
-        )
+        info = xr.InstanceCreateInfo(application_info=application, enabled_extension_names=sorted(extensions))
         try:
             return xr.create_instance(info), minor
         except (xr.XrException, ValueError) as error:

@@ -21,7 +21,11 @@ class JointArray:
             {
                 "names": ["flags", "rotation", "position"],
                 "formats": ["<u8", ("<f4", 4), ("<f4", 3)],
-                "offsets": [structure._location_flags.offset, structure.pose.offset, structure.pose.offset + 16],
+                "offsets": [
+                    structure._location_flags.offset,
+                    structure.pose.offset,
+                    structure.pose.offset + 16,
+                ],
                 "itemsize": ctypes.sizeof(structure),
             }
         )

@@ -74,9 +74,7 @@ class OpenXrSource:
         told = {
             "runtime": f"{system.runtime}, OpenXR 1.{system.minor_version}",
             "headset": system.name,
-            "tracks": ", ".join(
-                ["head and controllers", *(name for name, there in what.items() if there)]
-            ),
+            "tracks": ", ".join(["head and controllers", *(name for name, there in what.items() if there)]),
             "space": session.base.note,
             "controllers": ", ".join(session.controllers.suggested) or "none that the runtime knows",
             "clock": f"XrTime is the steady clock {session.time.offset_ns:+d} ns, within "
@@ -104,7 +102,7 @@ class OpenXrSource:
                 return frame
 
     def _due_s(self, now_s: float) -> float:
-        """When the runtime is to be asked next: at multiples of the period, or when it is to be tried again."""
+        """When the runtime is to be asked, at multiples of the period, or to be tried again."""
         if self._connection.session is None:
             self._next_s = 0.0
             return self._connection.retry_at_s
@@ -210,9 +208,7 @@ class OpenXrSource:
         state = session.state.name.lower().replace("_", " ")
         if not session.tracking:
             return f"not in use ({state})"
+        if session.untold:
+            state = "the runtime tells no session states"
+            return f"in use ({state})" if self._last is not None else f"nothing is tracked ({state})"
         return "in use" if self._last is not None else "in use, but nothing is tracked"
-
-
-def open_openxr(stature_m: float, stamps: StampClock) -> OpenXrSource:
-    """With the settings that a station can say."""
-    return OpenXrSource(OpenXrParameters(stature_m=stature_m), stamps)

@@ -10,14 +10,15 @@ from capture_nodes.sources.source import SourceError
 
 @dataclass(frozen=True)
 class OpenXrParameters:
-    """rate_hz: how often the runtime is asked, whatever its display does. stature_m: used only where the runtime
-    knows no floor: it lies this person's eye height under the headset's start.
+    """rate_hz: how often the runtime is asked, whatever its display does. stature_m: used only where the
+    runtime knows no floor: it lies this person's eye height under the headset's start.
 
-    Bare hands: a pinch closes at `pinch_closed_m` between thumb and index tip and opens at `pinch_open_m`; where
-    the runtime itself tells pinches (0..1) it closes at `pinch_press` and opens at `pinch_let_go`. A fist is none
-    with the finger tips `fist_open_m` from the palm, and whole at `fist_closed_m`.
+    Bare hands: a pinch closes at `pinch_closed_m` between thumb and index tip and opens at `pinch_open_m`;
+    where the runtime itself tells pinches (0..1) it closes at `pinch_press` and opens at `pinch_let_go`. A
+    fist is none with the finger tips `fist_open_m` from the palm, and whole at `fist_closed_m`.
 
-    A runtime that went away is tried again after `retry_first_s`, then ever less often up to `retry_longest_s`.
+    A runtime that went away is tried again after `retry_first_s`, then ever less often up to
+    `retry_longest_s`.
     """
 
     rate_hz: float = 90.0

@@ -1,7 +1,7 @@
 """Every point an OpenXR headset can track, a row each, and the way from the runtime's axes to the trainer's.
 
-Rows are in order of trust: where two rows are one body point (the wrist of a tracked hand and that of a tracked
-body), the first that is tracked counts.
+Rows are in order of trust: where two rows are one body point (the wrist of a tracked hand and that of a
+tracked body), the first that is tracked counts.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ _LARGEST_NORM_ERROR = 0.01
 
 
 class TrackedPoints:
-    """poses ``(points, 7)``: position and rotation (xyzw) in the base space, OpenXR axes; tracked ``(points,)``;
-    own_axes ``(points, 4)``: the body point's axes in those of the runtime's point, both in trainer axes."""
+    """poses ``(points, 7)``: position and rotation (xyzw) in the base space, OpenXR axes; tracked
+    ``(points,)``; own_axes ``(points, 4)``: the body point's axes in those of the runtime's point, both in
+    trainer axes."""
 
     def __init__(self) -> None:
         count = len(POINTS)
@@ -63,7 +64,8 @@ class TrackedPoints:
         self.tracked[:] = False
 
     def in_trainer(self, base_to_trainer: Array | None = None) -> dict[str, Array]:
-        """The tracked points by name, poses ``(7,)`` in `trainer`; what no body can have is counted and left out.
+        """The tracked points by name, poses ``(7,)`` in `trainer`; what no body can have is counted and left
+        out.
 
         base_to_trainer: pose of the base space, its axes already the trainer's; None where it is `trainer`.
         """

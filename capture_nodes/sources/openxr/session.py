@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -24,6 +25,7 @@ from retargeting.motion_frame import Axis, Button, Controls
 _MOST_EVENTS = 64
 _EVENT_INSTANCE_LOSS, _EVENT_STATE, _EVENT_SPACE_CHANGE, _EVENT_PROFILE = 17, 18, 40, 52
 _PRIMARY_STEREO = 2
+_STATES_WITHIN_S = 2.0
 
 
 class State(IntEnum):
@@ -80,6 +82,7 @@ class Session:
         self._bare_hands = {side: BareHand(side, parameters) for side in SIDES}
         self.state = State.UNKNOWN
         self._running = self._recentred = self._focused = False
+        self._begun_s = 0.0
         function, session = self._runtime.function, xr.Session
         self._locate = function(
             "xrLocateSpace", xr.Space, xr.Space, ctypes.c_int64, ctypes.POINTER(xr.SpaceLocation)
@@ -95,6 +98,18 @@ class Session:
     def tracking(self) -> bool:
         """Whether the trainer is in it and nothing else has their attention."""
         return self._running and self._focused
+
+    @property
+    def untold(self) -> bool:
+        """Whether the runtime tells no states of a headless session (Monado did not before 2024).
+
+        It never leaves READY, and calls every input out of focus although it gives them all.
+        """
+        return (
+            self._running
+            and self.state is State.READY
+            and time.monotonic() - self._begun_s > _STATES_WITHIN_S
+        )
 
     # ---- events
 
@@ -120,9 +135,7 @@ class Session:
         elif kind == _EVENT_PROFILE:
             self.controllers.look_what_is_held()
         elif kind == _EVENT_SPACE_CHANGE:
-            change = ctypes.cast(
-                ctypes.byref(event), ctypes.POINTER(xr.EventDataReferenceSpaceChangePending)
-            )
+            change = ctypes.cast(ctypes.byref(event), ctypes.POINTER(xr.EventDataReferenceSpaceChangePending))
             if int(change.contents._reference_space_type) == self.base.kind:
                 self._recentred = True
                 self.base.recentred()
@@ -134,7 +147,7 @@ class Session:
                 primary_view_configuration_type=self._xr.ViewConfigurationType(_PRIMARY_STEREO)
             )
             self._runtime.check(self._begin(self._handle, info), "xrBeginSession")
-            self._running = True
+            self._running, self._begun_s = True, time.monotonic()
         elif self.state is State.STOPPING:
             self._running = False
             self._runtime.check(self._end(self._handle), "xrEndSession")
@@ -148,7 +161,7 @@ class Session:
         """What is tracked now; None while nothing is to be followed."""
         if not self._running:
             return None
-        self._focused = self.controllers.sync()
+        self._focused = self.controllers.sync() or self.untold
         if not self._focused:
             self._lose()
             return None
@@ -224,10 +237,7 @@ class Session:
         """Ask for the end, for the runtime's sake; the instance's end is the session's in any case."""
         if self._running:
             self._runtime.check(self._request_exit(self._handle), "xrRequestExitSession")
-            for _ in range(_MOST_EVENTS):
-                try:
-                    self.poll()
-                except SessionOver:
-                    return
-                if not self._running:
-                    return
+            try:
+                self.poll()
+            except SessionOver:
+                return
