@@ -17,22 +17,21 @@ const char *const EXTENSION_NAMES[EXTENSIONS] = {
     "XR_BD_controller_interaction", "XR_EXT_local_floor",
 };
 
+/* The script that the environment names now: the library may stay loaded from one test to the next. */
 static bool open_shared(void) {
-    if (shared != NULL) return true;
+    static char opened[4096];
     const char *path = getenv("TELEOP_TEST_OPENXR_SCRIPT");
-    int file = path == NULL ? -1 : open(path, O_RDWR | O_CLOEXEC);
+    if (path == NULL) return false;
+    if (shared != NULL && strcmp(path, opened) == 0) return true;
+    int file = open(path, O_RDWR | O_CLOEXEC);
     if (file < 0) return false;
     void *place = mmap(NULL, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     close(file);
     if (place == MAP_FAILED) return false;
-    shared = place;
-    return true;
-}
-
-/* The loader lets go of the library with its last instance: the next one may have another script. */
-__attribute__((destructor)) static void close_shared(void) {
     if (shared != NULL) munmap(shared, sizeof(Shared));
-    shared = NULL;
+    shared = place;
+    snprintf(opened, sizeof(opened), "%s", path);
+    return true;
 }
 
 void read_script(void *to, const void *from, size_t size) {
@@ -113,6 +112,7 @@ static XrResult ConvertTimeToTimespecTimeKHR(XrInstance instance, XrTime time, s
 static XrResult EnumerateInstanceExtensionProperties(
     const char *layer, uint32_t capacity, uint32_t *count, XrExtensionProperties *properties) {
     if (layer != NULL) return XR_ERROR_API_LAYER_NOT_PRESENT;
+    if (!the_instance.alive && !open_shared()) return XR_ERROR_INITIALIZATION_FAILED;
     uint32_t offered = READ(extensions), n = 0;
     for (int k = 0; k < EXTENSIONS; ++k) n += (offered >> k) & 1;
     *count = n;
@@ -129,6 +129,7 @@ static XrResult EnumerateInstanceExtensionProperties(
 }
 
 static XrResult CreateInstance(const XrInstanceCreateInfo *info, XrInstance *instance) {
+    if (!the_instance.alive && !open_shared()) return XR_ERROR_INITIALIZATION_FAILED;
     if (!READ(present)) return RESULT_RUNTIME_UNAVAILABLE;
     if (info->type != XR_TYPE_INSTANCE_CREATE_INFO) return bad_call(XR_ERROR_VALIDATION_FAILURE);
     XrVersion asked = info->applicationInfo.apiVersion;

@@ -1,5 +1,5 @@
 /* What the test tells the runtime and what the runtime tells the test: one struct in a shared file. Its twin in
- * Python is script.py; a test compares the two. All fields are 4 or 8 bytes wide and stand at their own width. */
+ * Python is openxr_script.py; a test compares the two. All fields are 4 or 8 bytes wide and stand at their own width. */
 #ifndef TEST_RUNTIME_SCRIPT_H
 #define TEST_RUNTIME_SCRIPT_H
 

@@ -206,10 +206,8 @@ def compile_runtime(folder: Path) -> Path:
     return manifest
 
 
-class TestRuntime:
+class ScriptedRuntime:
     """The shared script. Written only inside `writing`, so that the runtime never sees half of a change."""
-
-    __test__ = False
 
     def __init__(self, path: Path) -> None:
         self.path = path
