@@ -208,23 +208,6 @@ def yaw_of_direction(direction: ArrayLike) -> Any:
     return np.arctan2(d[..., 1], d[..., 0])
 
 
-def _grip_axes(x: ArrayLike, y: ArrayLike, z: ArrayLike) -> Array:
-    """From where a grip's x, y, z point (trainer axes) in the neutral pose of `retargeting.body_points`."""
-    in_neutral_pose = np.stack([np.asarray(axis, dtype=np.float64) for axis in (x, y, z)], axis=-1)
-    result = quaternion_from_rotation_matrix(ROTATION_OPENXR_TO_TRAINER @ in_neutral_pose.T)
-    result.setflags(write=False)
-    return result
-
-
-# The axes of the body point `grip` in those of an OpenXR or WebXR grip pose that `pose_to_trainer` has
-# converted: to be multiplied from the right. Their x goes through the palm (out of the left, into the right
-# one) and their -z along what is held, from the little finger to the thumb.
-OPENXR_GRIP_AXES = {
-    "left": _grip_axes([0.0, 0.0, -1.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]),
-    "right": _grip_axes([0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]),
-}
-
-
 def pose_to_trainer(pose: ArrayLike, rotation_source_to_trainer: Array) -> Array:
     """A pose of a source world in trainer axes, both its place and its own axes converted.
 
@@ -235,3 +218,22 @@ def pose_to_trainer(pose: ArrayLike, rotation_source_to_trainer: Array) -> Array
     c = quaternion_from_rotation_matrix(rotation_source_to_trainer)
     rotation = quaternion_multiply(quaternion_multiply(c, pose[..., 3:]), quaternion_inverse(c))
     return np.concatenate([rotate(c, pose[..., :3]), rotation], axis=-1)
+
+
+# The axes of a hand (x along it, z out of its back) in those of the grip of OpenXR and WebXR, both turned
+# into trainer axes. A grip's +x goes through the palm (out of the left one, into the right one), its -z runs
+# along the handle from the little finger to the thumb: so the hand's x is the grip's -y on both sides.
+OPENXR_GRIP_AXES: dict[str, Array] = {
+    side: quaternion_from_rotation_matrix(ROTATION_OPENXR_TO_TRAINER @ np.array(hand_in_grip).T)
+    for side, hand_in_grip in (
+        ("left", [[0.0, -1.0, 0.0], [0.0, 0.0, 1.0], [-1.0, 0.0, 0.0]]),
+        ("right", [[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]]),
+    )
+}
+
+
+def grip_to_trainer(pose: ArrayLike, side: str) -> Array:
+    """OpenXR's or WebXR's grip pose(s) of a side as the point `<side>_grip`, with the axes of its hand."""
+    turned = pose_to_trainer(pose, ROTATION_OPENXR_TO_TRAINER)
+    turned[..., 3:] = quaternion_multiply(turned[..., 3:], OPENXR_GRIP_AXES[side])
+    return turned

@@ -1,6 +1,6 @@
 """Set up `.venv` for a Makefile target, once: system libraries, Python packages, the checkout itself.
 
-    python3 setup/prepare.py demo|test|soak|benchmark
+    python3 setup/prepare.py demo|openxr|test|soak|benchmark
 
 Needs nothing but Python's standard library. Prints what will be downloaded before it starts, and
 does nothing when the pins have not changed since. Where something of the system is missing it is
@@ -27,9 +27,10 @@ VENV = ROOT / ".venv"
 # Groups of pins each target needs, in order.
 TARGETS = {
     "demo": ("demo",),
-    "test": ("demo", "robots", "test"),
-    "soak": ("demo", "robots", "test", "readers"),
-    "benchmark": ("demo", "robots", "test", "readers", "benchmark"),
+    "openxr": ("demo", "openxr"),
+    "test": ("demo", "robots", "openxr", "test"),
+    "soak": ("demo", "robots", "openxr", "test", "readers"),
+    "benchmark": ("demo", "robots", "openxr", "test", "readers", "benchmark"),
 }
 # JavaScript that reads our files in the tests, with the Node.js of the group `test`.
 NODE_READERS = ROOT / "test" / "recording" / "node_readers"
@@ -41,6 +42,11 @@ SYSTEM_LIBRARIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("libegl-mesa0", ("libEGL_mesa.so.0", "libEGL_nvidia.so.0")),
     ("libgl1", ("libGL.so.1",)),
     ("libopengl0", ("libOpenGL.so.0",)),
+)
+# Debian packages of which the tests compile an OpenXR runtime of their own, and what each must have brought.
+TEST_PACKAGES: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("gcc", "libc6-dev"), "cc"),
+    (("libopenxr-dev",), "/usr/include/openxr/openxr.h"),
 )
 RENDER_PROBE = "import mujoco; mujoco.GLContext(16, 16).make_current()"
 
@@ -62,6 +68,12 @@ def missing_system_packages(
 ) -> list[str]:
     """Debian packages whose library cannot be loaded on this machine."""
     return [package for package, names in libraries if not any(load(name) for name in names)]
+
+
+def missing_test_packages(is_there: Callable[[str], bool] | None = None) -> list[str]:
+    """Debian packages without which the tests' OpenXR runtime cannot be compiled on this machine."""
+    there = is_there or (lambda name: Path(name).exists() or shutil.which(name) is not None)
+    return [package for packages, brought in TEST_PACKAGES if not there(brought) for package in packages]
 
 
 def venv_packages() -> list[str]:
@@ -189,7 +201,8 @@ def prepare(target: str) -> None:
     check_python()
     if not missing_groups(target) and (VENV / "bin" / "python").exists():
         return
-    install_system_packages([*venv_packages(), *missing_system_packages()])
+    for_tests = missing_test_packages() if "test" in TARGETS[target] else []
+    install_system_packages([*venv_packages(), *missing_system_packages(), *for_tests])
     python = make_venv()
     # Asked now, because all is gone from a virtual environment that had to be made anew.
     todo = missing_groups(target)

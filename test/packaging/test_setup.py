@@ -33,6 +33,12 @@ def test_a_missing_library_names_its_package(prepare: ModuleType) -> None:
     assert prepare.missing_system_packages(load=lambda name: name != "libEGL_mesa.so.0") == []
 
 
+def test_the_tests_name_what_they_compile_with(prepare: ModuleType) -> None:
+    assert prepare.missing_test_packages(lambda name: True) == []
+    assert prepare.missing_test_packages(lambda name: name == "cc") == ["libopenxr-dev"]
+    assert prepare.missing_test_packages(lambda name: "/" in name) == ["gcc", "libc6-dev"]
+
+
 def test_without_root_the_exact_line_is_printed(prepare: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare.os, "geteuid", lambda: 1000)
     monkeypatch.setattr(prepare.shutil, "which", lambda name: f"/usr/bin/{name}")
@@ -107,7 +113,7 @@ def test_a_venv_of_another_python_is_made_anew(
     (readers / "node_modules").mkdir()
     assert [sys.executable, "-m", "venv", "--clear", str(venv)] in commands
     installed = [Path(words[-1]).stem for words in commands if "-r" in words]
-    assert installed == ["demo", "robots", "test"]
+    assert installed == ["demo", "robots", "openxr", "test"]
     commands.clear()
     prepare.prepare("test")
     assert commands == []
@@ -118,7 +124,7 @@ def test_a_venv_of_another_python_is_made_anew(
 
 
 def test_pins_are_exact_and_sizes_are_kept(prepare: ModuleType) -> None:
-    for group in ("demo", "robots", "test", "readers", "benchmark"):
+    for group in ("demo", "robots", "openxr", "test", "readers", "benchmark"):
         lines = (ROOT / "requirements" / f"{group}.txt").read_text().splitlines()
         pins = [line for line in lines if line and not line.startswith("#")]
         assert pins and all(

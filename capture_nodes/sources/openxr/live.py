@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TypeVar
 
+from capture_nodes.sources.held_controls import HeldControls
 from capture_nodes.sources.openxr.connection import Connection
 from capture_nodes.sources.openxr.driver import RuntimeFailed
-from capture_nodes.sources.openxr.held_back import HeldBack
 from capture_nodes.sources.openxr.parameters import OpenXrParameters
 from capture_nodes.sources.openxr.session import Sample, Session, SessionOver
 from capture_nodes.stamp_clock import StampClock
@@ -35,8 +35,9 @@ class OpenXrSource:
         self._parameters, self._stamps = parameters, stamps
         self._period_s = 1.0 / parameters.rate_hz
         self._connection = Connection(parameters)
-        self._held_back = HeldBack()
+        self._held = HeldControls()
         self._last: MotionFrame | None = None
+        self._failed: RuntimeFailed | None = None
         self._next_s = 0.0
         self._clock_checked_s = 0.0
         self._lock = threading.Lock()
@@ -48,7 +49,7 @@ class OpenXrSource:
 
     def __enter__(self: Self) -> Self:
         self._connection.open_first(time.monotonic())
-        self._held_back.hold_back()
+        self._held.interrupt()
         return self
 
     def __exit__(
@@ -116,6 +117,11 @@ class OpenXrSource:
 
     def _tick(self) -> MotionFrame | None:
         now_s = time.monotonic()
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            willingly = isinstance(failed, SessionOver) and failed.reason == "EXITING"
+            self._connection.drop(failed, now_s, willingly=willingly)
+            return None
         session = self._connection.open_again(now_s)
         if session is None:
             return self._open_deadman()
@@ -130,8 +136,8 @@ class OpenXrSource:
         except RuntimeFailed as failed:
             self._losses += 1
             self._lost_poses += session.points.unusable
-            willingly = isinstance(failed, SessionOver) and failed.reason == "EXITING"
-            self._connection.drop(failed, time.monotonic(), willingly=willingly)
+            # Letting go of a runtime takes its time: the deadman opens first.
+            self._failed = failed
             return self._open_deadman()
         if sample is None:
             return self._open_deadman()
@@ -143,16 +149,16 @@ class OpenXrSource:
         last, self._last = self._last, None
         if last is None:
             return None
-        self._held_back.hold_back()
+        self._held.interrupt()
         self._last_frame_s = 0.0
         return MotionFrame(last.stamp_ns, last.poses, Controls())
 
     def _frame(self, sample: Sample) -> MotionFrame:
         if sample.recentred:
-            self._held_back.hold_back()
+            self._held.interrupt()
         moment_s = 1e-9 * sample.steady_ns
         stamp_ns = self._stamps.stamp(moment_s)
-        frame = MotionFrame(stamp_ns, sample.poses, self._held_back.filter(sample.controls))
+        frame = MotionFrame(stamp_ns, sample.poses, self._held.observe(sample.controls))
         self._last = frame
         self._frames += 1
         if self._last_frame_s:

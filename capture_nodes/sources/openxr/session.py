@@ -17,7 +17,14 @@ from capture_nodes.sources.openxr.driver import EVENT_UNAVAILABLE, TIME_INVALID,
 from capture_nodes.sources.openxr.hands import Hands
 from capture_nodes.sources.openxr.instance import OpenInstance
 from capture_nodes.sources.openxr.parameters import OpenXrParameters
-from capture_nodes.sources.openxr.points import CONTROLLER_ROWS, HEAD_ROW, TRACKED, TrackedPoints
+from capture_nodes.sources.openxr.points import (
+    CONTROLLER_ROWS,
+    HEAD_ROW,
+    ORIENTATION_TRACKED,
+    TRACKED,
+    VALID,
+    TrackedPoints,
+)
 from retargeting.body_points import SIDES
 from retargeting.frames import ROTATION_OPENXR_TO_TRAINER, Array, pose_to_trainer
 from retargeting.motion_frame import Axis, Button, Controls
@@ -83,6 +90,9 @@ class Session:
         self.state = State.UNKNOWN
         self._running = self._recentred = self._focused = False
         self._begun_s = 0.0
+        # A headset that never tracks where it is (three degrees of freedom) may infer it from a neck; of one
+        # that did, an inferred place is a lost one.
+        self._head_needs = VALID | ORIENTATION_TRACKED
         function, session = self._runtime.function, xr.Session
         self._locate = function(
             "xrLocateSpace", xr.Space, xr.Space, ctypes.c_int64, ctypes.POINTER(xr.SpaceLocation)
@@ -182,11 +192,12 @@ class Session:
     def _track(self, xr_time: int, readings: dict[str, Reading]) -> dict[str, Array]:
         points, base = self.points, self.base.handle
         points.clear()
-        self._locate_space(self.base.view, xr_time, HEAD_ROW)
+        if self._locate_space(self.base.view, xr_time, HEAD_ROW, self._head_needs) & TRACKED == TRACKED:
+            self._head_needs = TRACKED
         for name, space in self.controllers.spaces.items():
             # What hangs on a bare hand is no controller: its joints and gestures say more.
             if readings[name.partition("_")[0]].holds:
-                self._locate_space(space, xr_time, CONTROLLER_ROWS[name])
+                self._locate_space(space, xr_time, CONTROLLER_ROWS[name], TRACKED)
         if self._hands is not None:
             self._hands.locate(base, xr_time, points)
         if self.body is not None:
@@ -196,17 +207,20 @@ class Session:
         to_trainer = self.base.to_trainer(self._head())
         return {} if to_trainer is None else points.in_trainer(to_trainer)
 
-    def _locate_space(self, space: Any, xr_time: int, row: int) -> None:
+    def _locate_space(self, space: Any, xr_time: int, row: int, needs: int) -> int:
+        """Take a space over as a point where it has the flags it needs; its flags."""
         location = self._location
         code = self._locate(space, self.base.handle, xr_time, ctypes.byref(location))
         if code == TIME_INVALID:
-            return
+            return 0
         self._runtime.check(code, "xrLocateSpace")
-        if int(location._location_flags) & TRACKED == TRACKED:
+        flags = int(location._location_flags)
+        if flags & needs == needs:
             pose = location.pose
             p, q = pose.position, pose.orientation
             self.points.poses[row] = (p.x, p.y, p.z, q.x, q.y, q.z, q.w)
             self.points.tracked[row] = True
+        return flags
 
     def _head(self) -> Array | None:
         if not self.points.tracked[HEAD_ROW]:

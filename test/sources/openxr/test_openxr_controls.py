@@ -10,7 +10,6 @@ from openxr_script import VALID
 from worn_headset import Headset, any_frame, wait_for
 
 from capture_nodes.sources.openxr.bare_hands import BareHand
-from capture_nodes.sources.openxr.held_back import HeldBack
 from capture_nodes.sources.openxr.parameters import OpenXrParameters
 from capture_nodes.sources.openxr.points import HAND_POINT_NAMES
 from capture_nodes.sources.openxr.profiles import PROFILES, offered_profiles
@@ -198,24 +197,6 @@ def test_a_fist_closes_between_its_two_distances() -> None:
         poses = _hand(palm=(0, 0, 0), **{tip: (distance_m, 0.0, 0.0) for tip in tips})
         assert hand.observe(poses, {})[1] == pytest.approx(expected)
     assert hand.observe(_hand(palm=(0, 0, 0), middle_tip=(0, 0, 0)), {})[1] == 0.0
-
-
-def test_what_was_pressed_through_a_loss_counts_only_once_it_was_let_go() -> None:
-    held = HeldBack()
-
-    def controls(left: float, right: float, primary: int) -> Controls:
-        axes, buttons = [0.0] * len(Axis), [0] * len(Button)
-        axes[Axis.LEFT_SQUEEZE], axes[Axis.RIGHT_SQUEEZE], axes[Axis.LEFT_TRIGGER] = left, right, 0.8
-        buttons[Button.LEFT_PRIMARY] = primary
-        return Controls(tuple(axes), tuple(buttons))
-
-    assert held.filter(controls(1.0, 1.0, 1)) == controls(1.0, 1.0, 1)
-    held.hold_back()
-    for _ in range(3):
-        assert held.filter(controls(1.0, 0.0, 1)) == controls(0.0, 0.0, 0)
-    assert held.filter(controls(1.0, 0.9, 1)) == controls(0.0, 0.9, 0)
-    assert held.filter(controls(0.05, 0.9, 0)) == controls(0.05, 0.9, 0)
-    assert held.filter(controls(1.0, 0.9, 1)) == controls(1.0, 0.9, 1)
 
 
 # ---- bindings

@@ -102,6 +102,23 @@ def test_points_that_are_lost_are_absent_and_with_the_last_the_frames_end(headse
         check_needs_a_new_press(headset, source)
 
 
+def test_an_inferred_place_of_the_head_counts_only_of_a_headset_that_never_tracked_one(
+    headset: Headset,
+) -> None:
+    inferred = VALID | 4
+    with headset.writing() as script:
+        script.head.flags = inferred
+    with headset.worn() as source:
+        assert "head" in any_frame(source).poses
+        with headset.writing() as script:
+            script.head.flags = TRACKED
+            script.head.put((0.0, 1.0, 0.0))
+        wait_for(source, lambda frame: frame.poses["head"][2] < 1.1)
+        with headset.writing() as script:
+            script.head.flags = inferred
+        wait_for_none(source)
+
+
 @pytest.mark.parametrize("lost", ["instance_lost", "session_lost"])
 def test_a_runtime_that_goes_away_and_comes_back(headset: Headset, lost: str) -> None:
     with headset.worn(retry_first_s=0.05, retry_longest_s=0.2) as source:
