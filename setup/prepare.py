@@ -199,9 +199,9 @@ def install_node_readers(python: Path) -> None:
 
 def prepare(target: str) -> None:
     check_python()
-    if not missing_groups(target) and (VENV / "bin" / "python").exists():
-        return
     for_tests = missing_test_packages() if "test" in TARGETS[target] else []
+    if not missing_groups(target) and not for_tests and (VENV / "bin" / "python").exists():
+        return
     install_system_packages([*venv_packages(), *missing_system_packages(), *for_tests])
     python = make_venv()
     # Asked now, because all is gone from a virtual environment that had to be made anew.
