@@ -251,7 +251,7 @@ def test_the_arms_brake_when_the_runtime_dies_and_wait_for_a_new_press(
 def check_stop(world: World, died_s: float) -> None:
     """Still, and still for good, at the latest a moment and v/a after the death.
 
-    The moment is 0.15 s on a machine of our own (`docs/openxr.md` has what was measured); 0.5 s are let pass on
+    The moment is 0.15 s on a machine of our own (`docs/openxr.md` has the figure); 0.5 s are let pass on
     one that others load.
     """
     after = [(stamp_s, np.abs(v).max()) for stamp_s, _, v in world.commands if stamp_s > died_s]
