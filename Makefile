@@ -1,5 +1,6 @@
 # make demo   three recorded repetitions of our robot, with a table and pictures
 # make test   all tests (about 20 minutes on 2 cores); make soak: what takes longer
+# make openxr what source:=openxr needs on top of a station; see docs/openxr.md
 # make lint   ruff and mypy
 # make benchmark  the retargeting against other solvers (ROBOTS="kestrel g1"); see docs/retargeting.md
 # make benchmark-limits  every motion on every robot: is a limit or a margin broken?
@@ -21,13 +22,16 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 unexport PYTHONHOME
 
 .PHONY: help demo test soak benchmark benchmark-limits benchmark-recorder lint lock prepare-demo prepare-test
-.PHONY: prepare-soak prepare-benchmark clean
+.PHONY: prepare-soak prepare-benchmark openxr clean
 
 help:
 	@sed -n 's/^# //p' Makefile
 
 prepare-demo:
 	@$(PYTHON) setup/prepare.py demo
+
+openxr:
+	@$(PYTHON) setup/prepare.py openxr
 
 prepare-test:
 	@$(PYTHON) setup/prepare.py test

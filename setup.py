@@ -69,6 +69,8 @@ setup(
     ],
     extras_require={
         "robots": ["example-robot-data>=6", "xacro>=2"],
+        # source:=openxr
+        "openxr": ["pyopenxr>=1.1.6501"],
         "test": ["pytest", "hypothesis", "scipy", "pin", "daqp", "rosbags", "playwright"],
     },
     entry_points={

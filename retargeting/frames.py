@@ -215,9 +215,12 @@ def pose_to_trainer(pose: ArrayLike, rotation_source_to_trainer: Array) -> Array
     agree with the trainer's (an OpenXR hand, -z forward, +y up, becomes x forward, z up).
     """
     pose = np.asarray(pose, dtype=np.float64)
-    c = quaternion_from_rotation_matrix(rotation_source_to_trainer)
-    rotation = quaternion_multiply(quaternion_multiply(c, pose[..., 3:]), quaternion_inverse(c))
-    return np.concatenate([rotate(c, pose[..., :3]), rotation], axis=-1)
+    turned: Array = pose.copy()
+    back = rotation_source_to_trainer.T
+    turned[..., :3] = pose[..., :3] @ back
+    # C q C^-1 turns by the same angle about the axis C turns q's into.
+    turned[..., 3:6] = pose[..., 3:6] @ back
+    return turned
 
 
 # The axes of a hand (x along it, z out of its back) in those of the grip of OpenXR and WebXR, both turned

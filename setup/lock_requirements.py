@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements"
-GROUPS = ("demo", "robots", "test", "readers", "benchmark")
+GROUPS = ("demo", "robots", "openxr", "test", "readers", "benchmark")
 # What only generates message code (empy has no wheel), and MuJoCo's browser viewer; unless an *.in names it.
 NOT_NEEDED = frozenset({"empy", "mujoco-studio", "websockets"})
 NOT_NEEDED_PREFIXES = ("ros-ament-cmake-",)

@@ -1,6 +1,6 @@
 """Set up `.venv` for a Makefile target, once: system libraries, Python packages, the checkout itself.
 
-    python3 setup/prepare.py demo|test|soak|benchmark
+    python3 setup/prepare.py demo|openxr|test|soak|benchmark
 
 Needs nothing but Python's standard library. Prints what will be downloaded before it starts, and
 does nothing when the pins have not changed since. Where something of the system is missing it is
@@ -27,14 +27,13 @@ VENV = ROOT / ".venv"
 # Groups of pins each target needs, in order.
 TARGETS = {
     "demo": ("demo",),
-    "test": ("demo", "robots", "test"),
-    "soak": ("demo", "robots", "test", "readers"),
-    "benchmark": ("demo", "robots", "test", "readers", "benchmark"),
+    "openxr": ("demo", "openxr"),
+    "test": ("demo", "robots", "openxr", "test"),
+    "soak": ("demo", "robots", "openxr", "test", "readers"),
+    "benchmark": ("demo", "robots", "openxr", "test", "readers", "benchmark"),
 }
 # JavaScript of the tests, with the Node.js of the group `test`: readers of our files, an emulated headset.
 NODE_FOLDERS = (ROOT / "test" / "recording" / "node_readers", ROOT / "test" / "sources" / "web")
-# The browser of the tests, by its program.
-BROWSER = "chromium"
 OLDEST, NEWEST = (3, 10), (3, 13)
 
 # Debian package and the library files of which one must load.
@@ -43,6 +42,12 @@ SYSTEM_LIBRARIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("libegl-mesa0", ("libEGL_mesa.so.0", "libEGL_nvidia.so.0")),
     ("libgl1", ("libGL.so.1",)),
     ("libopengl0", ("libOpenGL.so.0",)),
+)
+# Debian packages that only tests need (they compile an OpenXR runtime), and what each must have brought.
+TEST_PACKAGES: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("gcc", "libc6-dev"), "cc"),
+    (("libopenxr-dev",), "/usr/include/openxr/openxr.h"),
+    (("chromium",), "chromium"),
 )
 RENDER_PROBE = "import mujoco; mujoco.GLContext(16, 16).make_current()"
 
@@ -66,9 +71,10 @@ def missing_system_packages(
     return [package for package, names in libraries if not any(load(name) for name in names)]
 
 
-def missing_programs(target: str) -> list[str]:
-    """Debian packages of programs that only tests start."""
-    return [BROWSER] if "test" in TARGETS[target] and shutil.which(BROWSER) is None else []
+def missing_test_packages(is_there: Callable[[str], bool] | None = None) -> list[str]:
+    """Debian packages that only tests need: a browser, and what their OpenXR runtime is compiled with."""
+    there = is_there or (lambda name: Path(name).exists() or shutil.which(name) is not None)
+    return [package for packages, brought in TEST_PACKAGES if not there(brought) for package in packages]
 
 
 def venv_packages() -> list[str]:
@@ -195,10 +201,10 @@ def install_node_packages(python: Path, folder: Path) -> None:
 
 def prepare(target: str) -> None:
     check_python()
-    programs = missing_programs(target)
-    if not missing_groups(target) and not programs and (VENV / "bin" / "python").exists():
+    for_tests = missing_test_packages() if "test" in TARGETS[target] else []
+    if not missing_groups(target) and not for_tests and (VENV / "bin" / "python").exists():
         return
-    install_system_packages([*venv_packages(), *missing_system_packages(), *programs])
+    install_system_packages([*venv_packages(), *missing_system_packages(), *for_tests])
     python = make_venv()
     # Asked now, because all is gone from a virtual environment that had to be made anew.
     todo = missing_groups(target)

@@ -90,6 +90,23 @@ def _make_webxr(options: SourceOptions, stamps: StampClock) -> LiveSource:
     return WebxrSource(WebxrParameters(options.address or DEFAULT_ADDRESS), stamps)
 
 
+def _make_openxr(options: SourceOptions, stamps: StampClock) -> LiveSource:
+    from capture_nodes.sources.openxr.live import OpenXrSource
+    from capture_nodes.sources.openxr.parameters import OpenXrParameters
+
+    problems = []
+    if options.motion:
+        problems.append(f"motion:={options.motion}: source:=openxr takes no file; source:=bvh does")
+    if options.address:
+        problems.append(
+            f"address:={options.address}: source:=openxr asks this machine's OpenXR runtime; XR_RUNTIME_JSON "
+            "names another one"
+        )
+    if problems:
+        raise SourceError(*problems)
+    return OpenXrSource(OpenXrParameters(stature_m=options.stature_m), stamps)
+
+
 def _takes_no_file(name: str, options: SourceOptions) -> None:
     if options.motion:
         raise SourceError(f"motion:={options.motion}: source:={name} takes no file; source:=bvh does")
@@ -97,7 +114,11 @@ def _takes_no_file(name: str, options: SourceOptions) -> None:
         raise SourceError(f"up_axis:={options.up_axis}: source:={name} has no file to turn; source:=bvh does")
 
 
-LIVE_SOURCES: Mapping[str, LiveFactory] = {"webxr": _make_webxr, "mocap": _make_mocap}
+LIVE_SOURCES: Mapping[str, LiveFactory] = {
+    "openxr": _make_openxr,
+    "webxr": _make_webxr,
+    "mocap": _make_mocap,
+}
 
 # Who wears these has nothing in their hands to hold.
 EMPTY_HANDED_SOURCES = frozenset({"mocap"})
@@ -127,6 +148,10 @@ def live_source(name: str, options: SourceOptions, stamps: StampClock) -> LiveSo
     factory = LIVE_SOURCES.get(name)
     if factory is None:
         raise _unknown(name)
+    if options.speed != 1.0:
+        raise SourceError(f"speed:={options.speed:g}: only source:=bag has a speed")
+    if name != "mocap" and (options.peers or options.skeleton):
+        raise SourceError(f"peers, skeleton: only source:=mocap takes them, not source:={name}")
     return factory(options, stamps)
 
 

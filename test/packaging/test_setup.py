@@ -33,11 +33,10 @@ def test_a_missing_library_names_its_package(prepare: ModuleType) -> None:
     assert prepare.missing_system_packages(load=lambda name: name != "libEGL_mesa.so.0") == []
 
 
-def test_the_tests_need_a_browser(prepare: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare.shutil, "which", lambda name: None)
-    assert prepare.missing_programs("test") == ["chromium"] and prepare.missing_programs("demo") == []
-    monkeypatch.setattr(prepare.shutil, "which", lambda name: f"/usr/bin/{name}")
-    assert prepare.missing_programs("test") == []
+def test_the_tests_name_what_they_compile_with(prepare: ModuleType) -> None:
+    assert prepare.missing_test_packages(lambda name: True) == []
+    assert prepare.missing_test_packages(lambda name: name == "cc") == ["libopenxr-dev", "chromium"]
+    assert prepare.missing_test_packages(lambda name: "/" in name) == ["gcc", "libc6-dev", "chromium"]
 
 
 def test_without_root_the_exact_line_is_printed(prepare: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,14 +109,13 @@ def test_a_venv_of_another_python_is_made_anew(
         folder.mkdir()
         (folder / "package-lock.json").touch()
     monkeypatch.setattr(prepare, "NODE_FOLDERS", folders)
-    monkeypatch.setattr(prepare, "missing_programs", lambda target: [])
     prepare.prepare("test")
     for folder in folders:
         assert any(words[-2:] == ["--prefix", str(folder)] and "ci" in words for words in commands)
         (folder / "node_modules").mkdir()
     assert [sys.executable, "-m", "venv", "--clear", str(venv)] in commands
     installed = [Path(words[-1]).stem for words in commands if "-r" in words]
-    assert installed == ["demo", "robots", "test"]
+    assert installed == ["demo", "robots", "openxr", "test"]
     commands.clear()
     prepare.prepare("test")
     assert commands == []
@@ -128,7 +126,7 @@ def test_a_venv_of_another_python_is_made_anew(
 
 
 def test_pins_are_exact_and_sizes_are_kept(prepare: ModuleType) -> None:
-    for group in ("demo", "robots", "test", "readers", "benchmark"):
+    for group in ("demo", "robots", "openxr", "test", "readers", "benchmark"):
         lines = (ROOT / "requirements" / f"{group}.txt").read_text().splitlines()
         pins = [line for line in lines if line and not line.startswith("#")]
         assert pins and all(
