@@ -215,7 +215,7 @@ def pose_to_trainer(pose: ArrayLike, rotation_source_to_trainer: Array) -> Array
     agree with the trainer's (an OpenXR hand, -z forward, +y up, becomes x forward, z up).
     """
     pose = np.asarray(pose, dtype=np.float64)
-    turned = pose.copy()
+    turned: Array = pose.copy()
     back = rotation_source_to_trainer.T
     turned[..., :3] = pose[..., :3] @ back
     # C q C^-1 turns by the same angle about the axis C turns q's into.
