@@ -146,8 +146,10 @@ class BodyTargets:
                 if not arm.holds:
                     self.openings[k] = track.openings[k]
             self._head.move_to(now_s, track.poses[_HEAD_ROW], self._head.direction)
-        if now_s - self._waist_since_s < self._waist_takes_s:
-            share = smoothstep((now_s - self._waist_since_s) / self._waist_takes_s)
+        # A tick's time may lie before that of the engage.
+        since_s = max(0.0, now_s - self._waist_since_s)
+        if since_s < self._waist_takes_s:
+            share = smoothstep(since_s / self._waist_takes_s)
             self.waist[:] = self._waist_start + share * (track.waist - self._waist_start)
         else:
             self.waist[:] = track.waist

@@ -78,6 +78,22 @@ def test_a_head_that_comes_back_turned_is_followed_softly(kestrel: RobotModel):
     assert turns.max() < 1.6 * 1.0 * TICK_S and abs(heads[-1] @ turn) > 0.9999
 
 
+@pytest.mark.parametrize("mode", ["relative", "absolute"])
+def test_controllers_and_a_head_engage_in_a_tick_that_was_due_before(kestrel: RobotModel, mode: str):
+    """Nothing tells the trunk, so the waist has no way to go; a tick is for the time it was due at."""
+
+    def bare(frame: MotionFrame) -> MotionFrame:
+        points = ("head", "left_wrist", "right_wrist")
+        poses = {point: frame.poses[point] for point in points}
+        return MotionFrame(frame.stamp_ns, poses, frame.controls)
+
+    loop = Loop(kestrel, RetargeterParameters(engage_mode=mode)).run(0.5, READY, edit=bare)
+    loop.retargeter.engage(loop.now_s)
+    command = loop.retargeter.tick(round(1e9 * loop.now_s), loop.now_s - 0.002)
+    assert command is not None and loop.retargeter.state is State.ENGAGING
+    assert loop.run(1.5, READY, edit=bare).retargeter.state is State.TRACKING
+
+
 def test_a_press_that_cannot_engage_says_why(kestrel: RobotModel):
     loop = Loop(kestrel, SQUEEZE)
     for k in range(100):
