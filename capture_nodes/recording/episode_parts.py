@@ -144,8 +144,8 @@ class EpisodeParts:
             part = self._part_of.get(channel.topic, last)
         self._part_of[channel.topic] = part
         if part is last:
-            if self._start_ns is None:
-                self._start_ns = log_ns
+            # The earliest: a clock that is set back must not make this part longer.
+            self._start_ns = log_ns if self._start_ns is None else min(self._start_ns, log_ns)
             self._bytes += len(data)
         written = part.write(channel, log_ns, publish_ns, sequence, data, counts)
         if self._is_latched(channel.topic):

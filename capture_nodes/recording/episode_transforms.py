@@ -75,6 +75,10 @@ class EpisodeTransforms:
             if episode.start_ns <= received_ns <= episode.end_ns:
                 self._put(episode, topic, data, source_ns, received_ns)
 
+    def clock_moved(self, by_ns: int) -> None:
+        """The clock was set: the next sample is due as long from now as before."""
+        self._next_ns += by_ns
+
     def tail_missing(self, episode: Episode) -> bool:
         """Whether a sample from beyond the end is still to come."""
         return bool(self._recent) and not episode.tf_tail_done
