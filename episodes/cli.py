@@ -1,4 +1,4 @@
-"""The `episodes` command: info, check, table and picture of recorded episodes."""
+"""The `episodes` command: info, check, table, picture and `ros2 bag` folder of recorded episodes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from episodes.frames_check import FrameBounds
 from episodes.info import info, info_text
 from episodes.picture import draw_picture
 from episodes.progress import ProgressLine
+from episodes.rosbag2_folder import episode_files, make_bag_folder
 from episodes.summary import summary, summary_text
 from episodes.tracking_check import TrackingOptions
 
@@ -36,9 +37,12 @@ def _parser() -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         sub.set_defaults(run=run)
         sub.add_argument("files", nargs="+", type=Path, metavar="FILE", help=what)
-        sub.add_argument(
-            "--incomplete", action="store_true", help="read files that are cut off or still being recorded"
-        )
+        if name != "bag":
+            sub.add_argument(
+                "--incomplete",
+                action="store_true",
+                help="read files that are cut off or still being recorded",
+            )
         return sub
 
     either = "an episode file, or a folder of them"
@@ -86,6 +90,11 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=Path, metavar="PATH",
         help="file (one episode) or folder to write to (default: beside each episode)",
     )  # fmt: skip
+
+    sub = verb("bag", "make a folder of each episode that `ros2 bag info` and `play` take", _bag, either)
+    sub.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="where the folders, named by episode, are made"
+    )
     return parser
 
 
@@ -214,6 +223,23 @@ def _picture(arguments: argparse.Namespace) -> int:
     drawn, whole = _each(arguments, "drawing", work)
     for path in drawn:
         print(path)
+    return OK if whole else UNUSABLE
+
+
+def _bag(arguments: argparse.Namespace) -> int:
+    done: set[Path] = set()
+
+    def work(path: Path, line: ProgressLine) -> Path | None:
+        if path.absolute() in done:
+            return None
+        files = episode_files(path)
+        done.update(file.absolute() for file in files)
+        return make_bag_folder(files, arguments.out / files[0].stem)
+
+    folders, whole = _each(arguments, "linking", work)
+    for folder in folders:
+        if folder is not None:
+            print(folder)
     return OK if whole else UNUSABLE
 
 

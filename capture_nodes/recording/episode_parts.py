@@ -21,7 +21,6 @@ from capture_nodes.recording.mcap_file import (
     FileProblem,
 )
 from capture_nodes.recording.mcap_writer import Buffer
-from capture_nodes.recording.rosbag2_metadata import BagFile
 from capture_nodes.recording.stream_statistics import EpisodeCounts
 
 # At the head of every part but the first, and at the end of all where there are several.
@@ -105,10 +104,6 @@ class EpisodeParts:
     @property
     def size(self) -> int:
         return sum(part.size for part in self.parts)
-
-    def bag_files(self) -> tuple[BagFile, ...]:
-        """For `rosbag2_metadata.metadata_yaml`."""
-        return tuple(part.bag_file() for part in self.parts)
 
     def open(self) -> None:
         """Raises `FileProblem`, as `EpisodeFile.open`."""
