@@ -68,7 +68,7 @@ def make_bag_folder(files: Sequence[Path], folder: Path) -> Path:
 
 
 def metadata_text(files: Sequence[Path]) -> str:
-    """The `metadata.yaml` of a folder with these files. Raises `EpisodeError` where one has no such record."""
+    """The `metadata.yaml` of a folder with these files. Raises `EpisodeError` without those records."""
     return yaml.safe_dump(
         {"rosbag2_bagfile_information": _together([(file.name, _information(file)) for file in files])},
         sort_keys=False,
