@@ -40,6 +40,8 @@ class Episode:
     tail_deadline_s: float = 0.0
     tf_tail_done: bool = False
     discard: bool = False
+    # A discard was asked for after its end.
+    given_up: bool = False
     # What was said of it is in its file.
     recorded: bool = False
     # Who stops it has been told what came of it.

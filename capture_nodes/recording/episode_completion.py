@@ -189,6 +189,7 @@ class EpisodeCompletion:
                 self._keep(lambda: say_later(path, DISCARDED, reason))
                 self._entry(episode).update(path=str(path), discarded=True, verdict=DISCARDED)
         except CaptureError as error:
+            episode.given_up = False
             moved.set_exception(error)
         else:
             moved.set_result(episode.path or path)

@@ -118,8 +118,10 @@ class EpisodeTransforms:
         if not message:
             # Others publish all of it.
             return
-        sequence = (publisher.last or 0) + 1
-        window = self._statistics.into(episode.id, publisher, publisher.saw(sequence, len(message)))
+        publisher.saw((publisher.last or 0) + 1, len(message))
+        # Numbered by episode: what is written into another one at the same time is not missing in this.
+        sequence = self._statistics.episode(publisher, episode.id).received + 1
+        window = self._statistics.into(episode.id, publisher, (sequence, sequence - 1, False))
         window.after = sequence + 1
         if episode.file.write(channel, received_ns, source_ns, sequence, message, window):
             window.wrote(received_ns, source_ns, message)

@@ -516,6 +516,7 @@ class Recorder:
                 last.discard, last.verdict, last.reason = True, DISCARDED, reason or last.reason
                 self._cut(last)
                 return last.result
+            last.given_up = True
         return self._completion.discard(last, reason)
 
     def mark(self, verdict: str, reason: str = "") -> str:
@@ -525,6 +526,8 @@ class Recorder:
             episode = self._active or self._last
             if episode is None:
                 raise CaptureError("no episode has been recorded")
+            if episode.discard or episode.given_up:
+                raise CaptureError(f"episode {episode.id} is discarded: no word brings it back")
             episode.verdict, episode.reason = verdict, reason or episode.reason
             if episode.recorded:
                 self._completion.say(episode, verdict, reason)
