@@ -129,7 +129,7 @@ def test_every_published_message_is_in_the_file_bit_for_bit(tmp_path: Path) -> N
                 in channels["/kestrel/camera/head/image"].metadata["offered_qos_profiles"]
             )
             assert joint_channel.metadata["topic_type_hash"].startswith("RIHS01_")
-            metadata = {m.name: m.metadata for m in reader.itermetadata_of()}
+            metadata = {m.name: m.metadata for m in reader.iter_metadata()}
             assert {a.name for a in reader.iter_attachments()} == {
                 "robot.urdf",
                 "robot.yaml",
