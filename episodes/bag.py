@@ -271,7 +271,19 @@ class Bag:
         return inside
 
     @cached_property
+    def clock_moves_s(self) -> tuple[float, ...]:
+        """By how much the station's clock was set while the episode was recorded, each time."""
+        moves = self.episode.get("clock_moved")
+        if not isinstance(moves, list):
+            return ()
+        found = (move.get("by_ns") for move in moves if isinstance(move, dict))
+        return tuple(by_ns / 1e9 for by_ns in found if isinstance(by_ns, int))
+
+    @cached_property
     def _asked_ns(self) -> tuple[int | None, int | None]:
+        if self.clock_moves_s:
+            # By which clock a stamp is cannot be told.
+            return None, None
         begin, end = (str(self.episode.get(key, "")) for key in ("started_ns", "stopped_ns"))
         return int(begin) if begin.isdecimal() else None, int(end) if end.isdecimal() else None
 

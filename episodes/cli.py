@@ -1,4 +1,4 @@
-"""The `episodes` command: info, check, table, picture and retarget of recorded episodes."""
+"""The `episodes` command: info, check, table, picture, retarget and `ros2 bag` folder of episodes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from episodes.frames_check import FrameBounds
 from episodes.info import info, info_text
 from episodes.picture import draw_picture
 from episodes.progress import ProgressLine
+from episodes.rosbag2_folder import episode_files, make_bag_folder
 from episodes.summary import summary, summary_text
 from episodes.tracking_check import TrackingOptions
 
@@ -41,9 +42,12 @@ def _parser() -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         sub.set_defaults(run=run)
         sub.add_argument("files", nargs="+", type=Path, metavar="FILE", help=what)
-        sub.add_argument(
-            "--incomplete", action="store_true", help="read files that are cut off or still being recorded"
-        )
+        if name != "bag":
+            sub.add_argument(
+                "--incomplete",
+                action="store_true",
+                help="read files that are cut off or still being recorded",
+            )
         return sub
 
     either = "an episode file, or a folder of them"
@@ -91,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=Path, metavar="PATH",
         help="file (one episode) or folder to write to (default: beside each episode)",
     )  # fmt: skip
+    sub = verb("bag", "make a folder of each episode that `ros2 bag info` and `play` take", _bag, either)
+    sub.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="where the folders, named by episode, are made"
+    )
     text = "have other robots follow the trainers of episodes (episodes retarget --help)"
     verbs.add_parser("retarget", help=text, add_help=False)
     return parser
@@ -221,6 +229,23 @@ def _picture(arguments: argparse.Namespace) -> int:
     drawn, whole = _each(arguments, "drawing", work)
     for path in drawn:
         print(path)
+    return OK if whole else UNUSABLE
+
+
+def _bag(arguments: argparse.Namespace) -> int:
+    done: set[Path] = set()
+
+    def work(path: Path, line: ProgressLine) -> Path | None:
+        if path.absolute() in done:
+            return None
+        files = episode_files(path)
+        done.update(file.absolute() for file in files)
+        return make_bag_folder(files, arguments.out / files[0].stem)
+
+    folders, whole = _each(arguments, "linking", work)
+    for folder in folders:
+        if folder is not None:
+            print(folder)
     return OK if whole else UNUSABLE
 
 

@@ -253,6 +253,10 @@ def check_streams(
             f"the simulated robot fell behind: real-time factor {factor:.4f} at its lowest, "
             f"at least {bounds.real_time_factor:g}; motion and contact are slower than they were stamped"
         )
+    problems += [
+        f"the station's clock was set {by_s:+.3f} s: stamps before and after do not compare"
+        for by_s in bag.clock_moves_s
+    ]
     all_figures: dict[str, Any] = {
         "lost": sum(lost) if lost else None,
         "real_time_factor": factor,

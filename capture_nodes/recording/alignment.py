@@ -186,7 +186,11 @@ class AlignmentTable:
             column = self._columns.get(topic)
             if column is None:
                 column = self._columns[topic] = _Column(basis)
-            column.times.add(times_ns)
+            if self.reference:
+                column.times.add(times_ns)
+            else:
+                # Without frames nothing is ever aligned, and nothing would be let go of: counted only.
+                column.times.begin += len(times_ns)
 
     def advance(self, final: bool = False) -> None:
         """Align, per stream, the frames it has passed; with ``final`` all. Once a second, and at the end."""

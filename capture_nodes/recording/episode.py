@@ -9,10 +9,11 @@ from typing import Literal
 
 from capture_nodes.recording.alignment import AlignmentTable
 from capture_nodes.recording.camera_encoding import CameraFigures
+from capture_nodes.recording.clock_watch import ClockMove
 from capture_nodes.recording.episode_parts import EpisodeParts
 from capture_nodes.recording.episode_record import EpisodeFields, Moment
 from capture_nodes.recording.stream_quality import EpisodeQuality
-from capture_nodes.recording.stream_timing import EpisodeTimes
+from capture_nodes.recording.stream_timing import EpisodeTimes, Judged
 
 EpisodeState = Literal["idle", "recording", "finishing"]
 
@@ -23,7 +24,8 @@ OPEN_END_NS = (1 << 63) - 1
 @dataclass
 class Episode:
     """`start_ns` to `end_ns` is what the file holds: from the pre-roll before `started_ns`, when the start
-    was asked for, to the post-roll after `stopped_ns`, when the stop was.
+    was asked for, to the post-roll after `stopped_ns`, when the stop was. Both are by the clock as it is now
+    and move where that is set (`clock_moves`).
     """
 
     id: str
@@ -38,6 +40,8 @@ class Episode:
     tail_deadline_s: float = 0.0
     tf_tail_done: bool = False
     discard: bool = False
+    # A discard was asked for after its end.
+    given_up: bool = False
     # What was said of it is in its file.
     recorded: bool = False
     # Who stops it has been told what came of it.
@@ -47,6 +51,7 @@ class Episode:
     real_time_factor: float | None = None
     moments: list[Moment] = field(default_factory=list)
     clutch: list[Moment] = field(default_factory=list)
+    clock_moves: list[ClockMove] = field(default_factory=list)
     times: EpisodeTimes = field(default_factory=EpisodeTimes)
     alignment: AlignmentTable = field(default_factory=lambda: AlignmentTable(""))
     cameras: tuple[CameraFigures, ...] = ()
@@ -57,6 +62,24 @@ class Episode:
     @property
     def stopped(self) -> bool:
         return self.stopped_ns > 0
+
+    @property
+    def first_ns(self) -> int:
+        """`start_ns` by the clock as it was then: what its first messages are timed by."""
+        return self.start_ns - sum(move.by_ns for move in self.clock_moves)
+
+    def clock_moved(self, move: ClockMove) -> None:
+        """The clock was set while messages may belong to this."""
+        self.start_ns += move.by_ns
+        if self.stopped:
+            self.end_ns += move.by_ns
+        self.judge_by_a_moved_clock(move)
+
+    def judge_by_a_moved_clock(self, move: ClockMove) -> None:
+        """Times by two clocks are in the file: which lie between start and stop cannot be told by them."""
+        self.clock_moves.append(move)
+        judged = Judged()
+        self.times.judged.begin_ns, self.times.judged.end_ns = judged.begin_ns, judged.end_ns
 
 
 @dataclass(frozen=True)

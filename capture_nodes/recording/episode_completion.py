@@ -118,18 +118,20 @@ class EpisodeCompletion:
         episode.alignment.advance(final=True)
         skew = episode.alignment.skew(episode.times.figures())
         with self._lock:
+            moves = tuple(episode.clock_moves)
             quality = judge_episode(
                 statistics.evidence(episode.id),
                 self._streams.all_expectations(),
-                begin_ns=episode.started_ns,
-                end_ns=episode.stopped_ns,
+                begin_ns=None if moves else episode.started_ns,
+                end_ns=None if moves else episode.stopped_ns,
                 real_time_factor=episode.real_time_factor,
+                clock_moves=moves,
             )
             table = self._streams.episode_table(episode.id, episode.cameras, skew)
             episode.recorded, episode.quality = True, quality
             record = closing_record(
                 episode.opening,
-                start_ns=episode.start_ns,
+                start_ns=episode.first_ns,
                 end_ns=episode.end_ns,
                 stopped_ns=episode.stopped_ns,
                 topics=statistics.totals(episode.id),
@@ -140,6 +142,7 @@ class EpisodeCompletion:
                 moments=episode.moments,
                 clutch=episode.clutch,
                 cameras=episode.cameras,
+                clock_moves=moves,
             )
         neighbours = episode.alignment.encoded(self._streams.written_names())
         file.attach(Attachment(ALIGNMENT_NAME, ALIGNMENT_MEDIA_TYPE, neighbours), episode.end_ns)
@@ -160,7 +163,7 @@ class EpisodeCompletion:
                 {
                     "id": episode.id,
                     "path": str(path) if path is not None else str(episode.file.active_path),
-                    "start_ns": episode.start_ns,
+                    "start_ns": episode.first_ns,
                     "end_ns": episode.end_ns,
                     "discarded": episode.discard,
                     "verdict": episode.verdict,
@@ -186,6 +189,7 @@ class EpisodeCompletion:
                 self._keep(lambda: say_later(path, DISCARDED, reason))
                 self._entry(episode).update(path=str(path), discarded=True, verdict=DISCARDED)
         except CaptureError as error:
+            episode.given_up = False
             moved.set_exception(error)
         else:
             moved.set_result(episode.path or path)

@@ -21,7 +21,6 @@ from capture_nodes.recording.mcap_file import (
     FileProblem,
 )
 from capture_nodes.recording.mcap_writer import Buffer
-from capture_nodes.recording.rosbag2_metadata import BagFile
 from capture_nodes.recording.stream_statistics import EpisodeCounts
 
 # At the head of every part but the first, and at the end of all where there are several.
@@ -106,10 +105,6 @@ class EpisodeParts:
     def size(self) -> int:
         return sum(part.size for part in self.parts)
 
-    def bag_files(self) -> tuple[BagFile, ...]:
-        """For `rosbag2_metadata.metadata_yaml`."""
-        return tuple(part.bag_file() for part in self.parts)
-
     def open(self) -> None:
         """Raises `FileProblem`, as `EpisodeFile.open`."""
         self.parts[0].open()
@@ -144,8 +139,8 @@ class EpisodeParts:
             part = self._part_of.get(channel.topic, last)
         self._part_of[channel.topic] = part
         if part is last:
-            if self._start_ns is None:
-                self._start_ns = log_ns
+            # The earliest: a clock that is set back must not make this part longer.
+            self._start_ns = log_ns if self._start_ns is None else min(self._start_ns, log_ns)
             self._bytes += len(data)
         written = part.write(channel, log_ns, publish_ns, sequence, data, counts)
         if self._is_latched(channel.topic):

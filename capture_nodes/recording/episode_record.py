@@ -16,6 +16,7 @@ from typing import Any
 
 from capture_nodes.errors import CaptureError
 from capture_nodes.recording.camera_encoding import CameraFigures
+from capture_nodes.recording.clock_watch import ClockMove
 
 SCHEMA_VERSION = 1
 
@@ -163,6 +164,7 @@ def closing_record(
     moments: Sequence[Moment] = (),
     clutch: Sequence[Moment] = (),
     cameras: Sequence[CameraFigures] = (),
+    clock_moves: Sequence[ClockMove] = (),
 ) -> dict[str, str]:
     """The complete `episode` record; ``topics``: counts per topic, ``refused``: topics with the reason.
 
@@ -182,6 +184,7 @@ def closing_record(
         stopped_ns=str(stopped_ns or end_ns),
         moments=json.dumps([moment.as_json() for moment in moments]),
         clutch=json.dumps([state.as_json() for state in clutch]),
+        clock_moved=json.dumps([move.as_json() for move in clock_moves]),
         cameras=json.dumps({figures.topic: _camera(figures) for figures in cameras}),
         topics=json.dumps(topics, sort_keys=True),
         lost=str(sum(entry.get("lost", 0) for entry in topics.values())),

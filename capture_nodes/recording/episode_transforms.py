@@ -75,6 +75,10 @@ class EpisodeTransforms:
             if episode.start_ns <= received_ns <= episode.end_ns:
                 self._put(episode, topic, data, source_ns, received_ns)
 
+    def clock_moved(self, by_ns: int) -> None:
+        """The clock was set: the next sample is due as long from now as before."""
+        self._next_ns += by_ns
+
     def tail_missing(self, episode: Episode) -> bool:
         """Whether a sample from beyond the end is still to come."""
         return bool(self._recent) and not episode.tf_tail_done
@@ -114,8 +118,10 @@ class EpisodeTransforms:
         if not message:
             # Others publish all of it.
             return
-        sequence = (publisher.last or 0) + 1
-        window = self._statistics.into(episode.id, publisher, publisher.saw(sequence, len(message)))
+        publisher.saw((publisher.last or 0) + 1, len(message))
+        # Numbered by episode: what is written into another one at the same time is not missing in this.
+        sequence = self._statistics.episode(publisher, episode.id).received + 1
+        window = self._statistics.into(episode.id, publisher, (sequence, sequence - 1, False))
         window.after = sequence + 1
         if episode.file.write(channel, received_ns, source_ns, sequence, message, window):
             window.wrote(received_ns, source_ns, message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from capture_nodes.recording.cdr import Status
 from capture_nodes.recording.stream import Stream
@@ -38,6 +38,13 @@ class PublisherReports:
                 self._statistics.reported(topic, gid, count, final)
             before = self._said.get((topic, gid), _Report(0, 0, 0))
             self._said[topic, gid] = _Report(before.count, count, received_ns)
+
+    def clock_moved(self, by_ns: int) -> None:
+        """The clock was set."""
+        self._said = {
+            publisher: replace(said, received_ns=said.received_ns + by_ns)
+            for publisher, said in self._said.items()
+        }
 
     def unheard(self, streams: Mapping[str, Stream]) -> list[str]:
         """Topics that somebody says to be publishing, but nothing has arrived: not connected yet."""

@@ -59,5 +59,11 @@ class RecentMessages:
             if message.stream.latched:
                 message.stream.latest[message.gid] = (message.data, message.source_ns, message.number)
 
+    def clock_moved(self, by_ns: int) -> None:
+        """The clock that borders are told by was set."""
+        moved = (message._replace(crossed_ns=message.crossed_ns + by_ns) for message in self._messages)
+        self._messages = deque(moved)
+        self.complete_since_ns += by_ns
+
     def __iter__(self) -> Iterator[TakenMessage]:
         return iter(self._messages)

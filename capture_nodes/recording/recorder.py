@@ -33,6 +33,7 @@ from capture_nodes.recording.camera_encoding import (
 )
 from capture_nodes.recording.camera_image import COMPRESSED_IMAGE, COMPRESSED_VIDEO
 from capture_nodes.recording.cdr import read_status, read_status_array
+from capture_nodes.recording.clock_watch import ClockMove, ClockWatch
 from capture_nodes.recording.encoding_threads import EncodingThreads
 from capture_nodes.recording.episode import Episode, EpisodeStatus
 from capture_nodes.recording.episode_completion import EpisodeCompletion
@@ -68,8 +69,9 @@ OPEN_TIMEOUT_S = 10.0
 _OPENING_NS = 100_000_000
 # Only a publisher faster than this can be expected to show its next message within the tail.
 TAIL_RATE_HZ = 25.0
-# States of the retargeter are remembered for the pre-roll.
+# States of the retargeter, and what the clock was set by, are remembered for the pre-roll.
 CLUTCH_STATES = 1000
+CLOCK_MOVES = 1000
 # An episode is taken to become as long as this, or as the longest of the run.
 EPISODE_S = 60.0
 # What is left of a camera's bytes once they are encoded, at most usually.
@@ -133,7 +135,13 @@ class Recorder:
         self._closing: list[Episode] = []
         self._last: Episode | None = None
         self._reports = PublisherReports(self.statistics)
-        self._clutch: deque[Moment] = deque(maxlen=CLUTCH_STATES)
+        # With the time that decides what they belong to, which moves with the clock.
+        self._clutch: deque[tuple[int, Moment]] = deque(maxlen=CLUTCH_STATES)
+        self._clock_moves: deque[tuple[int, ClockMove]] = deque(maxlen=CLOCK_MOVES)
+        self._clock = ClockWatch()
+        self._clock_moved_ns = 0
+        # The clock at the last look at it.
+        self._now_ns = 0
         # Of the last second; "plain" is what is written as it comes.
         self._bytes_taken = self._plain_bytes_taken = 0
         self._bytes_per_s = self._plain_bytes_per_s = 0.0
@@ -189,7 +197,10 @@ class Recorder:
         self._bytes_taken += len(data)
         if stream.encoding == "raw":
             self._plain_bytes_taken += len(data)
-        arrival = counts.arrived(sequence, len(data), source_ns, received_ns)
+        if received_ns > self._now_ns:
+            self._follow_clock()
+        # What was received before the clock was set back did not come later than now.
+        arrival = counts.arrived(sequence, len(data), source_ns, min(received_ns, self._now_ns))
         crossed_ns = counts.latest_received_ns
         message = TakenMessage(stream, counts, data, source_ns, received_ns, crossed_ns, arrival, gid)
         self._recent.add(message)
@@ -198,7 +209,7 @@ class Recorder:
                 self._give(episode, message)
         if stream.role:
             try:
-                self._read(stream, data, source_ns, received_ns)
+                self._read(message)
             except Exception as error:
                 # One odd message must not end the taking of all others; it is in the file as it came.
                 self.streams.refuse_message(stream.topic, error)
@@ -223,28 +234,32 @@ class Recorder:
         if written:
             window.wrote(message.received_ns, message.source_ns, message.data)
 
-    def _read(self, stream: Stream, data: bytes, source_ns: int, received_ns: int) -> None:
+    def _read(self, message: TakenMessage) -> None:
+        stream, data = message.stream, message.data
         if stream.role == "diagnostics":
-            self._diagnostics(data, received_ns)
+            self._diagnostics(message)
         elif stream.role == "retargeting_state":
-            self._retargeting_state(stream.topic, data, received_ns)
+            self._retargeting_state(message)
         elif self._transforms is None:
             return
         elif stream.role == "joint_states":
-            self._transforms.joint_state(stream.topic, data, source_ns, received_ns, self._open)
+            self._transforms.joint_state(
+                stream.topic, data, message.source_ns, message.received_ns, self._open
+            )
         elif stream.role == "transforms":
             self._transforms.leave_out(stream.topic, data)
 
-    def _diagnostics(self, data: bytes, received_ns: int) -> None:
+    def _diagnostics(self, message: TakenMessage) -> None:
+        data, crossed_ns = message.data, message.crossed_ns
         if b": published" not in data and b"real_time_factor" not in data:
             return
         for status in read_status_array(data):
             if status.name.endswith(": published"):
-                self._reports.heard(status, self.streams.by_topic, received_ns)
+                self._reports.heard(status, self.streams.by_topic, message.received_ns)
             elif "real_time_factor" in status.values and status.name in self._simulated_robots():
                 factor = float(status.values["real_time_factor"])
                 for episode in self._open:
-                    if math.isfinite(factor) and episode.start_ns <= received_ns <= episode.end_ns:
+                    if math.isfinite(factor) and episode.start_ns <= crossed_ns <= episode.end_ns:
                         lowest = episode.real_time_factor
                         episode.real_time_factor = factor if lowest is None else min(lowest, factor)
 
@@ -253,21 +268,22 @@ class Recorder:
         joints = [topic for topic, s in self.streams.by_topic.items() if s.role == "joint_states"]
         return [f"{topic.rsplit('/', 1)[0]}/simulated_robot" for topic in joints]
 
-    def _retargeting_state(self, topic: str, data: bytes, received_ns: int) -> None:
+    def _retargeting_state(self, message: TakenMessage) -> None:
         if self._transforms is not None:
-            self._transforms.join_trainer(topic, data)
-        status = read_status(data)
-        clutch = Moment(received_ns, status.message, _clutches(status.values))
-        self._clutch.append(clutch)
+            self._transforms.join_trainer(message.stream.topic, message.data)
+        status = read_status(message.data)
+        clutch = Moment(message.received_ns, status.message, _clutches(status.values))
+        self._clutch.append((message.crossed_ns, clutch))
         for episode in self._open:
-            if received_ns <= episode.end_ns:
+            if message.crossed_ns <= episode.end_ns:
                 episode.clutch.append(clutch)
 
     def pass_done(self) -> None:
         """The taking thread has emptied every subscription once."""
         if self._beginning:
             self._give_pre_roll()
-        now_ns = time.time_ns()
+        self._follow_clock()
+        now_ns = self._now_ns
         self._recent.forget(now_ns)
         elapsed_s = time.monotonic() - self._since_s
         if elapsed_s >= 1.0:
@@ -291,6 +307,30 @@ class Recorder:
             if time.monotonic() < episode.tail_deadline_s and self._tail_missing(episode):
                 continue
             self._close(episode)
+
+    def _follow_clock(self) -> None:
+        """Where the clock was set, all borders, and all that is held against them, are moved along.
+
+        So episodes, pre-roll and post-roll are as long as they would have been. What is in the file keeps the
+        times that it came with.
+        """
+        by_ns = self._clock.moved_ns()
+        self._now_ns = time.time_ns()
+        if not by_ns:
+            return
+        move = ClockMove(self._now_ns, by_ns)
+        self._clock_moved_ns += by_ns
+        self.statistics.clock_moved(by_ns)
+        self._recent.clock_moved(by_ns)
+        self._reports.clock_moved(by_ns)
+        if self._transforms is not None:
+            self._transforms.clock_moved(by_ns)
+        for episode in self._beginning + self._open:
+            episode.clock_moved(move)
+        self._clutch = deque(((at + by_ns, state) for at, state in self._clutch), CLUTCH_STATES)
+        moves = [(at + by_ns, earlier) for at, earlier in self._clock_moves]
+        self._clock_moves = deque([*moves, (self._now_ns, move)], CLOCK_MOVES)
+        self.notes.append(f"the station's clock was set {by_ns / 1e9:+.3f} s")
 
     def _tail_missing(self, episode: Episode) -> bool:
         if self._transforms is not None and self._transforms.tail_missing(episode):
@@ -316,11 +356,13 @@ class Recorder:
             if self._opening:
                 raise CaptureError("an episode is being started already")
             self._opening = True
+            self._follow_clock()
+            started_ns, moved_ns = time.time_ns(), self._clock_moved_ns
         try:
-            started_ns = time.time_ns()
             episode = self._open_file(fields, self.attachments + attachments, started_ns)
             with self._lock:
-                self._begin(episode)
+                self._follow_clock()
+                self._begin(episode, started_ns + self._clock_moved_ns - moved_ns)
         finally:
             with self._lock:
                 self._opening = False
@@ -378,14 +420,17 @@ class Recorder:
             f"disk.min_free_mb {least / 1e6:.0f} and {expected / 1e6:.0f} for {episode_s:.0f} s"
         )
 
-    def _begin(self, episode: Episode) -> None:
-        episode.start_ns = max(episode.started_ns - self._pre_roll_ns, self._recent.complete_since_ns)
+    def _begin(self, episode: Episode, started_ns: int) -> None:
+        """``started_ns``: when the start was asked for, by the clock as it is now."""
+        episode.start_ns = max(started_ns - self._pre_roll_ns, self._recent.complete_since_ns)
         file = episode.file
         self._writer.call("", lambda: self._writer.watch(file))
         reference = reference_topic(self.streams.by_topic, self.configuration.reference)
         episode.alignment = AlignmentTable(reference)
         episode.times = EpisodeTimes(episode.alignment.add)
         episode.times.judged.begin_ns = episode.started_ns
+        for move in [move for at, move in self._clock_moves if at >= episode.start_ns]:
+            episode.judge_by_a_moved_clock(move)
         self.statistics.episode_begins(episode.id, episode.times)
         recent: dict[str, list[tuple[bytes, Latched]]] = {}
         for taken in self._recent:
@@ -403,8 +448,8 @@ class Recorder:
                     window.wrote(head_ns, source_ns, data)
         if self._transforms is not None:
             self._transforms.begin(episode)
-        episode.clutch = [state for state in self._clutch if state.time_ns >= episode.start_ns]
-        episode.clutch[:0] = [state for state in self._clutch if state.time_ns < episode.start_ns][-1:]
+        episode.clutch = [state for at, state in self._clutch if at >= episode.start_ns]
+        episode.clutch[:0] = [state for at, state in self._clutch if at < episode.start_ns][-1:]
         self._beginning.append(episode)
         self._active = self._last = episode
 
@@ -441,15 +486,18 @@ class Recorder:
             return episode.result
 
     def _end(self, episode: Episode, verdict: str, reason: str, post_roll_ns: int) -> None:
+        self._follow_clock()
         episode.stopped_ns = time.time_ns()
         episode.end_ns = episode.stopped_ns + post_roll_ns
         self.statistics.episode_ends(episode.id, episode.end_ns)
-        episode.times.judged.end_ns = episode.stopped_ns
+        if not episode.clock_moves:
+            episode.times.judged.end_ns = episode.stopped_ns
         episode.verdict, episode.reason = verdict or episode.verdict, reason or episode.reason
         self._longest_s = max(self._longest_s, (episode.end_ns - episode.start_ns) / 1e9)
 
     def _cut(self, episode: Episode) -> None:
         """End the post-roll now."""
+        self._follow_clock()
         episode.end_ns = min(episode.end_ns, time.time_ns())
         self.statistics.episode_ends(episode.id, episode.end_ns)
 
@@ -468,6 +516,7 @@ class Recorder:
                 last.discard, last.verdict, last.reason = True, DISCARDED, reason or last.reason
                 self._cut(last)
                 return last.result
+            last.given_up = True
         return self._completion.discard(last, reason)
 
     def mark(self, verdict: str, reason: str = "") -> str:
@@ -477,6 +526,8 @@ class Recorder:
             episode = self._active or self._last
             if episode is None:
                 raise CaptureError("no episode has been recorded")
+            if episode.discard or episode.given_up:
+                raise CaptureError(f"episode {episode.id} is discarded: no word brings it back")
             episode.verdict, episode.reason = verdict, reason or episode.reason
             if episode.recorded:
                 self._completion.say(episode, verdict, reason)

@@ -1,4 +1,4 @@
-"""What `ros2 bag` reads beside the messages: the `rosbag2` record in a file, a bag folder's `metadata.yaml`.
+"""What `ros2 bag` reads beside the messages: the `rosbag2` record in a file.
 
 The format is that of rosbag2 (`rosbag2_storage/yaml.hpp`), in version 8: the last whose QoS is a text, which
 is how the channels of a file have it; rosbag2 of Jazzy and newer read it.
@@ -6,7 +6,7 @@ is how the channels of a file have it; rosbag2 of Jazzy and newer read it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import yaml
@@ -45,12 +45,7 @@ class BagFile:
 
 def rosbag2_record(file: BagFile, ros_distro: str = "unknown") -> dict[str, str]:
     """The metadata record named `rosbag2` for a file that stands alone."""
-    return {"serialized_metadata": _yaml(_information((file,), ros_distro))}
-
-
-def metadata_yaml(files: Sequence[BagFile], ros_distro: str = "unknown") -> str:
-    """The `metadata.yaml` of a folder with these files, the parts of one episode in their order."""
-    return _yaml({"rosbag2_bagfile_information": _information(files, ros_distro)})
+    return {"serialized_metadata": _yaml(_information(file, ros_distro))}
 
 
 def foxglove_record(device: str, key: str) -> dict[str, str]:
@@ -58,23 +53,17 @@ def foxglove_record(device: str, key: str) -> dict[str, str]:
     return {"deviceName": device, "key": key}
 
 
-def _information(files: Sequence[BagFile], ros_distro: str) -> dict[str, object]:
-    filled = [file for file in files if file.messages]
-    first_ns = min((file.first_ns for file in filled), default=0)
-    last_ns = max((file.last_ns for file in filled), default=0)
-    topics: dict[str, BagTopic] = {}
-    for file in files:
-        for topic in file.topics:
-            before = topics[topic.name].messages if topic.name in topics else 0
-            topics[topic.name] = BagTopic(
-                topic.name, topic.type_name, before + topic.messages, topic.metadata
-            )
+def _information(file: BagFile, ros_distro: str) -> dict[str, object]:
+    start, length = (
+        {"nanoseconds_since_epoch": file.first_ns},
+        {"nanoseconds": file.last_ns - file.first_ns},
+    )
     return {
         "version": _VERSION,
         "storage_identifier": "mcap",
-        "duration": {"nanoseconds": last_ns - first_ns},
-        "starting_time": {"nanoseconds_since_epoch": first_ns},
-        "message_count": sum(file.messages for file in files),
+        "duration": length,
+        "starting_time": start,
+        "message_count": file.messages,
         "topics_with_message_count": [
             {
                 "topic_metadata": {
@@ -86,19 +75,18 @@ def _information(files: Sequence[BagFile], ros_distro: str) -> dict[str, object]
                 },
                 "message_count": topic.messages,
             }
-            for topic in topics.values()
+            for topic in file.topics
         ],
         "compression_format": "",
         "compression_mode": "",
-        "relative_file_paths": [file.name for file in files],
+        "relative_file_paths": [file.name],
         "files": [
             {
                 "path": file.name,
-                "starting_time": {"nanoseconds_since_epoch": file.first_ns},
-                "duration": {"nanoseconds": file.last_ns - file.first_ns},
+                "starting_time": dict(start),
+                "duration": dict(length),
                 "message_count": file.messages,
             }
-            for file in files
         ],
         "custom_data": None,
         "ros_distro": ros_distro,

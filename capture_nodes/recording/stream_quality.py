@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
 from typing import Any, Literal
 
+from capture_nodes.recording.clock_watch import ClockMove
 from capture_nodes.recording.stream_timing import TimingFigures
 
 QUALITY_RECORD = "quality"
@@ -188,18 +189,29 @@ def judge_episode(
     end_ns: int | None = None,
     real_time_factor: float | None = None,
     least_real_time_factor: float = 0.99,
+    clock_moves: Sequence[ClockMove] = (),
 ) -> EpisodeQuality:
     """The verdict on an episode.
 
     ``expectations`` by topic; a topic without any is judged by the defaults, those of a stream that has no
     rate. ``begin_ns``, ``end_ns`` are where the episode was meant to begin and end (received times); without
     them it is as long as its stamped streams. ``real_time_factor`` is the lowest that a simulated robot
-    reported.
+    reported; ``clock_moves``: what the station's clock was set by meanwhile.
     """
     extent = _extent(streams)
     begin = extent[0] if begin_ns is None else begin_ns
     end = extent[1] if end_ns is None else end_ns
-    findings: list[Finding] = []
+    findings = [
+        Finding(
+            "",
+            "clock",
+            f"the station's clock was set {move.by_ns / 1e9:+.3f} s: stamps before and after do not compare",
+            move.by_ns / 1e9,
+            0.0,
+            move.time_ns,
+        )
+        for move in clock_moves
+    ]
     for topic in sorted({*streams, *expectations}):
         expectation = expectations.get(topic, StreamExpectation())
         evidence = streams.get(topic)

@@ -367,6 +367,15 @@ class StreamStatistics:
         """Where the episode ends (received time): higher numbers that arrive beyond it close its windows."""
         self._span(episode_id).end_ns = end_ns
 
+    def clock_moved(self, by_ns: int) -> None:
+        """The clock of the received times was set: borders and what crosses them move with it."""
+        for span in self._spans.values():
+            if span.end_ns is not None:
+                span.end_ns += by_ns
+        for counts in self._publishers.values():
+            if counts.latest_received_ns:
+                counts.latest_received_ns += by_ns
+
     def tails_open(self, episode_id: str) -> list[tuple[PublisherCounts, EpisodeCounts]]:
         """Windows of an ended episode whose publishers have not been heard since."""
         return [

@@ -7,12 +7,8 @@ import json
 import os
 import signal
 import struct
-import subprocess
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +21,19 @@ from geometry_msgs.msg import Twist, Vector3  # noqa: E402
 from mcap.exceptions import EndOfFile, RecordLengthLimitExceeded  # noqa: E402
 from mcap.reader import NonSeekingReader, make_reader  # noqa: E402
 from mcap_ros2.decoder import DecoderFactory  # noqa: E402
-from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue  # noqa: E402
-from rcl_interfaces.srv import SetParameters  # noqa: E402
-from rclpy.context import Context  # noqa: E402
 from rclpy.duration import Duration  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data  # noqa: E402
 from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
+from recorder_station import (  # noqa: E402
+    TIMEOUT_S,
+    Station,
+    joint_state,
+    metadata_of,
+    payloads_of,
+    running,
+)
 from sensor_msgs.msg import Image, JointState  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
-from std_srvs.srv import Trigger  # noqa: E402
 
 from capture_nodes.recording.cdr import read_child_frames  # noqa: E402
 from capture_nodes.recording.mcap_file import ChannelDescription  # noqa: E402
@@ -47,135 +46,6 @@ from capture_nodes.subscriptions import OVERLAP_S, SubscriptionSet  # noqa: E402
 from capture_nodes.topics import latched_qos, stream_qos  # noqa: E402
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "recorder.yaml"
-REPOSITORY = Path(__file__).resolve().parents[2]
-TIMEOUT_S = 20.0
-
-
-class Station:
-    """A node of this process, the recorder's process, and waiting for things with a timeout."""
-
-    def __init__(self, domain: int, arguments: list[str]) -> None:
-        self.context = Context()
-        rclpy.init(context=self.context, domain_id=domain)
-        self.node = rclpy.create_node("test_station", context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
-        self.clients: dict[str, Any] = {}
-        self.episode: DiagnosticStatus | None = None
-        self.ready = False
-        self.node.create_subscription(
-            DiagnosticStatus, "/kestrel/recorder/state", self._on_state, latched_qos()
-        )
-        self.node.create_subscription(
-            DiagnosticStatus, "/kestrel/recorder/episode", self._on_episode, latched_qos()
-        )
-        environment = {**os.environ, "ROS_DOMAIN_ID": str(domain), "PYTHONPATH": str(REPOSITORY)}
-        environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-        command = [sys.executable, "-m", "capture_nodes.recorder_node", "--ros-args", "-r", "__ns:=/kestrel"]
-        for argument in arguments:
-            command += ["-p", argument]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-        )
-
-    def _on_state(self, status: DiagnosticStatus) -> None:
-        self.ready = status.message == "ready"
-
-    def _on_episode(self, status: DiagnosticStatus) -> None:
-        self.episode = status
-
-    def wait(self, condition: Callable[[], Any], what: str) -> None:
-        deadline_s = time.monotonic() + TIMEOUT_S
-        while not condition():
-            assert time.monotonic() < deadline_s, f"waited {TIMEOUT_S:g} s for {what}"
-            assert self.process.poll() is None, f"the recorder ended: {self.process.communicate()}"
-            self.executor.spin_once(timeout_sec=0.05)
-
-    def call(self, service: str) -> Any:
-        if service not in self.clients:
-            self.clients[service] = self.node.create_client(Trigger, f"/kestrel/recorder/{service}")
-        client = self.clients[service]
-        self.wait(client.service_is_ready, service)
-        future = client.call_async(Trigger.Request())
-        self.wait(future.done, f"the answer of {service}")
-        return future.result()
-
-    def set(self, **values: str) -> str:
-        """Set parameters of the recorder; the reason where it refuses, else ''."""
-        client = self.clients.setdefault(
-            "set_parameters", self.node.create_client(SetParameters, "/kestrel/recorder/set_parameters")
-        )
-        self.wait(client.service_is_ready, "set_parameters")
-        kind = ParameterType.PARAMETER_STRING
-        future = client.call_async(
-            SetParameters.Request(
-                parameters=[
-                    Parameter(name=name, value=ParameterValue(type=kind, string_value=value))
-                    for name, value in values.items()
-                ]
-            )
-        )
-        self.wait(future.done, "the answer of set_parameters")
-        return "; ".join(r.reason for r in future.result().results if not r.successful)
-
-    def start(self) -> str:
-        """The episode that begins as soon as the recorder has joined every topic."""
-        deadline_s = time.monotonic() + TIMEOUT_S
-        while not (answer := self.call("start")).success:
-            assert "still joining" in answer.message and time.monotonic() < deadline_s, answer.message
-        return str(answer.message)
-
-    def publisher(self, message_type: type, topic: str, qos: QoSProfile) -> Any:
-        """A publisher that the recorder has already found."""
-        publisher = self.node.create_publisher(message_type, topic, qos)
-        self.wait(lambda: publisher.get_subscription_count() > 0, f"the recorder to subscribe {topic}")
-        return publisher
-
-    def gid(self, publisher: Any) -> str:
-        (info,) = self.node.get_publishers_info_by_topic(publisher.topic_name)
-        return bytes(info.endpoint_gid).hex()
-
-    def end(self, number: int = signal.SIGINT) -> tuple[str, str]:
-        self.process.send_signal(number)
-        return self.process.communicate(timeout=TIMEOUT_S)
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.communicate()
-        self.executor.shutdown()
-        self.node.destroy_node()
-        rclpy.try_shutdown(context=self.context)
-
-
-@contextmanager
-def running(domain: int, root: Path, *arguments: str) -> Iterator[Station]:
-    station = Station(domain, [f"root:={root}", "robot:=kestrel", "skill:=lift", *arguments])
-    try:
-        station.wait(lambda: station.ready, "the recorder to be ready")
-        yield station
-    finally:
-        station.close()
-
-
-def _joint_state(i: int) -> bytes:
-    message = JointState(
-        name=["waist_yaw", "waist_pitch"],
-        position=[0.001 * i, 0.0],
-        velocity=[0.0, 0.0],
-        effort=[0.0, float(i)],
-    )
-    now_ns = time.time_ns()
-    message.header.stamp.sec, message.header.stamp.nanosec = divmod(now_ns, 1_000_000_000)
-    return bytes(serialize_message(message))
-
-
-def _payloads(path: str) -> dict[str, list[bytes]]:
-    result: dict[str, list[bytes]] = {}
-    with open(path, "rb") as stream:
-        for _, channel, message in make_reader(stream, validate_crcs=True).iter_messages():
-            result.setdefault(channel.topic, []).append(message.data)
-    return result
 
 
 def _joint_states_on_disk(active: Path) -> list[bytes]:
@@ -204,7 +74,7 @@ def test_every_published_message_is_in_the_file_bit_for_bit(tmp_path: Path) -> N
         camera = station.publisher(Image, "/kestrel/camera/head/image", qos_profile_sensor_data)
         other = station.node.create_publisher(String, "/kestrel/joint_commands", stream_qos(10))
         diagnostics = station.publisher(DiagnosticArray, "/diagnostics", stream_qos(100))
-        joints.publish(_joint_state(0))  # before the episode: not in the file, but counted
+        joints.publish(joint_state(0))  # before the episode: not in the file, but counted
         station.wait(lambda: station.episode is not None, "the episode state")
 
         episode_id = station.start()
@@ -213,7 +83,7 @@ def test_every_published_message_is_in_the_file_bit_for_bit(tmp_path: Path) -> N
         )
         sent: dict[str, list[bytes]] = {"joints": [], "tactile": [], "camera": []}
         for i in range(1, 301):
-            data = _joint_state(i)
+            data = joint_state(i)
             joints.publish(data)
             sent["joints"].append(data)
             if i % 2 == 0:
@@ -239,7 +109,7 @@ def test_every_published_message_is_in_the_file_bit_for_bit(tmp_path: Path) -> N
         assert path.exists() and path.stem == episode_id and path.parts[-4:-2] == ("kestrel", "lift")
         station.wait(lambda: station.episode is not None and station.episode.message == "idle", "idle")
 
-        payloads = _payloads(answer.message)
+        payloads = payloads_of(answer.message)
         assert payloads["/kestrel/joint_states"] == sent["joints"]
         assert payloads["/kestrel/tactile/left_inner"] == sent["tactile"]
         assert payloads["/kestrel/camera/head/image"] == sent["camera"]
@@ -310,12 +180,12 @@ def test_sigint_completes_the_episode_at_hand_and_discard_keeps_it_apart(tmp_pat
         discarded = station.call("discard")
         assert discarded.success and Path(discarded.message).is_relative_to(tmp_path / ".trash")
         started = station.start()
-        joints.publish(_joint_state(1))
+        joints.publish(joint_state(1))
         assert joints.wait_for_all_acked(Duration(seconds=5))
         _, stderr = station.end(signal.SIGTERM)
         assert station.process.returncode == 0, stderr
     (path,) = (tmp_path / "kestrel").rglob("*.mcap")
-    assert path.stem == started and len(_payloads(str(path))["/kestrel/joint_states"]) == 1
+    assert path.stem == started and len(payloads_of(str(path))["/kestrel/joint_states"]) == 1
     assert list(tmp_path.rglob("*.active")) == []
 
 
@@ -323,7 +193,7 @@ def test_a_killed_recorder_leaves_a_file_that_the_next_one_recovers(tmp_path: Pa
     with running(42, tmp_path) as station:
         joints = station.publisher(JointState, "/kestrel/joint_states", stream_qos(200))
         started = station.start()
-        sent = [_joint_state(i) for i in range(50)]
+        sent = [joint_state(i) for i in range(50)]
         for data in sent:
             joints.publish(data)
         assert joints.wait_for_all_acked(Duration(seconds=5))
@@ -336,7 +206,7 @@ def test_a_killed_recorder_leaves_a_file_that_the_next_one_recovers(tmp_path: Pa
         path = active.with_name(active.name.removesuffix(".active"))
         station.wait(lambda: path.exists() and not active.exists(), "the recovery")
         assert path.stem == started
-        assert _payloads(str(path))["/kestrel/joint_states"] == sent
+        assert payloads_of(str(path))["/kestrel/joint_states"] == sent
         assert recover_all(tmp_path, print) == []
 
 
@@ -377,11 +247,6 @@ def test_a_folder_that_cannot_be_made_refuses_the_start_and_the_node_lives_on(tm
         )
 
 
-def _metadata(path: str) -> dict[str, dict[str, str]]:
-    with open(path, "rb") as stream:
-        return {m.name: m.metadata for m in make_reader(stream).iter_metadata()}
-
-
 def test_verdict_rates_and_real_time_factor_get_into_the_file(tmp_path: Path) -> None:
     rates = ("command_rate_hz:=100", "motion_rate_hz:=72.0", "camera_rate_hz:=15.0")
     with running(45, tmp_path, *rates) as station:
@@ -394,12 +259,12 @@ def test_verdict_rates_and_real_time_factor_get_into_the_file(tmp_path: Path) ->
         station.start()
         assert "success, failure or nothing" in station.set(verdict="great")
         for publisher in publishers:
-            publisher.publish(_joint_state(1))
+            publisher.publish(joint_state(1))
         diagnostics.publish(slow)
         for publisher in (*publishers, diagnostics):
             assert publisher.wait_for_all_acked(Duration(seconds=5))
         assert station.set(verdict="failure", reason="the robot held") == ""
-        metadata = _metadata(station.call("stop").message)
+        metadata = metadata_of(station.call("stop").message)
         episode = metadata["episode"]
         assert (episode["verdict"], episode["reason"]) == ("failure", "the robot held")
         assert episode["real_time_factor"] == "0.9800"
@@ -410,11 +275,11 @@ def test_verdict_rates_and_real_time_factor_get_into_the_file(tmp_path: Path) ->
         # A verdict is of one episode only, and none that was set before it.
         station.set(verdict="success")
         station.start()
-        episode = _metadata(station.call("stop").message)["episode"]
+        episode = metadata_of(station.call("stop").message)["episode"]
         assert (episode["verdict"], episode["reason"]) == ("", "")
         station.start()
         assert station.set(reason="slipped") == ""
-        episode = _metadata(station.call("discard").message)["episode"]
+        episode = metadata_of(station.call("discard").message)["episode"]
         assert (episode["verdict"], episode["reason"]) == ("discard", "slipped")
 
 
@@ -430,7 +295,7 @@ def test_the_velocity_of_a_mobile_base_is_recorded(tmp_path: Path) -> None:
         for twist in sent:
             twists.publish(twist)
         assert twists.wait_for_all_acked(Duration(seconds=5))
-        payloads = _payloads(station.call("stop").message)["/kestrel/wheels/cmd_vel"]
+        payloads = payloads_of(station.call("stop").message)["/kestrel/wheels/cmd_vel"]
         assert [deserialize_message(data, Twist) for data in payloads] == sent
 
 
@@ -449,14 +314,14 @@ def test_tf_of_a_headset_is_recorded_beside_the_robots(tmp_path: Path) -> None:
         station.start()
         sent = []
         for i in range(100):
-            joints.publish(_joint_state(i))
+            joints.publish(joint_state(i))
             sent.append(template.message(time.time_ns(), [[0.001 * i, 0, 1.6, 0, 0, 0, 1]]))
             tf.publish(sent[-1])
             station.executor.spin_once(timeout_sec=0.005)
         for publisher in (joints, tf):
             assert publisher.wait_for_all_acked(Duration(seconds=5))
         answer = station.call("stop")
-        payloads = _payloads(answer.message)
+        payloads = payloads_of(answer.message)
         assert [data for data in payloads["/tf"] if data in sent] == sent
         own = [read_child_frames(data) for data in payloads["/tf"] if data not in sent]
         assert len(own) >= 10 and all("trainer" in frames and len(frames) > 10 for frames in own)
@@ -473,7 +338,7 @@ def test_a_stream_is_whole_when_another_publisher_makes_its_reader_be_replaced(t
         other: Any = None
         deadline_s = time.monotonic() + 3.0
         while time.monotonic() < deadline_s:
-            sent.append(_joint_state(len(sent)))
+            sent.append(joint_state(len(sent)))
             joints.publish(sent[-1])
             if len(sent) == 100:
                 other = station.node.create_publisher(JointState, "/kestrel/joint_states", best_effort)
@@ -489,8 +354,8 @@ def test_a_stream_is_whole_when_another_publisher_makes_its_reader_be_replaced(t
         )
         assert other.get_subscription_count() > 0
         answer = station.call("stop")
-        assert _payloads(answer.message)["/kestrel/joint_states"] == sent
-        row = json.loads(_metadata(answer.message)["streams"][f"/kestrel/joint_states {gid}"])
+        assert payloads_of(answer.message)["/kestrel/joint_states"] == sent
+        row = json.loads(metadata_of(answer.message)["streams"][f"/kestrel/joint_states {gid}"])
         assert (row["received"], row["lost"]) == (len(sent), 0)
 
 

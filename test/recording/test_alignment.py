@@ -266,3 +266,13 @@ def test_missing_neighbours_are_none() -> None:
         [0],
         [NONE],
     )
+
+
+def test_without_a_reference_no_times_are_kept() -> None:
+    table = AlignmentTable("")
+    for _ in range(100):
+        table.add("/a", "publish", np.arange(1000, dtype=np.int64))
+        table.advance()
+    assert table.kept_bytes == 0
+    table.advance(final=True)
+    assert json.loads(gzip.decompress(table.encoded()))["streams"]["/a"]["messages"] == 100_000

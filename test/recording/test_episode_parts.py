@@ -14,8 +14,8 @@ from rosbags.rosbag2 import Reader
 from capture_nodes.recording.episode_parts import EpisodeParts, SplitLimits, part_path
 from capture_nodes.recording.mcap_file import Attachment, ChannelDescription, EpisodeFile, FileProblem
 from capture_nodes.recording.recovery import recover_all
-from capture_nodes.recording.rosbag2_metadata import metadata_yaml
 from capture_nodes.recording.stream_statistics import EpisodeCounts
+from episodes.rosbag2_folder import episode_files, make_bag_folder
 
 TEXT = "string data\n"
 PLAIN = ChannelDescription("/plain", "std_msgs/msg/String", TEXT)
@@ -104,11 +104,15 @@ def test_a_bag_folder_of_the_parts_is_read_as_one(tmp_path: Path) -> None:
     parts = _parts(path, SplitLimits(max_s=0.2))
     _record(parts, 50, 1)
     parts.finish()
-    (tmp_path / "metadata.yaml").write_text(metadata_yaml(parts.bag_files(), "jazzy"))
-    information = yaml.safe_load((tmp_path / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
-    assert information["relative_file_paths"] == [part.path.name for part in parts.parts]
-    assert len(information["files"]) > 2
-    with Reader(tmp_path) as reader:
+    paths = [part.path for part in parts.parts]
+    assert len(paths) > 2 and all(list(episode_files(path)) == paths for path in paths)
+    bag = make_bag_folder(paths, tmp_path / "bag")
+    information = yaml.safe_load((bag / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    assert information["relative_file_paths"] == [path.name for path in paths]
+    assert information["message_count"] == sum(part.messages for part in parts.parts)
+    assert information["starting_time"]["nanoseconds_since_epoch"] == parts.parts[0].first_ns == 1000
+    assert information["duration"]["nanoseconds"] == max(part.last_ns or 0 for part in parts.parts) - 1000
+    with Reader(bag) as reader:
         counts = {c.topic: c.msgcount for c in reader.connections}
         assert counts["/plain"] == counts["/video"] == 50
         read = [int(data[:6]) for c, _, data in reader.messages() if c.topic == "/plain"]

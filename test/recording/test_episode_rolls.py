@@ -18,6 +18,8 @@ from capture_nodes.recording.episode_record import EpisodeFields
 from capture_nodes.recording.mcap_file import Attachment, ChannelDescription, FileOptions
 from capture_nodes.recording.recorder import Recorder
 from capture_nodes.recording.recorder_configuration import RecorderConfiguration
+from capture_nodes.recording.tf_stream import TF_TYPE, TfStream
+from retargeting.robot_model import RobotModel
 
 FIELDS = EpisodeFields(robot="kestrel", skill="lift")
 STRING = "std_msgs/msg/String"
@@ -146,6 +148,49 @@ def test_episodes_back_to_back_share_what_lies_between_them(recorder: Recorder, 
     starts = [int(episode["start_ns"]) for episode in episodes]
     assert all(start < end for end, start in zip(ends, starts[1:], strict=False))
     assert recorder.report()["lost_in_episodes"] == 0
+
+
+def test_the_transforms_of_overlapping_episodes_are_all_there(
+    tmp_path: Path, channel: Channel, kestrel: RobotModel, joint_state: Callable[..., bytes]
+) -> None:
+    """Of each sample one is written into both: neither counts those of the other as lost."""
+    configuration = RecorderConfiguration(topics=(), min_free_bytes=0, pre_roll_s=0.2, post_roll_s=0.2)
+    tf, tf_static = (channel(topic, TF_TYPE) for topic in ("/tf", "/tf_static"))
+    recorder = Recorder(tmp_path, configuration, (), TfStream(kestrel), tf, tf_static)
+    try:
+        joints = recorder.streams.add(
+            channel("/k/joint_states", "sensor_msgs/msg/JointState"), role="joint_states"
+        )
+        number = 0
+
+        def run(seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+            nonlocal number
+            end_s = time.monotonic() + seconds
+            while time.monotonic() < end_s and not until():
+                number += 1
+                now_ns = time.time_ns()
+                with recorder.taking():
+                    data = joint_state(now_ns, ["waist_yaw"], [0.1])
+                    recorder.take(joints, data, now_ns, now_ns, number, GIDS[0])
+                    recorder.pass_done()
+
+        run(0.3)
+        results = []
+        for _ in range(3):
+            recorder.start(FIELDS)
+            run(0.1)
+            results.append(recorder.stop())
+        for result in results:
+            run(10.0, result.done)
+            path = result.result(timeout=0)
+            with path.open("rb") as stream:
+                numbers = [m.sequence for _, _, m in make_reader(stream).iter_messages(topics=["/tf"])]
+            rows = [json.loads(row) for row in _read(path)[1]["streams"].values()]
+            (row,) = [row for row in rows if row["topic"] == "/tf"]
+            assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) > 3
+            assert (row["published"], row["received"], row["lost"]) == (len(numbers), len(numbers), 0)
+    finally:
+        recorder.close()
 
 
 def test_latched_messages_stand_at_the_head_as_they_were_then(recorder: Recorder, channel: Channel) -> None:

@@ -23,7 +23,8 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
 from capture_nodes.recording.mcap_file import Attachment, ChannelDescription, EpisodeFile, FileOptions
-from capture_nodes.recording.rosbag2_metadata import FOXGLOVE_RECORD, foxglove_record, metadata_yaml
+from capture_nodes.recording.rosbag2_metadata import FOXGLOVE_RECORD, foxglove_record
+from episodes.rosbag2_folder import make_bag_folder
 
 NODE_READERS = Path(__file__).with_name("node_readers")
 START_NS = 1_700_000_000_123_456_789
@@ -167,10 +168,7 @@ def test_mcap_by_index_and_from_start_to_end(recorded: Recorded) -> None:
 
 
 def test_rosbags_reads_the_file_and_a_folder_with_metadata_yaml(recorded: Recorded, tmp_path: Path) -> None:
-    bag = tmp_path / "bag"
-    bag.mkdir()
-    (bag / "e.mcap").write_bytes(recorded.file.path.read_bytes())
-    (bag / "metadata.yaml").write_text(metadata_yaml([recorded.file.bag_file()], "jazzy"))
+    bag = make_bag_folder([recorded.file.path], tmp_path / "bag")
     with Reader(bag) as reader:
         assert {c.topic: c.msgcount for c in reader.connections} == recorded.file.topic_counts()
         read = [(c.topic, at, bytes(data)) for c, at, data in reader.messages()]
@@ -202,10 +200,7 @@ def test_the_rosbag2_record_says_what_is_in_the_file(recorded: Recorded) -> None
 
 @pytest.mark.parametrize("recorded", ["all streams"], indirect=True)
 def test_rosbags_converts_it(recorded: Recorded, tmp_path: Path) -> None:
-    bag = tmp_path / "bag"
-    bag.mkdir()
-    (bag / "e.mcap").write_bytes(recorded.file.path.read_bytes())
-    (bag / "metadata.yaml").write_text(metadata_yaml([recorded.file.bag_file()], "jazzy"))
+    bag = make_bag_folder([recorded.file.path], tmp_path / "bag")
     target = tmp_path / "converted"
     words = [
         *(sys.executable, "-m", "rosbags.convert"),

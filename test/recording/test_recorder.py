@@ -30,6 +30,7 @@ from capture_nodes.recording.recorder import Recorder
 from capture_nodes.recording.recorder_configuration import RecorderConfiguration
 from capture_nodes.recording.recordings_folder import purge_trash
 from capture_nodes.recording.recovery import recover
+from capture_nodes.recording.sidecar import read_sidecar, sidecar_path
 from capture_nodes.recording.stream import Stream
 from capture_nodes.recording.tf_stream import TF_TYPE, TfStream, TransformTemplate
 from retargeting.robot_model import RobotModel
@@ -676,6 +677,20 @@ def test_verdict_and_reason_are_written_at_the_end(recorder: Recorder) -> None:
     assert said == [("failure", "the robot held"), ("", ""), ("discard", "no")]
     _finish(recorder, recorder.stop())
     assert [e["verdict"] for e in recorder.report()["episodes"]] == ["failure", "", "discard", ""]
+
+
+@pytest.mark.parametrize("when", ["recording", "finished"])
+def test_a_discarded_episode_is_no_success_any_more(recorder: Recorder, when: str) -> None:
+    episode_id = recorder.start(FIELDS)
+    if when == "finished":
+        _finish(recorder, recorder.stop(verdict="success"))
+    result = recorder.discard_last("slipped")
+    for _ in range(2):
+        with pytest.raises(CaptureError, match=f"episode {episode_id} is discarded"):
+            recorder.mark("success")
+        path = _finish(recorder, result)
+    sidecar = read_sidecar(sidecar_path(path))
+    assert sidecar is not None and (sidecar.word.verdict, sidecar.word.reason) == ("discard", "slipped")
 
 
 def test_what_a_late_found_publisher_had_sent_is_named(recorder: Recorder, channel: Channel) -> None:
