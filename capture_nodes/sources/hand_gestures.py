@@ -15,6 +15,9 @@ from retargeting.body_points import SIDES
 from retargeting.errors import RetargetingError
 from retargeting.frames import Array
 
+# Pinch and menu.
+_FINGERS = ("index", "little")
+
 
 @dataclass(frozen=True)
 class GestureParameters:
@@ -53,26 +56,40 @@ class HeldFor:
         return now_s - self._since_s >= self._needed_s
 
 
+class Touch:
+    """Whether two finger tips touch: from nearer than `close_m` until farther than `open_m`."""
+
+    def __init__(self, close_m: float, open_m: float) -> None:
+        self._close_m, self._open_m = close_m, open_m
+        self.touching = False
+
+    def observe(self, one: Array | None, other: Array | None) -> bool:
+        """The tips' poses ``(7,)``; one that is not in view touches nothing."""
+        if one is None or other is None:
+            self.touching = False
+        else:
+            distance_m = float(np.linalg.norm(one[:3] - other[:3]))
+            self.touching = distance_m < (self._open_m if self.touching else self._close_m)
+        return self.touching
+
+
 class HandGestures:
     """Both hands, frame by frame. A hand that is not in view does nothing."""
 
     def __init__(self, parameters: GestureParameters | None = None) -> None:
-        self._parameters = parameters or GestureParameters()
-        self._touching: dict[tuple[str, str], bool] = {}
-        self._menu = {side: HeldFor(self._parameters.menu_s) for side in SIDES}
+        said = parameters or GestureParameters()
+        self._touches = {
+            (side, finger): Touch(said.close_m, said.open_m)
+            for side in SIDES
+            for finger in ("index", "little")
+        }
+        self._menu = {side: HeldFor(said.menu_s) for side in SIDES}
 
     def observe(self, side: str, poses: Mapping[str, Array], now_s: float) -> HandGesture:
         """`poses` ``(7,)`` by body point; only the finger tips of `side` are looked at."""
-        pinch = self._touches(side, "index", poses)
-        little = self._touches(side, "little", poses)
+        thumb = poses.get(f"{side}_thumb_tip")
+        pinch, little = (
+            self._touches[side, finger].observe(thumb, poses.get(f"{side}_{finger}_tip"))
+            for finger in _FINGERS
+        )
         return HandGesture(pinch, self._menu[side].observe(little and not pinch, now_s))
-
-    def _touches(self, side: str, finger: str, poses: Mapping[str, Array]) -> bool:
-        thumb, tip = poses.get(f"{side}_thumb_tip"), poses.get(f"{side}_{finger}_tip")
-        touching = False
-        if thumb is not None and tip is not None:
-            distance_m = float(np.linalg.norm(thumb[:3] - tip[:3]))
-            was = self._touching.get((side, finger), False)
-            touching = distance_m < (self._parameters.open_m if was else self._parameters.close_m)
-        self._touching[side, finger] = touching
-        return touching

@@ -23,7 +23,7 @@ from sensor_msgs.msg import MultiDOFJointState
 from capture_nodes import topics
 
 ROOT = Path(__file__).resolve().parents[2]
-DOMAIN = 161
+DOMAIN = 76
 TIMEOUT_S = 60.0
 
 

@@ -25,7 +25,7 @@ from capture_nodes.motion_messages import controls, motion_frame
 from retargeting.motion_frame import Axis, Controls, MotionFrame
 
 ROOT = Path(__file__).resolve().parents[2]
-DOMAIN = 160
+DOMAIN = 77
 TIMEOUT_S = 60.0
 
 

@@ -36,7 +36,7 @@ from retargeting.robot_model import load_robot
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 60.0
-DOMAIN = 155
+DOMAIN = 79
 NAMES = ("head", *(f"{side}_{joint}" for side in ("left", "right") for joint in wire.HAND_JOINTS))
 
 
@@ -253,7 +253,7 @@ def test_the_trainer_is_shown_the_station(tmp_path):
     """Cameras, arms, task and episode, only while somebody looks."""
     model = load_robot(robot_description_file("kestrel"))
     camera = next(iter(model.description.cameras))
-    with station(tmp_path, "robot:=kestrel", "skill:=lift", "instruction:='Lift it'", domain=156) as world:
+    with station(tmp_path, "robot:=kestrel", "skill:=lift", "instruction:='Lift it'", domain=DOMAIN + 1) as world:
 
         def say(topic, word, **values):
             publisher = world.node.create_publisher(DiagnosticStatus, topic, topics.latched_qos())

@@ -31,7 +31,7 @@ from capture_nodes.sources.source import SourceError  # noqa: E402
 from retargeting.frames import ROTATION_OPENXR_TO_TRAINER  # noqa: E402
 from retargeting.motion_frame import Axis  # noqa: E402
 
-DOMAIN = 150
+DOMAIN = 74
 TIMEOUT_S = 60.0
 # Arms ahead, palms down, by the words of OpenXR's specification on grips (x, y, z as columns).
 _PALM_DOWN = {"left": (-0.5, 0.5, -0.5, -0.5), "right": (0.5, 0.5, 0.5, -0.5)}

@@ -29,7 +29,7 @@ from std_srvs.srv import Trigger  # noqa: E402
 from capture_nodes.recording.sidecar import check_files, read_sidecar, sidecar_path  # noqa: E402
 from capture_nodes.topics import stream_qos  # noqa: E402
 
-DOMAIN = 170
+DOMAIN = 78
 CLIENTS = 4
 HAMMERING_S = 6.0
 SOAK_S = 300.0

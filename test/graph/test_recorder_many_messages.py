@@ -46,7 +46,7 @@ def test_two_hundred_topics_are_found_by_pattern_and_nothing_is_lost(
     config = _configuration(
         tmp_path / "recorder.yaml", '  "many/{name}": {type: std_msgs/msg/String, rate_hz: 20}\n'
     )
-    with running(171, tmp_path / "data", config) as station:
+    with running(81, tmp_path / "data", config) as station:
         publishers = {
             f"/kestrel/many/topic_{k}": station.node.create_publisher(
                 String, f"/kestrel/many/topic_{k}", stream_qos(20)
@@ -100,7 +100,7 @@ def test_floods_are_counted_to_the_last_message(tmp_path: Path, record_property:
         "  /diagnostics: {type: diagnostic_msgs/msg/DiagnosticArray}\n",
     )
     few = QoSProfile(depth=4, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
-    with running(172, tmp_path / "data", config) as station:
+    with running(82, tmp_path / "data", config) as station:
         joints = station.publisher(JointState, "/kestrel/joint_states", stream_qos(200))
         flood = station.publisher(String, "/kestrel/flood", stream_qos(100))
         frames = station.publisher(Image, "/kestrel/frames", few)

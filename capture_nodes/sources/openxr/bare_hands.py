@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from capture_nodes.sources.hand_gestures import Touch
 from capture_nodes.sources.openxr.parameters import OpenXrParameters
 from retargeting.frames import Array
 
@@ -17,6 +18,7 @@ class BareHand:
 
     def __init__(self, side: str, parameters: OpenXrParameters) -> None:
         self._side, self._parameters = side, parameters
+        self._touch = Touch(parameters.pinch_closed_m, parameters.pinch_open_m)
         self.pinched = False
 
     def observe(self, poses: Mapping[str, Array], inputs: Mapping[str, float]) -> tuple[float, float]:
@@ -25,7 +27,7 @@ class BareHand:
         return float(self.pinched), self._fist(poses, inputs)
 
     def let_go(self) -> None:
-        self.pinched = False
+        self.pinched = self._touch.touching = False
 
     def _pinches(self, poses: Mapping[str, Array], inputs: Mapping[str, float]) -> bool:
         limits = self._parameters
@@ -33,11 +35,7 @@ class BareHand:
             if not inputs.get("pinch_ready", 1.0):
                 return False
             return inputs["pinch"] > (limits.pinch_let_go if self.pinched else limits.pinch_press)
-        thumb, index = poses.get(f"{self._side}_thumb_tip"), poses.get(f"{self._side}_index_tip")
-        if thumb is None or index is None:
-            return False
-        distance_m = float(np.linalg.norm(thumb[:3] - index[:3]))
-        return distance_m < (limits.pinch_open_m if self.pinched else limits.pinch_closed_m)
+        return self._touch.observe(poses.get(f"{self._side}_thumb_tip"), poses.get(f"{self._side}_index_tip"))
 
     def _fist(self, poses: Mapping[str, Array], inputs: Mapping[str, float]) -> float:
         if "grasp" in inputs:
