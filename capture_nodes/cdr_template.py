@@ -86,6 +86,20 @@ class CdrTemplate:
         self._buffer.extend(bytes(count))
         return self
 
+    def floats(self, name: str, count: int) -> CdrTemplate:
+        """A sequence of `count` float32 to be `set`."""
+        return self._words(name, count, "<f4")
+
+    def integers(self, name: str, count: int) -> CdrTemplate:
+        """A sequence of `count` int32 to be `set`."""
+        return self._words(name, count, "<i4")
+
+    def _words(self, name: str, count: int, kind: str) -> CdrTemplate:
+        self.unsigned(count)
+        self._slots[name] = (len(self._buffer), count, kind)
+        self._buffer.extend(bytes(4 * count))
+        return self
+
     def set_stamp(self, stamp_ns: int) -> None:
         struct.pack_into("<iI", self._buffer, _STAMP_OFFSET, *divmod(stamp_ns, 1_000_000_000))
 
@@ -152,6 +166,20 @@ def wrench_template(frame_id: str) -> CdrTemplate:
 def pose_template(frame_id: str) -> CdrTemplate:
     """`geometry_msgs/PoseStamped` with field pose: x y z qx qy qz qw."""
     return CdrTemplate(frame_id).doubles("pose", 7, sequence=False)
+
+
+def multi_dof_template(frame_id: str, names: Sequence[str]) -> CdrTemplate:
+    """`sensor_msgs/MultiDOFJointState` with field transforms: x y z qx qy qz qw of each name, and no more."""
+    template = CdrTemplate(frame_id).strings(names).unsigned(len(names))
+    if names:
+        template.doubles("transforms", 7 * len(names), sequence=False)
+    # No twist, no wrench.
+    return template.unsigned(0).unsigned(0)
+
+
+def joy_template(frame_id: str, axes: int, buttons: int) -> CdrTemplate:
+    """`sensor_msgs/Joy` with fields axes, buttons."""
+    return CdrTemplate(frame_id).floats("axes", axes).integers("buttons", buttons)
 
 
 def twist_template() -> CdrTemplate:

@@ -12,11 +12,11 @@ from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import Joy, JoyFeedback, JoyFeedbackArray, MultiDOFJointState
 from std_srvs.srv import Trigger
 
-from capture_nodes import motion_messages as messages
 from capture_nodes import topics
 from capture_nodes.errors import CaptureError
 from capture_nodes.headset_parameters import HeadsetParameters
 from capture_nodes.live_frames import LiveFrames
+from capture_nodes.motion_messages import MotionWriter, transform_messages
 from capture_nodes.node_runtime import CaptureNode, DrainedGroup, drain, run_node
 from capture_nodes.played_frames import PlayedFrames
 from capture_nodes.replayed_frames import ReplayedFrames
@@ -55,6 +55,7 @@ class HeadsetNode(CaptureNode):
             point: self.counting_publisher(PoseStamped, f"{topics.TRAINER_NAMESPACE}/{point}", qos)
             for point in _VIEWED_POINTS
         }
+        self._write = MotionWriter()
         self._transforms = self._transform_broadcaster()
         self.create_subscription(JoyFeedbackArray, topics.FEEDBACK, self._on_feedback, 10)
         self.create_service(Trigger, "~/play", self._on_play)
@@ -159,14 +160,14 @@ class HeadsetNode(CaptureNode):
         self.publish_state(state, {"source": self._settings.source})
 
     def _publish(self, frame: MotionFrame) -> None:
-        header = messages.motion_header(frame)
-        self._motion.publish(messages.motion_message(frame, header))
-        self._buttons.publish(messages.buttons_message(frame, header))
+        write = self._write
+        self._motion.publish(write.motion(frame))
+        self._buttons.publish(write.buttons(frame))
         for point, publisher in self._viewed.items():
             if point in frame.poses:
-                publisher.publish(messages.point_message(frame, header, point))
+                publisher.publish(write.point(frame, point))
         if self._transforms is not None:
-            self._transforms.sendTransform(messages.transform_messages(frame, header))
+            self._transforms.sendTransform(transform_messages(frame))
 
     # ---- health
 

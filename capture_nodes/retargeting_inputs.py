@@ -13,9 +13,9 @@ from sensor_msgs.msg import JointState, Joy, MultiDOFJointState
 from capture_nodes import topics
 from capture_nodes.emergency_stop import EmergencyStopListener
 from capture_nodes.errors import CaptureError
-from capture_nodes.motion_messages import controls, motion_frame
 from capture_nodes.node_runtime import CaptureNode, DrainedGroup, drain
 from capture_nodes.recording.cdr import CdrReader, JointStateReader
+from capture_nodes.recording.motion_cdr import MotionReader, read_controls
 from retargeting.errors import InvalidMotion, RetargetingError
 from retargeting.motion_frame import Controls, MotionFrame
 from retargeting.retargeter import Retargeter
@@ -47,7 +47,7 @@ class RetargetingInputs:
             name: drained(WrenchStamped, f"wrench/{name}") for name in retargeter.model.description.wrenches
         }
         self._emergency_stop = EmergencyStopListener(node, group)
-        self._joint_reader = JointStateReader()
+        self._joint_reader, self._motion_reader = JointStateReader(), MotionReader()
         self._early_frames: list[MotionFrame] = []
         self._controls_s: float | None = None
         self.controls = Controls()
@@ -73,8 +73,8 @@ class RetargetingInputs:
                 self._logger.warning(f"input refused: {error}", throttle_duration_sec=1.0)
 
     def _take_controls(self, _stamp_ns: int) -> None:
-        if (joy := drain(self._buttons, Joy)) is not None:
-            self.controls = controls(joy)
+        if (data := drain(self._buttons, Joy, raw=True)) is not None:
+            _, self.controls = read_controls(data)
             self._controls_s = time.monotonic()
         elif self._controls_s is not None and (
             time.monotonic() - self._controls_s > self._retargeter.parameters.stale_s
@@ -88,11 +88,12 @@ class RetargetingInputs:
         self._early_frames = [frame for frame in self._early_frames if frame.stamp_ns > stamp_ns]
         for frame in due:
             self._retargeter.observe_motion(frame, time.monotonic())
-        if (motion := drain(self._motion, MultiDOFJointState)) is None:
+        if (data := drain(self._motion, MultiDOFJointState, raw=True)) is None:
             return
         # Read after the taking: a time before the frame came would be that of a quicker network.
         now_s = time.monotonic()
-        frame = motion_frame(motion, self.controls)
+        sample = self._motion_reader.read(data)
+        frame = MotionFrame(sample.stamp_ns, sample.poses, self.controls)
         ahead_s = (frame.stamp_ns - stamp_ns) * 1e-9
         if ahead_s > _LARGEST_LEAD_S:
             raise InvalidMotion(

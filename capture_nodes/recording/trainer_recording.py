@@ -11,10 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from capture_nodes.errors import CaptureError
-from capture_nodes.recording.cdr import CdrReader, MalformedMessage
+from capture_nodes.recording.cdr import MalformedMessage
 from capture_nodes.recording.episode_parts import PARTS_RECORD
 from capture_nodes.recording.episode_record import EPISODE_RECORD, STREAMS_RECORD
 from capture_nodes.recording.mcap_file import ACTIVE_SUFFIX, MESSAGE_ENCODING, ChannelDescription
@@ -28,6 +26,7 @@ from capture_nodes.recording.mcap_reader import (
     Summary,
     UnreadableFile,
 )
+from capture_nodes.recording.motion_cdr import MotionReader, read_controls
 from capture_nodes.recording.recovery import RECOVERING_SUFFIX, RECOVERY_RECORD, UNREADABLE_SUFFIX
 from capture_nodes.recording.tf_stream import TRAINER_FRAME
 from retargeting.errors import InvalidMotion
@@ -215,9 +214,10 @@ class _Reader:
         rejected, reason = 0, ""
         now = Controls()
         place = 0
+        reader = MotionReader()
         for message in motions:
             try:
-                stamp_ns, frame_id, poses = _read_motion(message.data)
+                stamp_ns, frame_id, poses = reader.read(message.data)
                 if frame_id != TRAINER_FRAME:
                     raise UnusableRecording(
                         self._path, f"{MOTION_TOPIC} is in frame {frame_id!r}; {TRAINER_FRAME!r} is expected"
@@ -249,7 +249,7 @@ class _Reader:
         for message in self._messages:
             if message.channel.topic == BUTTONS_TOPIC:
                 try:
-                    found.append(_read_controls(message.data))
+                    found.append(read_controls(message.data))
                 except (MalformedMessage, InvalidMotion):
                     continue
         return sorted(found, key=lambda entry: entry[0])
@@ -280,28 +280,6 @@ def _trainer_messages(file: McapFile, summary: Summary) -> Iterator[RecordedMess
                 yield RecordedMessage(
                     channel, entry.log_ns, entry.publish_ns, entry.sequence, bytes(entry.data)
                 )
-
-
-def _read_motion(data: bytes) -> tuple[int, str, dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]]:
-    """Stamp, frame and poses of a `sensor_msgs/MultiDOFJointState`. Raises `MalformedMessage`."""
-    reader = CdrReader(data)
-    stamp_ns, frame_id = reader.stamp_ns(), reader.string()
-    names = reader.string_sequence()
-    count = reader.uint32()
-    if count != len(names):
-        raise MalformedMessage(f"{len(names)} names for {count} poses")
-    poses = reader.float64_values(7 * count).reshape(count, 7)
-    return stamp_ns, frame_id, dict(zip(names, poses, strict=True))
-
-
-def _read_controls(data: bytes) -> tuple[int, Controls]:
-    """Stamp and content of a `sensor_msgs/Joy`. Raises `MalformedMessage` and `InvalidMotion`."""
-    reader = CdrReader(data)
-    stamp_ns = reader.stamp_ns()
-    reader.string()
-    axes = tuple(reader.float32_values(reader.uint32()).tolist())
-    buttons = reader.int32_values(reader.uint32())
-    return stamp_ns, Controls(axes, buttons)
 
 
 def _json_object(text: str) -> dict[str, object]:

@@ -25,7 +25,8 @@ from sensor_msgs.msg import JointState, Joy, JoyFeedbackArray, MultiDOFJointStat
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
-from capture_nodes import motion_messages, topics
+from capture_nodes import topics
+from capture_nodes.motion_messages import MotionWriter
 from capture_nodes.node_runtime import DrainedGroup
 from capture_nodes.resources import robot_description_file
 from capture_nodes.sources.person import Person
@@ -79,6 +80,7 @@ class World:
             DiagnosticArray, topics.DIAGNOSTICS, print, stream, callback_group=drained
         )
         self._buttons = node.create_publisher(Joy, topics.BUTTONS, stream)
+        self._write = MotionWriter()
         self._source = ScriptSource(reach_and_circle(Person()))
         self.has_motion = self.has_joints = True
         self.has_buttons = self.is_still = False
@@ -127,11 +129,10 @@ class World:
     def _show(self, frame: MotionFrame) -> None:
         self._pulled_m += float(np.clip(self.pull_m - self._pulled_m, -0.005, 0.005))
         frame.poses["left_wrist"][0] += self._pulled_m
-        header = motion_messages.motion_header(frame)
-        self._motion.publish(motion_messages.motion_message(frame, header))
+        self._motion.publish(self._write.motion(frame))
         if self.has_buttons:
             held = MotionFrame(frame.stamp_ns, {}, Controls(tuple(self.axes.values())))
-            self._buttons.publish(motion_messages.buttons_message(held, header))
+            self._buttons.publish(self._write.buttons(held))
 
     def _hear(self) -> None:
         while (taken := self._feedback.handle.take_message(JoyFeedbackArray, False)) is not None:

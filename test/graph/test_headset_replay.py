@@ -17,11 +17,12 @@ pytest.importorskip("rclpy", reason="rclpy is not installed")
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Joy, MultiDOFJointState
 from std_srvs.srv import Trigger
 
 from capture_nodes import topics
-from capture_nodes.motion_messages import controls, motion_frame
+from capture_nodes.recording.motion_cdr import MotionReader, read_controls
 from retargeting.motion_frame import Axis, Controls, MotionFrame
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,8 +135,9 @@ def test_an_episode_comes_out_as_it_was(replay) -> None:
     first = next(k for k in range(len(found)) if found[k + 1] == 1)
     played = node.motion[first : first + len(frames)]
     assert places(played) == list(range(len(frames)))
-    joys = {(j.header.stamp.sec, j.header.stamp.nanosec): controls(j) for j in node.buttons}
-    got = [motion_frame(m, joys[m.header.stamp.sec, m.header.stamp.nanosec]) for m in played]
+    joys = dict(read_controls(serialize_message(joy)) for joy in node.buttons)
+    samples = [MotionReader().read(serialize_message(message)) for message in played]
+    got = [MotionFrame(sample.stamp_ns, sample.poses, joys[sample.stamp_ns]) for sample in samples]
     offsets = [frame.stamp_ns - got[0].stamp_ns for frame in got]
     assert offsets == [frame.stamp_ns - frames[0].stamp_ns for frame in frames]
     for one, other in zip(got, frames, strict=True):
