@@ -4,7 +4,7 @@ Per side the deadman is open or held. It closes by pressing (squeeze over `press
 `hands`, when the wrist has been in view for `in_view_s`; it opens on letting go (squeeze under `let_go`)
 or when the wrist is out of view for `out_of_view_s`. Only *closing* starts an arm: after a fault
 `require_press` makes what is still held count for nothing until it is let go and pressed again (hands:
-until they go out of view and come back).
+until they go out of view and come back, or until somebody asks for them: those of a suit are always in view).
 """
 
 from __future__ import annotations
@@ -103,6 +103,15 @@ class Deadman:
         for side in SIDES:
             self._blocked[side], self.held[side] = True, False
             self._since_s[side] = None
+
+    def ask(self, in_view: Collection[str]) -> None:
+        """An engage that was asked for: of hands, which have nothing to press, a new press where in view."""
+        if self.mode is not DeadmanMode.HANDS:
+            return
+        for side in in_view:
+            if self._blocked[side]:
+                self._blocked[side], self.held[side] = False, True
+                self._since_s[side] = None
 
     def _active(self, side: str, motion: TrackedMotion, in_view: bool) -> bool:
         """Whether the side is pressed in this frame; a squeeze that is pressed stays so down to `let_go`."""

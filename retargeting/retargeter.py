@@ -225,6 +225,8 @@ class Retargeter:
         `sides`: these arms only, the other holds; None: all whose deadman is held.
         """
         sides = None if sides is None else tuple(sides)
+        if sides is None and self.state is not State.EMERGENCY_STOP and self._watch.refusal(now_s) is None:
+            self.deadman.ask(self.trainer.in_view)
         reason = self.refusal(now_s, sides)
         targets, measured = self.trainer.targets, self._watch.measured
         if reason is not None or targets is None or measured is None:
