@@ -67,14 +67,15 @@ class Page:
         await self._socket.send_json(hello)
         self._tasks = [asyncio.create_task(work) for work in (self._send(), self._read(self._socket))]
 
-    def abort(self) -> None:
-        """As when its tab is gone: no word of parting."""
-        self._loop.call_soon_threadsafe(self._abort)
+    def abort(self) -> float:
+        """As when its tab is gone: no word of parting; the time of it (s, of `time.time`)."""
+        return float(self._do(self._abort()))
 
-    def _abort(self) -> None:
+    async def _abort(self) -> float:
         for task in self._tasks:
             task.cancel()
         self._socket._response.connection.transport.abort()
+        return time.time()
 
     async def _send(self) -> None:
         sequence, began_s = 0, time.monotonic()
@@ -113,19 +114,16 @@ class Page:
                 await socket.send_bytes(wire.encode_pong(number, 1e3 * time.monotonic()))
 
     def close(self) -> None:
-        self._abort_quietly()
+        self._do(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(TIMEOUT_S)
         self._loop.close()
 
-    def _abort_quietly(self) -> None:
-        async def end() -> None:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await self._session.close()
-
-        self._do(end())
+    async def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._session.close()
 
 
 class Suit:

@@ -253,7 +253,9 @@ def test_the_trainer_is_shown_the_station(tmp_path):
     """Cameras, arms, task and episode, only while somebody looks."""
     model = load_robot(robot_description_file("kestrel"))
     camera = next(iter(model.description.cameras))
-    with station(tmp_path, "robot:=kestrel", "skill:=lift", "instruction:='Lift it'", domain=DOMAIN + 1) as world:
+    with station(
+        tmp_path, "robot:=kestrel", "skill:=lift", "instruction:='Lift it'", domain=DOMAIN + 1
+    ) as world:
 
         def say(topic, word, **values):
             publisher = world.node.create_publisher(DiagnosticStatus, topic, topics.latched_qos())

@@ -91,16 +91,24 @@ def wait_for_motion(world: MovedWorld, frames: int = 30) -> None:
     world.wait(lambda: world.heard > seen + frames, "motion")
 
 
-def pull(world: MovedWorld, act: Callable[[], None]) -> float:
-    """Do it while the left arm is quick; station time (s) of it."""
+def pull(world: MovedWorld, engage: Callable[[], object], act: Callable[[], float | None]) -> float:
+    """Do it while the left arm is quick; station time (s) of it.
+
+    Where frames were late before that, on a busy machine, the arms hold: they are engaged again.
+    """
 
     def quickens() -> bool:
+        if world.states[-1][0] in ("idle", "holding"):
+            engage()
+        if world.states[-1][0] != "tracking" or len(world.commands) < 20:
+            return False
         before, now = (np.abs(world.commands[k][2]).max() for k in (-20, -1))
         return bool(now > 0.3 and now > before)
 
     world.wait(quickens, "the arm to move")
     pulled_s = time.time()
-    act()
+    # Where another thread does it, when it did.
+    pulled_s = act() or pulled_s
     world.wait_for("holding")
     world.wait_for_rest()
     return pulled_s
@@ -123,7 +131,7 @@ def check_stop(world: World, pulled_s: float, record: Callable[[str, object], No
     begun_ms, still_ms = 1e3 * (stamps[first] - pulled_s), 1e3 * (stamps[still] - pulled_s)
     record(f"{name}: braking after ms", f"{begun_ms:.0f}")
     record(f"{name}: still after ms", f"{still_ms:.0f} (from {speeds[first - 1].max():.2f} rad/s)")
-    print(f"{name}: braking {begun_ms:.0f} ms, still {still_ms:.0f} ms, from {speeds[first - 1].max():.2f} rad/s")
+    print(f"{name}: braking after {begun_ms:.0f} ms, still after {still_ms:.0f} ms")
     assert begun_ms <= 1e3 * (BRAKING_S + MARGIN_S)
     # Ticks are whole.
     assert still_ms <= 1e3 * (BRAKING_S + MARGIN_S + braking_s + 2 * TICK_S)
@@ -172,13 +180,13 @@ def test_a_headset_s_page_goes_away(
         again = {
             "tab closed": (page.abort, page.connect),
             "page frozen": (lambda: setattr(page, "frozen", True), lambda: setattr(page, "frozen", False)),
-            "not a number": (lambda: setattr(page, "poses_nan", True), lambda: setattr(page, "poses_nan", False)),
+            "not a number": (
+                lambda: setattr(page, "poses_nan", True),
+                lambda: setattr(page, "poses_nan", False),
+            ),
         }
         for name, (unplug, plug_in) in again.items():
-            world.wait(pressed, "to be engaged")
-            world.wait_for("tracking")
-            world.wait_for_commands(100)
-            check_stop(world, pull(world, unplug), record_property, name)
+            check_stop(world, pull(world, pressed, unplug), record_property, name)
             plug_in()
             stays_still(world)
         world.wait(pressed, "to be engaged")
@@ -212,10 +220,8 @@ def test_a_suit_s_software_goes_away(
                 "not a number": (lambda: suit.tell(signal.SIGUSR1), lambda: suit.tell(signal.SIGUSR1)),
             }
             for name, (unplug, plug_in) in again.items():
-                world.wait(lambda: world.call("engage").success, f"to be engaged: {world.states[-3:]}")
-                world.wait_for("tracking")
-                world.wait_for_commands(100)
-                check_stop(world, pull(world, unplug), record_property, name)
+                pulled_s = pull(world, lambda: world.call("engage"), unplug)
+                check_stop(world, pulled_s, record_property, name)
                 plug_in()
                 stays_still(world)
             world.wait(lambda: world.call("engage").success, "to be engaged")

@@ -170,6 +170,25 @@ def test_hands_in_view_engage_and_hold(kestrel: RobotModel):
     assert not loop.retargeter.arms["right"].holds
 
 
+def test_letting_go_counts_without_a_frame_and_a_press_does_not(kestrel: RobotModel):
+    both = squeezing("left", "right")
+    loop = Loop(kestrel, SQUEEZE).run(0.5, READY).run(1.5, READY, edit=both)
+    held = both(person(READY, 0)).controls
+    loop.retargeter.observe_controls(held)
+    loop.run(0.02)
+    assert loop.retargeter.state is State.TRACKING
+    loop.retargeter.observe_controls(Controls())
+    loop.run(0.02)
+    assert loop.retargeter.state is State.HOLDING and "no deadman is held" in loop.retargeter.reason
+    # A frame of before that is still under way, and a press without one, move nothing.
+    loop.run(0.1, READY, edit=both)
+    loop.retargeter.observe_controls(held)
+    loop.run(0.1)
+    assert loop.retargeter.state is State.HOLDING
+    loop.run(0.1, READY).run(1.5, READY, edit=both)
+    assert loop.retargeter.state is State.TRACKING
+
+
 def test_hands_that_are_always_in_view_come_back_when_somebody_asks(kestrel: RobotModel):
     """Those of a suit: after a fault they move nothing by themselves, and engaging is the new press."""
     loop = Loop(kestrel, RetargeterParameters(deadman=DeadmanParameters(mode="hands"))).run(1.5, READY)

@@ -134,7 +134,7 @@ def in_hand(t: float) -> Poses:
     for side in SIDES:
         at, axes = truth[f"{side}_wrist"]
         for name in ("grip", "aim", *HAND_POINT_NAMES):
-            offset = random.uniform(-0.1, 0.1, 3) + [0.05, 0.0, 0.0]
+            offset = random.uniform((-0.05, -0.1, -0.1), (0.15, 0.1, 0.1))
             turn = Rotation.random(random_state=random).as_matrix()
             if name == "wrist":
                 offset, turn = np.zeros(3), np.eye(3)
@@ -309,7 +309,9 @@ def header(frame_time: str = "") -> str:
         if not inner:
             side = 1.0 if joint.point.startswith("left") else -1.0
             end = _TOE if "ankle" in joint.point else (0.0, side * _FINGERS, 0.0)
-            inner = f"End Site\n{{\nOFFSET {_cm(np.array(end if joint.point != 'head' else (0, 0, 0.2)))}\n}}\n"
+            if joint.point == "head":
+                end = (0.0, 0.0, 0.2)
+            inner = f"End Site\n{{\nOFFSET {_cm(np.array(end))}\n}}\n"
         kind = "JOINT" if joint.parent else "ROOT"
         return f"{kind} {joint.name}\n{{\nOFFSET {_cm(np.array(joint.offset))}\n{channels}{inner}}}\n"
 
