@@ -105,7 +105,7 @@ class Deadman:
             self._since_s[side] = None
 
     def hear(self, controls: Controls) -> tuple[str, ...]:
-        """The sides that open by controls without a frame; what closes them comes with one, after letting go."""
+        """The sides that open by controls without a frame; what closes one comes with a frame."""
         if self.mode not in (DeadmanMode.SQUEEZE, DeadmanMode.BUTTON):
             return ()
         let_go = tuple(s for s in SIDES if self.held[s] and not self._active(s, controls, True))

@@ -127,7 +127,7 @@ def truth_at(t: float) -> Poses:
 def in_hand(t: float) -> Poses:
     """Grips, aims and the joints of both hands in the trainer's axes, fixed to a wrist that moves.
 
-    Their own axes are as OpenXR and WebXR name them, turned into the trainer's; arbitrary but for the wrist's.
+    Their own axes are those of OpenXR and WebXR, turned into the trainer's; arbitrary but for the wrist's.
     """
     random = np.random.default_rng(5)
     truth, poses = truth_at(t), {}
