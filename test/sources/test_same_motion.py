@@ -322,10 +322,10 @@ def _cm(offset: np.ndarray) -> str:
     return " ".join(repr(float(v)) for v in 100.0 * BVH.T @ offset)
 
 
-def line(t: float, moved: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> str:
-    """A frame of the script, the root moved by so much (m)."""
+def line(t: float) -> str:
+    """A frame of the script."""
     order = {joint.point: joint for joint in JOINTS}
-    values: list[str] = [_cm(place_of_root(t) + moved)]
+    values: list[str] = [_cm(place_of_root(t))]
 
     def take(joint: Joint) -> None:
         turn = Rotation.from_matrix(BVH.T @ local_turn(joint, t).as_matrix() @ BVH)
@@ -520,6 +520,7 @@ def test_stamps_of_a_suit_are_the_moments_it_sent(
     numbered: bool, record_property: Callable[[str, object], None]
 ) -> None:
     period_s, count = 0.01, 300
+    turns = line(0.0).split(" ", 3)[3]
     errors_s = []
     with worn_suit() as (source, sender):
         sender.sendall(header(f"Frame Time: {period_s}\n").encode())
@@ -529,7 +530,9 @@ def test_stamps_of_a_suit_are_the_moments_it_sent(
                 source.wait_frame(0.0)
             # A number is that of the moment it was made at, however late this machine sends it.
             made_s = period_s * k if numbered else time.monotonic() - began_s
-            sender.sendall(f"{f'{k} ' * numbered}{line(0.0, (made_s, 0.0, 0.0))}||".encode())
+            sender.sendall(
+                f"{f'{k} ' * numbered}{_cm(place_of_root(0.0) + np.array([made_s, 0.0, 0.0]))} {turns}||".encode()
+            )
             frame = next_frame(source)
             if k == 0:
                 # `trainer` is where the first frame has the pelvis.
