@@ -530,9 +530,8 @@ def test_stamps_of_a_suit_are_the_moments_it_sent(
                 source.wait_frame(0.0)
             # A number is that of the moment it was made at, however late this machine sends it.
             made_s = period_s * k if numbered else time.monotonic() - began_s
-            sender.sendall(
-                f"{f'{k} ' * numbered}{_cm(place_of_root(0.0) + np.array([made_s, 0.0, 0.0]))} {turns}||".encode()
-            )
+            at = place_of_root(0.0) + np.array([made_s, 0.0, 0.0])
+            sender.sendall(f"{f'{k} ' * numbered}{_cm(at)} {turns}||".encode())
             frame = next_frame(source)
             if k == 0:
                 # `trainer` is where the first frame has the pelvis.
