@@ -81,6 +81,7 @@ class RetargetingInputs:
         ):
             # Nobody knows any more whether the deadman is held; but no hand opens for that.
             self.controls, self._controls_s = self.controls.let_go(), None
+        self._retargeter.observe_controls(self.controls)
 
     def _take_motion(self, stamp_ns: int) -> None:
         # A tick that comes late may find a frame from after its stamp: the cause of a later one.

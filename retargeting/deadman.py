@@ -4,7 +4,7 @@ Per side the deadman is open or held. It closes by pressing (squeeze over `press
 `hands`, when the wrist has been in view for `in_view_s`; it opens on letting go (squeeze under `let_go`)
 or when the wrist is out of view for `out_of_view_s`. Only *closing* starts an arm: after a fault
 `require_press` makes what is still held count for nothing until it is let go and pressed again (hands:
-until they go out of view and come back).
+until they go out of view and come back, or until somebody asks for them: those of a suit are always in view).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from enum import Enum
 
 from retargeting.body_points import SIDES
 from retargeting.errors import RetargetingError
-from retargeting.motion_frame import Axis, Button
+from retargeting.motion_frame import Axis, Button, Controls
 from retargeting.tracked_motion import TrackedMotion
 
 
@@ -88,7 +88,7 @@ class Deadman:
         pressed: list[str] = []
         let_go: list[str] = []
         for side in SIDES:
-            active = self._active(side, motion, side in in_view)
+            active = self._active(side, motion.controls, side in in_view)
             self._blocked[side] = self._blocked[side] and active
             held = not self._blocked[side] and self._settled(side, active, now_s)
             if held != self.held[side]:
@@ -104,14 +104,33 @@ class Deadman:
             self._blocked[side], self.held[side] = True, False
             self._since_s[side] = None
 
-    def _active(self, side: str, motion: TrackedMotion, in_view: bool) -> bool:
+    def hear(self, controls: Controls) -> tuple[str, ...]:
+        """The sides that open by controls without a frame; what closes one comes with a frame."""
+        if self.mode not in (DeadmanMode.SQUEEZE, DeadmanMode.BUTTON):
+            return ()
+        let_go = tuple(s for s in SIDES if self.held[s] and not self._active(s, controls, True))
+        for side in let_go:
+            # A frame may be under way that still has it held.
+            self._blocked[side], self.held[side] = True, False
+        return let_go
+
+    def ask(self, in_view: Collection[str]) -> None:
+        """An engage that was asked for: of hands, which have nothing to press, a new press where in view."""
+        if self.mode is not DeadmanMode.HANDS:
+            return
+        for side in in_view:
+            if self._blocked[side]:
+                self._blocked[side], self.held[side] = False, True
+                self._since_s[side] = None
+
+    def _active(self, side: str, controls: Controls, in_view: bool) -> bool:
         """Whether the side is pressed in this frame; a squeeze that is pressed stays so down to `let_go`."""
         limits = self.parameters
         if self.mode is DeadmanMode.SQUEEZE:
-            squeeze = motion.controls.axes[Axis[f"{side.upper()}_SQUEEZE"]]
+            squeeze = controls.axes[Axis[f"{side.upper()}_SQUEEZE"]]
             return squeeze > (limits.let_go if self.held[side] or self._blocked[side] else limits.press)
         if self.mode is DeadmanMode.BUTTON:
-            return bool(motion.controls.buttons[Button[f"{side.upper()}_{limits.button.upper()}"]])
+            return bool(controls.buttons[Button[f"{side.upper()}_{limits.button.upper()}"]])
         return in_view
 
     def _settled(self, side: str, active: bool, now_s: float) -> bool:

@@ -35,7 +35,7 @@ from retargeting.errors import RetargetingError
 from retargeting.hand_goals import HandGoals
 from retargeting.hand_retargeter import HandRetargeter
 from retargeting.input_watch import InputWatch
-from retargeting.motion_frame import MotionFrame
+from retargeting.motion_frame import Controls, MotionFrame
 from retargeting.quaternions import angle_between
 from retargeting.retargeter_parameters import EngageMode
 from retargeting.retargeter_parameters import RetargeterParameters as RetargeterParameters
@@ -133,10 +133,8 @@ class Retargeter:
         if motion is None or targets is None:
             return
         change = self.deadman.observe(motion, self.trainer.in_view, now_s)
+        self._let_go(change.let_go)
         if self.state in MOVING_STATES and self._targets is not None:
-            for side in change.let_go:
-                if side in self.arms and self.arms[side].state is not ArmState.RELEASED:
-                    self._rest(self._targets, side, ArmState.RELEASED, "its deadman was let go")
             self._follow_changes(self._targets, targets, gap_s, now_s)
             self._targets.track.add(targets, motion.stamp_ns, now_s)
             self._hands.observe(self.trainer.input.view, self._targets.following())
@@ -145,6 +143,17 @@ class Retargeter:
             self.reason = f"{' and '.join(pressed)} deadman was pressed, but: {refusal}"
         elif pressed:
             self.engage(now_s, pressed)
+
+    def observe_controls(self, controls: Controls) -> None:
+        """Take in what the trainer holds, also where no frame comes any more: letting go counts at once."""
+        self._let_go(self.deadman.hear(controls))
+
+    def _let_go(self, sides: Iterable[str]) -> None:
+        if self.state not in MOVING_STATES or self._targets is None:
+            return
+        for side in sides:
+            if side in self.arms and self.arms[side].state is not ArmState.RELEASED:
+                self._rest(self._targets, side, ArmState.RELEASED, "its deadman was let go")
 
     def _follow_changes(self, body: BodyTargets, targets: Targets, gap_s: float, now_s: float) -> None:
         """Lead arms softly to where a new frame wants them other than by going on."""
@@ -225,6 +234,8 @@ class Retargeter:
         `sides`: these arms only, the other holds; None: all whose deadman is held.
         """
         sides = None if sides is None else tuple(sides)
+        if sides is None and self.state is not State.EMERGENCY_STOP and self._watch.refusal(now_s) is None:
+            self.deadman.ask(self.trainer.in_view)
         reason = self.refusal(now_s, sides)
         targets, measured = self.trainer.targets, self._watch.measured
         if reason is not None or targets is None or measured is None:

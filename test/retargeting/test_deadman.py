@@ -75,6 +75,19 @@ def test_a_fault_needs_letting_go_and_a_new_press(mode: str) -> None:
     assert hold(True, 3.0)
 
 
+@pytest.mark.parametrize("mode", ["squeeze", "button", "hands"])
+def test_asking_is_a_press_of_hands_in_view_and_of_nothing_else(mode: str) -> None:
+    deadman = Deadman(DeadmanParameters(mode, button="secondary"))
+    for k in range(60):
+        deadman.observe(motion(1.0, 1), BOTH, k * FRAME_S)
+    deadman.require_press()
+    deadman.ask(("left",))
+    assert deadman.held == {"left": mode == "hands", "right": False}
+    for k in range(60):
+        deadman.observe(motion(1.0, 1), BOTH, 1.0 + k * FRAME_S)
+    assert deadman.held == {"left": mode == "hands", "right": False}
+
+
 def test_switched_off_it_is_always_held() -> None:
     deadman = Deadman()
     deadman.require_press()

@@ -170,6 +170,42 @@ def test_hands_in_view_engage_and_hold(kestrel: RobotModel):
     assert not loop.retargeter.arms["right"].holds
 
 
+def test_letting_go_counts_without_a_frame_and_a_press_does_not(kestrel: RobotModel):
+    both = squeezing("left", "right")
+    loop = Loop(kestrel, SQUEEZE).run(0.5, READY).run(1.5, READY, edit=both)
+    held = both(person(READY, 0)).controls
+    loop.retargeter.observe_controls(held)
+    loop.run(0.02)
+    assert loop.retargeter.state is State.TRACKING
+    loop.retargeter.observe_controls(Controls())
+    loop.run(0.02)
+    assert loop.retargeter.state is State.HOLDING and "no deadman is held" in loop.retargeter.reason
+    # A frame of before that is still under way, and a press without one, move nothing.
+    loop.run(0.1, READY, edit=both)
+    loop.retargeter.observe_controls(held)
+    loop.run(0.1)
+    assert loop.retargeter.state is State.HOLDING
+    loop.run(0.1, READY).run(1.5, READY, edit=both)
+    assert loop.retargeter.state is State.TRACKING
+
+
+def test_hands_that_are_always_in_view_come_back_when_somebody_asks(kestrel: RobotModel):
+    """Those of a suit: after a fault they move nothing by themselves, and engaging is the new press."""
+    loop = Loop(kestrel, RetargeterParameters(deadman=DeadmanParameters(mode="hands"))).run(1.5, READY)
+    loop.retargeter.set_emergency_stop(True)
+    loop.run(0.5, READY)
+    with pytest.raises(RetargetingError, match="the emergency stop is set"):
+        loop.retargeter.engage(loop.now_s)
+    loop.retargeter.set_emergency_stop(False)
+    loop.run(1.0, READY)
+    assert loop.retargeter.state is State.HOLDING and not loop.retargeter.is_led
+    loop.run(0.3, READY, edit=lambda frame: without(frame, "right_wrist"))
+    loop.retargeter.engage(loop.now_s)
+    loop.run(1.0, READY, edit=lambda frame: without(frame, "right_wrist"))
+    assert loop.retargeter.state is State.TRACKING
+    assert loop.retargeter.arms["right"].holds and not loop.retargeter.arms["left"].holds
+
+
 @pytest.mark.parametrize("hand_speed", [0.0, 0.8, 1.5])
 def test_a_glitch_of_0_4_m_moves_the_wrist_by_less_than_2_mm(model: RobotModel, hand_speed: float):
     """The same motion with and without one frame whose left wrist is 0.4 m away.
