@@ -59,7 +59,7 @@ class FakeStation:
 
     def plan(self, stop_timeout_s: float = 5.0, **behaviours: str) -> StationPlan:
         plan = make_plan(
-            [f"root:={self.folder}", "episodes:=2", f"domain_id:={self.domain}", "ready_timeout_s:=20"], {}
+            [f"root:={self.folder}", "episodes:=2", f"domain_id:={self.domain}", "ready_timeout_s:=90"], {}
         )
         processes = []
         for process in plan.processes:
