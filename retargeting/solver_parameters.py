@@ -36,7 +36,7 @@ class SolverParameters:
     settling_time_s: float = 0.025
     braking_share: float = 0.7
     contact_damping: float = 0.1
-    contact_gap_m: float = 0.005
+    contact_gap_m: float = 0.001
     contact_average_s: float = 0.015
     lead_time_s: float = 0.05
     lead_pull_m: float = 0.01
