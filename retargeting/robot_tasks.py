@@ -65,6 +65,5 @@ def robot_tasks(model: RobotModel, parameters: SolverParameters) -> TaskLayout:
         ),
         posture=model.neutral[: model.body_count].copy(),
         trunk=np.array([name in waist for name in names]),
-        pulls=np.ones(len(POSE_SITES)),
     )
     return TaskLayout(tree, arrays)

@@ -101,7 +101,6 @@ class RobotWaist:
             posture_weights=np.full(count, _POSTURE_WEIGHT),
             posture=self.neutral,
             trunk=np.zeros(count, dtype=np.bool_),
-            pulls=np.ones(1),
         )
         rows = np.zeros((len(SIDES), 3))
         for side in self._sides:

@@ -43,7 +43,7 @@ from retargeting.robot_tasks import POSE_SITES as POSE_SITES
 from retargeting.robot_tasks import robot_tasks
 from retargeting.self_collision import Clearance, SelfCollision
 from retargeting.solver_parameters import SolverParameters as SolverParameters
-from retargeting.target_clearance import LeadShape, TargetLead, lead_targets
+from retargeting.target_clearance import TargetLead, lead_targets
 from retargeting.tasks import SolverTargets as SolverTargets
 from retargeting.tasks import TaskArrays, quadratic_model
 
@@ -155,18 +155,16 @@ def _follow_apart(packed, targets, grippers, dt):  # type: ignore[no-untyped-def
         margins.goal.rows, margins.goal.gaps, margins.goal.owners, margins.proof,
     )  # fmt: skip
     nearest = np.inf
-    for i in range(m):
-        # What is at its margin leaves it for a tick now and then.
-        work.contact[i] = _FADING * work.contact[i] if work.contact[i] > 1e-3 else 0.0
     for k in range(used):
         nearest = min(nearest, margins.goal.gaps[k])
-        level = min(1.0, 2.0 - margins.goal.gaps[k] / arrays.approach.contact_gap_m)
-        if level > 0.0:
-            for i in range(m):
-                if margins.goal.rows[k, i] != 0.0:
-                    work.contact[i] = max(work.contact[i], level)
+    # What is at its margin leaves it for a tick now and then.
+    contact = _FADING * work.contact[0] if work.contact[0] > 1e-3 else 0.0
+    contact = max(contact, min(1.0, 2.0 - nearest / arrays.approach.contact_gap_m))
+    if margins.state.found[0] > 0:
+        contact = 1.0
     for i in range(m):
-        margins.goal.damping[i] = arrays.approach.contact_damping * work.contact[i]
+        work.contact[i] = contact
+        margins.goal.damping[i] = arrays.approach.contact_damping * contact
     goal, origin = motion.goal[:m], arrays.origin
     near = GoalRows(margins.goal.rows, margins.goal.gaps, used, margins.goal.damping)
     led = lead_targets(
@@ -261,9 +259,7 @@ class Solver:
             self._work,
         )
         apart = self._self_collision
-        self._aims = TargetLead.of_size(
-            LeadShape(float(said.lead_time_s), float(said.lead_pull_m)), m, len(POSE_SITES), MOST_ROWS
-        )
+        self._aims = TargetLead.of_size(float(said.lead_time_s), m, len(POSE_SITES), MOST_ROWS)
         self._packed = pack(arrays if apart is None else ApartArrays(arrays, apart.margins, self._aims))
         # Links that were nearer than their margin at the start: they come no nearer, and keep what they gain.
         self.starts_inside: tuple[tuple[str, str], ...] = ()
@@ -303,7 +299,6 @@ class Solver:
         self._motion.goal_velocity[:] = 0.0
         self._work.contact[:] = 0.0
         self._aims.leads[:] = 0.0
-        self.layout.arrays.pulls[:] = 1.0
         if self._recovery is not None:
             self._recovery.reset()
 

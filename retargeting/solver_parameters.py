@@ -17,10 +17,10 @@ class SolverParameters:
     beat would shake the joints); settling_time_s: what is left of the distance to the goal closes with this
     time constant, at most as fast as `braking_share` of the acceleration limits can brake it.
 
-    self_collision: keep the robot's links apart. Along a margin the goal is held steady: joints that move a
-    pair nearer than twice `contact_gap_m` above its margin (wholly from `contact_gap_m` on) get
-    `contact_damping` (m²/rad²) and their goals' velocity is averaged over `contact_average_s`. lead_time_s,
-    lead_pull_m: see `retargeting.target_clearance`.
+    self_collision: keep the robot's links apart. Along a margin the goal is held steady: where a pair is
+    nearer than twice `contact_gap_m` above its margin (wholly from `contact_gap_m` on), joints get `contact_damping`
+    (m²/rad²) and their goals' velocity is averaged over `contact_average_s`. lead_time_s: see
+    `retargeting.target_clearance`.
     """
 
     position_weight: float = 1.0
@@ -36,10 +36,9 @@ class SolverParameters:
     settling_time_s: float = 0.025
     braking_share: float = 0.7
     contact_damping: float = 0.1
-    contact_gap_m: float = 0.001
-    contact_average_s: float = 0.015
+    contact_gap_m: float = 0.005
+    contact_average_s: float = 0.007
     lead_time_s: float = 0.05
-    lead_pull_m: float = 0.01
     self_collision: bool = True
     branch_recovery: bool = False
 
@@ -59,7 +58,6 @@ class SolverParameters:
             "contact_gap_m",
             "contact_average_s",
             "lead_time_s",
-            "lead_pull_m",
         ):
             if getattr(self, name) <= 0.0:
                 raise RetargetingError(f"solver parameter {name}: {getattr(self, name)} must be above 0")

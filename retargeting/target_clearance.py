@@ -4,8 +4,8 @@ A hand that is asked into the trunk cannot get there; what it misses would pull 
 at the other arm, for as long as it is asked. So the part of the way that margins take from an arm is taken
 from its target: where the arms alone would go (trunk as it is, position limits only) is compared with where
 they would go under the goal's rows, both by one Gauss-Newton step, and the hand's target is led by the
-difference. A hand that is led pulls at the trunk the less the farther it is led. Where no row is in the way
-the target stays what it is, bit by bit; what is out of reach for other reasons is left to the search.
+difference. Where no row is in the way the target stays what it is, bit by bit;
+what is out of reach for other reasons is left to the search.
 
 The lead follows with a time constant and never changes faster than `LEAD_M_S` and `LEAD_RAD_S`: a led target
 jumps no farther than its own.
@@ -34,23 +34,16 @@ _OVER = 1e-6
 _WRISTS = 2
 
 
-class LeadShape(NamedTuple):
-    """time_s: a lead follows what is wanted with this time constant; pull_m: a hand led by that much or more
-    does not pull at the trunk."""
-
-    time_s: float
-    pull_m: float
-
-
 class TargetLead(NamedTuple):
     """The leads of both wrists and room to find them, for `m` joints, `k` sites and `r` rows.
 
+    time_s: a lead follows what is wanted with this time constant.
     leads, wanted ``(2, 6)``: what is added to each wrist's position (m) and, as a rotation vector in root
     axes (rad), to its orientation; positions ``(k, 3)``, rotations ``(k, 3, 3)``: the led targets;
     unhindered, apart, low, high ``(m,)``, bounds ``(r,)``.
     """
 
-    shape: LeadShape
+    time_s: float
     leads: Array
     wanted: Array
     positions: Array
@@ -63,9 +56,9 @@ class TargetLead(NamedTuple):
     qp: RowQpWork
 
     @staticmethod
-    def of_size(shape: LeadShape, m: int, k: int, r: int) -> TargetLead:
+    def of_size(time_s: float, m: int, k: int, r: int) -> TargetLead:
         return TargetLead(
-            shape,
+            time_s,
             np.zeros((_WRISTS, 6)),
             np.zeros((_WRISTS, 6)),
             np.zeros((k, 3)),
@@ -172,7 +165,7 @@ def _follow_lead(lead, wanted, share, most):  # type: ignore[no-untyped-def]
 def lead_targets(q, tree, tasks, targets, limits, near, damping, dt, model, work):  # type: ignore[no-untyped-def]
     """The targets `SolverTargets` for the search of the goal from q ``(m,)``, led out of the body.
 
-    tasks `TaskArrays`, of which `pulls` is filled; near `GoalRows` as of q; model a `QuadraticModel` to work
+    tasks `TaskArrays`; near `GoalRows` as of q; model a `QuadraticModel` to work
     in; work `TargetLead`, of which `leads` passes from tick to tick.
     """
     work.wanted[:] = 0.0
@@ -180,12 +173,11 @@ def lead_targets(q, tree, tasks, targets, limits, near, damping, dt, model, work
         _want_leads(q, tree, tasks, targets, limits, near, damping, model, work)
     work.positions[:] = targets.positions
     work.rotations[:] = targets.rotations
-    share = min(1.0, dt / work.shape.time_s)
+    share = min(1.0, dt / work.time_s)
     for s in range(_WRISTS):
         lead = work.leads[s]
         shift = _follow_lead(lead[:3], work.wanted[s, :3], share, LEAD_M_S * dt)
         turn = _follow_lead(lead[3:], work.wanted[s, 3:], share, LEAD_RAD_S * dt)
-        tasks.pulls[s] = 1.0 - min(1.0, shift / work.shape.pull_m)
         if shift > 0.0:
             for r in range(3):
                 work.positions[s, r] += lead[r]

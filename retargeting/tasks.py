@@ -33,8 +33,7 @@ class TaskArrays(NamedTuple):
     site_bodies ``(k,)`` rows of the tree, site_positions ``(k, 3)``, site_rotations ``(k, 3, 3)`` in the
     body, position_weights, orientation_weights ``(k,)``; from_bodies, to_bodies ``(d,)`` with
     from_positions, to_positions ``(d, 3)``, direction_weights ``(d,)``; posture_weights, posture ``(n,)``.
-    Weights of 0 switch a task off. trunk ``(n,)``: joints that arms share, of which site k asks for no more
-    than `pulls[k]` ``(k,)`` of what would suit it (1: all, 0: it makes do with the others).
+    Weights of 0 switch a task off. trunk ``(n,)``: joints that arms share.
     """
 
     site_bodies: IntArray
@@ -50,7 +49,6 @@ class TaskArrays(NamedTuple):
     posture_weights: Array
     posture: Array
     trunk: NDArray[np.bool_]
-    pulls: Array
 
 
 class SolverTargets(NamedTuple):
@@ -278,12 +276,6 @@ def quadratic_model(q, tree, tasks, targets, model):  # type: ignore[no-untyped-
         linear[:] = 0.0
         angular[:] = 0.0
         supported = point_jacobian(tree, positions, rotations, body, point, 1.0, linear, angular, support)
-        if tasks.pulls[k] < 1.0:
-            for i in range(n):
-                if tasks.trunk[i]:
-                    for r in range(3):
-                        linear[r, i] *= tasks.pulls[k]
-                        angular[r, i] *= tasks.pulls[k]
         weight = tasks.position_weights[k]
         if weight > 0.0:
             add_rows(linear, residual, weight, 3, hessian, gradient, support, supported)
