@@ -18,9 +18,9 @@ class SolverParameters:
     time constant, at most as fast as `braking_share` of the acceleration limits can brake it.
 
     self_collision: keep the robot's links apart. Along a margin the goal is held steady: where a pair is
-    nearer than twice `contact_gap_m` above its margin (wholly from `contact_gap_m` on), joints get `contact_damping`
-    (m²/rad²) and their goals' velocity is averaged over `contact_average_s`. lead_time_s: see
-    `retargeting.target_clearance`.
+    nearer than twice `contact_gap_m` above its margin (wholly from `contact_gap_m` on), joints get
+    `contact_damping` (m²/rad²) and their goals' velocity is averaged over `contact_average_s`.
+    lead_time_s: see `retargeting.target_clearance`.
     """
 
     position_weight: float = 1.0
