@@ -1,8 +1,8 @@
 """Latency and processor time of the headset node on the test runtime: ``python -m benchmarks.openxr``.
 
 The node runs as in a station (a process of its own, over real DDS); the runtime is that of
-`test/openxr_runtime`, without its validation layer, with controllers, both hands and a body to track. A pose is
-changed at random moments, and a subscriber here tells when the change came: from the change, and from the
+`test/openxr_runtime`, without its validation layer, with controllers, both hands and a body to track. A pose
+is changed at random moments, and a subscriber here tells when the change came: from the change, and from the
 moment that the runtime was asked for, which leaves the wait for the next poll out.
 """
 
@@ -208,9 +208,9 @@ def main() -> None:
 
 def describe(found: dict[str, Any]) -> str:
     lines = [
-        f"{found['points']} points, {found['polls_hz']:.1f} polls/s, {found['frames_hz']:.1f} frames/s; load "
-        f"average {found['load_average'][0]:.1f} .. {found['load_average'][1]:.1f} on {os.cpu_count()} cores, "
-        f"nice {found['nice']}",
+        f"{found['points']} points, {found['polls_hz']:.1f} polls/s, {found['frames_hz']:.1f} frames/s; "
+        f"load average {found['load_average'][0]:.1f} .. {found['load_average'][1]:.1f} on "
+        f"{os.cpu_count()} cores, nice {found['nice']}",
         f"processor: {1e2 * found['cores']:.1f} % of a core ("
         + ", ".join(
             f"{name} {1e2 * cores:.1f} %"
