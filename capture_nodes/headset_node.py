@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import Joy, JoyFeedback, JoyFeedbackArray, MultiDOFJointState
 from std_srvs.srv import Trigger
@@ -15,7 +17,7 @@ from std_srvs.srv import Trigger
 from capture_nodes import topics
 from capture_nodes.errors import CaptureError
 from capture_nodes.headset_parameters import HeadsetParameters
-from capture_nodes.live_frames import LiveFrames
+from capture_nodes.live_frames import LiveFrames, LiveState
 from capture_nodes.motion_messages import MotionWriter, transform_messages
 from capture_nodes.node_runtime import CaptureNode, DrainedGroup, drain, run_node
 from capture_nodes.played_frames import PlayedFrames
@@ -45,7 +47,8 @@ class HeadsetNode(CaptureNode):
         super().__init__("headset")
         self._settings = self.declare_from(HeadsetParameters)
         said = self._settings
-        self._stamps = StampClock(lambda: self.get_clock().now().nanoseconds)
+        # ROS time, which is the system's where use_sim_time is refused; asked for at every frame.
+        self._stamps = StampClock(time.time_ns)
         self._opened = contextlib.ExitStack()
         self._frames = self._live() if said.source in LIVE_SOURCES else self._played()
         qos = topics.stream_qos(said.rate_hz)
@@ -157,7 +160,12 @@ class HeadsetNode(CaptureNode):
     # ---- frame thread
 
     def _tell(self, state: str) -> None:
-        self.publish_state(state, {"source": self._settings.source})
+        values: dict[str, object] = {"source": self._settings.source}
+        if device := self._frames.diagnostics().get("device"):
+            values["reason"] = device
+            self.get_logger().info(f"{state}: {device}")
+        lost = state == LiveState.LOST.value
+        self.publish_state(state, values, DiagnosticStatus.WARN if lost else DiagnosticStatus.OK)
 
     def _publish(self, frame: MotionFrame) -> None:
         write = self._write
