@@ -259,7 +259,8 @@ class OpenXrSource:
         return found
 
     def _device_words(self, session: Session | None) -> str:
-        if silence := self._thread.silence(self._parameters.answer_s):
+        # Who asks because frames stay away asks a little before it is given up.
+        if silence := self._thread.silence(0.5 * self._parameters.answer_s):
             return silence
         if session is None:
             return f"no headset: {self._connection.trouble}"
