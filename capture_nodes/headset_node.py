@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -186,6 +187,8 @@ class HeadsetNode(CaptureNode):
         self._frames.stop()
         self._thread.join(timeout=1.0)
         self._opened.close()
+        # A device's software that does not answer keeps the thread that asked it.
+        self.leaves_threads = any(thread.daemon for thread in threading.enumerate())
 
 
 def main() -> None:
