@@ -53,7 +53,7 @@ class OpenXrParameters:
         for name, (low, high) in BOUNDS.items():
             value = getattr(self, name)
             if not (math.isfinite(value) and low <= value <= high):
-                problems.append(f"openxr {name}: {value!r} is outside {low:g} .. {high:g}")
+                problems.append(f"openxr_{name}:={value!r}: {low:g} .. {high:g} is expected")
         for low_name, high_name in (
             ("pinch_closed_m", "pinch_open_m"),
             ("pinch_let_go", "pinch_press"),
@@ -61,12 +61,13 @@ class OpenXrParameters:
         ):
             if not getattr(self, low_name) < getattr(self, high_name):
                 problems.append(
-                    f"openxr {low_name}: {getattr(self, low_name)} must be under {high_name} "
-                    f"({getattr(self, high_name)})"
+                    f"openxr_{low_name}:={getattr(self, low_name):g}: less than openxr_{high_name} "
+                    f"({getattr(self, high_name):g}) is expected"
                 )
         if self.retry_first_s > self.retry_longest_s:
             problems.append(
-                f"openxr retry_first_s: {self.retry_first_s} is over retry_longest_s ({self.retry_longest_s})"
+                f"openxr_retry_first_s:={self.retry_first_s:g}: openxr_retry_longest_s "
+                f"({self.retry_longest_s:g}) or less is expected"
             )
         if problems:
             raise SourceError(*problems)
