@@ -31,7 +31,7 @@ from capture_nodes.sources.registry import LIVE_SOURCES, live_source, open_sourc
 from capture_nodes.sources.source import LiveSource, SourceError, TrainerDisplay, TrainerSource
 from capture_nodes.sources.station_view import task_view
 from capture_nodes.stamp_clock import StampClock
-from capture_nodes.thread_priority import MOTION
+from capture_nodes.thread_priority import MOTION, prefer_thread
 from capture_nodes.trainer_view import TrainerView
 from retargeting.errors import RetargetingError
 from retargeting.motion_frame import MotionFrame
@@ -66,6 +66,10 @@ class HeadsetNode(CaptureNode):
         self.create_service(Trigger, "~/halt", self._on_halt)
         self.create_service(Trigger, "~/step", self._on_step)
         self._thread = self.start_thread("frames", self._frames.run, MOTION)
+        for thread in threading.enumerate():
+            # That in which a source asks its device has the frames' deadline too.
+            if thread.name == said.source and thread.native_id is not None:
+                prefer_thread(MOTION, thread.native_id)
 
     def _live(self) -> LiveFrames:
         source = live_source(self._settings.source, self._settings.source_options, self._stamps)

@@ -6,13 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 
-from capture_nodes.thread_priority import MOTION, prefer_thread
-
 
 class RuntimeThread:
     """Runs `work` in a thread of its own; a runtime that is frozen holds up nobody else.
 
-    `work` has its calls into the runtime within `calls`, one part after the other.
+    `work` says before and after its calls that it makes them (`begin`, `end`). The thread goes by the source's
+    name, by which the node gives it the priority of frames.
     """
 
     def __init__(self, work: Callable[[], None]) -> None:
@@ -29,7 +28,6 @@ class RuntimeThread:
         self._thread.start()
 
     def _run(self) -> None:
-        prefer_thread(MOTION)
         try:
             self._work()
         except Exception as error:
