@@ -34,6 +34,7 @@ _START_TIMEOUT_S = 60.0
 # Between two changes of the pose: more than a poll, and no multiple of it.
 _FEED_EVERY_S = (0.03, 0.06)
 _WARM_UP_S = 2.0
+_STEP_M, _SAME_M = 1e-4, 2e-5
 
 
 class Arrivals:
@@ -126,7 +127,7 @@ def feed(runtime: Any, seconds: float, seed: int) -> list[tuple[int, float]]:
     end_s = time.monotonic() + seconds
     while time.monotonic() < end_s:
         time.sleep(random.uniform(*_FEED_EVERY_S))
-        x = 1e-4 * (len(fed) + 1)
+        x = _STEP_M * (len(fed) + 1)
         with runtime.writing() as script:
             script.head.position[2] = -x
         fed.append((time.monotonic_ns(), x))
@@ -141,17 +142,18 @@ def quantiles(values: list[float]) -> dict[str, float]:
 def latencies(
     fed: list[tuple[int, float]], frames: list[tuple[int, int, float]]
 ) -> dict[str, dict[str, float]]:
-    """ms; a change that came after the next one was made is left out."""
+    """ms; a change that was made and changed again between two polls is left out. x only grows."""
     feed_ms, poll_ms = [], []
     k = 0
     for moment_ns, x in fed:
-        while k < len(frames) and (frames[k][0] < moment_ns or abs(frames[k][2] - x) > 2e-5):
+        while k < len(frames) and (frames[k][0] < moment_ns or frames[k][2] < x - _SAME_M):
             k += 1
         if k == len(frames):
             break
-        received_ns, asked_ns, _ = frames[k]
-        feed_ms.append(1e-6 * (received_ns - moment_ns))
-        poll_ms.append(1e-6 * (asked_ns - moment_ns))
+        received_ns, asked_ns, seen = frames[k]
+        if seen < x + _SAME_M:
+            feed_ms.append(1e-6 * (received_ns - moment_ns))
+            poll_ms.append(1e-6 * (asked_ns - moment_ns))
     sampled_ms = [1e-6 * (received_ns - asked_ns) for received_ns, asked_ns, _ in frames]
     return {
         "change to topic": quantiles(feed_ms),

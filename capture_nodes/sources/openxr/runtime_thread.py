@@ -10,8 +10,8 @@ from collections.abc import Callable
 class RuntimeThread:
     """Runs `work` in a thread of its own; a runtime that is frozen holds up nobody else.
 
-    `work` says before and after its calls that it makes them (`begin`, `end`). The thread goes by the source's
-    name, by which the node gives it the priority of frames.
+    `work` says before and after its calls that it makes them (`begin`, `end`). The thread goes by the
+    source's name, by which the node gives it the priority of frames.
     """
 
     def __init__(self, work: Callable[[], None]) -> None:
