@@ -29,6 +29,8 @@ _RATE_WEIGHT = 0.05
 _OPENING_S = 8.0
 _LEAVING_S = 1.0
 _LOOK_S = 0.05
+# Why no frames come is asked for before a runtime is given up.
+_SILENT_S = 0.05
 
 
 class OpenXrSource:
@@ -259,8 +261,7 @@ class OpenXrSource:
         return found
 
     def _device_words(self, session: Session | None) -> str:
-        # Who asks because frames stay away asks a little before it is given up.
-        if silence := self._thread.silence(0.5 * self._parameters.answer_s):
+        if silence := self._thread.silence(_SILENT_S):
             return silence
         if session is None:
             return f"no headset: {self._connection.trouble}"

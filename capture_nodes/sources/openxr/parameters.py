@@ -44,7 +44,7 @@ class OpenXrParameters:
     pinch_let_go: float = 0.5
     fist_open_m: float = 0.09
     fist_closed_m: float = 0.04
-    answer_s: float = 0.1
+    answer_s: float = 0.25
     retry_first_s: float = 0.25
     retry_longest_s: float = 4.0
 
