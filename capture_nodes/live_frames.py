@@ -45,7 +45,7 @@ class LiveFrames:
     ) -> None:
         self._source, self._publish, self._tell, self._now_s = source, publish, tell, now_s
         self._stopped = threading.Event()
-        self._last_s = -math.inf
+        self._last_s, self._last_ns = -math.inf, -1
         self._told = ""
         self._menu = True
         self._playing = self._finished = False
@@ -66,8 +66,10 @@ class LiveFrames:
             if frame is not None:
                 self._publish(frame)
                 self.frames += 1
-                self._last_s = self._now_s()
-                self.state = LiveState.TRACKING
+                # The last one, given again with an open deadman, is no sign of anybody.
+                if frame.stamp_ns != self._last_ns:
+                    self._last_ns, self._last_s = frame.stamp_ns, self._now_s()
+                    self.state = LiveState.TRACKING
                 self._watch_menu(frame)
             elif self.state is LiveState.TRACKING and self._now_s() - self._last_s > LOST_S:
                 self.losses += 1

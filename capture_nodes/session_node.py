@@ -12,7 +12,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
 
-from capture_nodes.engaging import STOPPED, RobotHeld, engage
+from capture_nodes.engaging import STOPPED, RobotHeld, engage, needs_a_person
 from capture_nodes.node_runtime import CaptureNode, run_node
 from capture_nodes.peer_nodes import Peer, PeerNodes, SessionFailed, SessionRefused
 from capture_nodes.session_parameters import SessionParameters
@@ -90,21 +90,24 @@ class SessionNode(CaptureNode):
 
     async def _repeat_until_good(self) -> None:
         """A repetition that ends in a hold is discarded (kept in the trash) and tried again."""
+        held = False
         for left in reversed(range(self._settings.attempts)):
             try:
-                await self._repeat(again=left > 0)
+                await self._repeat(again=left > 0, held=held)
                 return
             except RobotHeld as error:
+                held = True
                 self.get_logger().warning(f"repetition discarded and tried again: {error}")
 
-    async def _repeat(self, again: bool) -> None:
+    async def _repeat(self, again: bool, held: bool) -> None:
         deadline = time.monotonic() + self._settings.timeout_s
         self._phase("resetting")
         await self._peers.call("reset")
         # The trainer stands where the motion begins before the arms follow: nothing jumps when it starts.
         await self._peers.call("halt")
-        self._phase("engaging")
-        await engage(self._peers, self._retargeting, self._settings.answer_timeout_s)
+        self._phase("waiting for an engage" if needs_a_person(self._retargeting, held) else "engaging")
+        said = self._settings
+        await engage(self._peers, self._retargeting, said.answer_timeout_s, said.timeout_s, held)
         self._phase("recording")
         self._progress["id"] = await self._start()
         try:

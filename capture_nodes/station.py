@@ -25,7 +25,7 @@ import yaml
 from capture_nodes.calibrate import calibrate
 from capture_nodes.certain_exit import exit_within
 from capture_nodes.errors import CaptureError
-from capture_nodes.headset_parameters import RATE_BOUNDS_HZ, HeadsetParameters
+from capture_nodes.headset_parameters import OPENXR_SETTINGS, RATE_BOUNDS_HZ, HeadsetParameters
 from capture_nodes.recording.episode_record import EpisodeFields
 from capture_nodes.recording.recorder_configuration import load_recorder_configuration
 from capture_nodes.resources import config_file, robot_description_file, scene_file
@@ -35,6 +35,8 @@ from capture_nodes.ros_environment import prepare_ros_environment, station_envir
 from capture_nodes.scripted_task import ScriptedTask
 from capture_nodes.simulation.scene import layout_scene, load_scene
 from capture_nodes.sources.bag import SPEED_BOUNDS, STEP_BY_STEP, BagParameters, BagSource
+from capture_nodes.sources.openxr.parameters import BOUNDS as OPENXR_BOUNDS
+from capture_nodes.sources.openxr.parameters import OpenXrParameters
 from capture_nodes.sources.person import Person
 from capture_nodes.sources.registry import (
     EMPTY_HANDED_SOURCES,
@@ -116,6 +118,15 @@ class StationArguments:
     peers: str
     skeleton: str
     headset_rate_hz: float
+    openxr_pinch_closed_m: float
+    openxr_pinch_open_m: float
+    openxr_pinch_press: float
+    openxr_pinch_let_go: float
+    openxr_fist_open_m: float
+    openxr_fist_closed_m: float
+    openxr_answer_s: float
+    openxr_retry_first_s: float
+    openxr_retry_longest_s: float
     episodes: int
     root: str
     skill: str
@@ -174,6 +185,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "scale": (0.0, 1000.0),
     "speed": (0.0, SPEED_BOUNDS[1]),
     "headset_rate_hz": RATE_BOUNDS_HZ,
+    **{f"openxr_{name}": OPENXR_BOUNDS[name] for name in OPENXR_SETTINGS},
     "episodes": (0, 100_000),
     "seed": (-1, 2**31 - 1),
     "camera_width": (16, 4096),
@@ -366,6 +378,7 @@ def _headset_parameters(settings: StationArguments) -> dict[str, ParameterValue]
         "peers": settings.peers,
         "skeleton": _absolute(settings.skeleton),
         "rate_hz": settings.headset_rate_hz,
+        **{f"openxr_{name}": getattr(settings, f"openxr_{name}") for name in OPENXR_SETTINGS},
         "scene": str(_scene(settings).absolute()),
         "seed": settings.seed,
         "start": "service" if settings.episodes > 0 else "auto",
@@ -690,6 +703,13 @@ def _check_combinations(settings: StationArguments, problems: list[str]) -> None
         problems.append(
             "engage_mode:=relative with source:=script: the scripted trainer reaches for what it sees, and a "
             "clutch would keep the hand beside it; leave engage_mode:= out, or give source:=bvh"
+        )
+    if settings.source != "openxr":
+        problems.extend(
+            f"openxr_{name}:={getattr(settings, f'openxr_{name}'):g} with source:={settings.source}: only "
+            "source:=openxr has it"
+            for name in OPENXR_SETTINGS
+            if getattr(settings, f"openxr_{name}") != getattr(OpenXrParameters, name)
         )
     shortest_s = _STALE_PERIODS / settings.headset_rate_hz
     if settings.stale_s <= shortest_s:

@@ -48,6 +48,7 @@ class Peers:
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.called: list[str] = []
+        self.deadman = "squeeze"
         self.verdicts: list[str] = []
         self.answers: dict[str, Callable[[int], Answer]] = {"engage": self.tracks, "play": self.finishes}
         self._states = {
@@ -74,8 +75,9 @@ class Peers:
         return response
 
     def tell(self, name: str, word: str, reason: str = "") -> None:
+        values = {"reason": reason, "deadman": self.deadman}
         self._states[name].publish(
-            DiagnosticStatus(message=word, values=[KeyValue(key="reason", value=reason)])
+            DiagnosticStatus(message=word, values=[KeyValue(key=k, value=v) for k, v in values.items()])
         )
 
     def tracks(self, _time: int) -> Answer:
@@ -167,6 +169,46 @@ def test_a_hold_is_discarded_and_tried_again(peers: Peers) -> None:
     code, text = peers.run()
     assert code == 0, text
     assert peers.called == [*WELL[:5], "discard", *WELL] and peers.verdicts == []
+
+
+def test_after_a_hold_hands_are_engaged_by_a_person_only(peers: Peers) -> None:
+    """Hands in view have nothing to press: a program that engaged them would move the arms by itself."""
+    peers.deadman = "hands"
+
+    def interrupted(time: int) -> Answer:
+        if time > 1:
+            return peers.finishes(time)
+        peers.tell(RETARGETING, "holding", "/trainer/motion is stale")
+        return True, ""
+
+    def somebody_engages(time: int) -> Answer:
+        if time == 2:
+            peers.node.create_timer(0.3, lambda: peers.tell(RETARGETING, "tracking", "engaged"))
+        return True, ""
+
+    peers.answers["play"] = interrupted
+    # The last that the session asks for before it needs the arms to follow.
+    peers.answers["halt"] = somebody_engages
+    peers.tell(RETARGETING, "idle")
+    code, text = peers.run()
+    assert code == 0, text
+    assert peers.called.count("engage") == 1, "the first time, before anything went wrong"
+    assert peers.called == [*WELL[:5], "discard", *(word for word in WELL if word != "engage")]
+
+
+def test_a_hold_that_nobody_engages_again_is_named(peers: Peers) -> None:
+    peers.deadman = "hands"
+
+    def held(_time: int) -> Answer:
+        peers.tell(RETARGETING, "engaging")
+        peers.tell(RETARGETING, "holding", "/trainer/motion is stale")
+        return True, "engaging"
+
+    peers.answers["engage"] = held
+    code, text = peers.run("-p", "timeout_s:=1.0")
+    assert code == 1
+    assert "stale; nobody engaged the hands again (call /kestrel/retargeting/engage" in text
+    assert peers.called.count("engage") == 1 and "start" not in peers.called
 
 
 def test_the_last_attempt_that_is_held_is_a_failure_on_file(peers: Peers) -> None:

@@ -81,6 +81,13 @@ def test_a_trainer_who_goes_and_comes_back():
     assert (len(published), frames.losses) == (2, 2)
 
 
+def test_the_last_frame_given_again_is_passed_on_and_is_nobody():
+    nothing = [None] * (math.ceil(LOST_S / 0.05) + 1)
+    _, frames, published, told = driven([frame(1), *nothing, frame(1), *nothing])
+    assert told == ["waiting", "tracking", "lost"]
+    assert (len(published), frames.losses) == (2, 1)
+
+
 @pytest.mark.parametrize(
     ("hand", "intensity", "felt"),
     [

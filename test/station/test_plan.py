@@ -20,6 +20,7 @@ from capture_nodes.headset_parameters import HeadsetParameters
 from capture_nodes.resources import config_file, known_robots, robot_description_file
 from capture_nodes.retargeting_parameters import RetargetingParameters
 from capture_nodes.sources.bvh import BvhParameters
+from capture_nodes.sources.openxr.parameters import OpenXrParameters
 from capture_nodes.station import (
     StationError,
     StationPlan,
@@ -546,6 +547,24 @@ def test_what_does_not_go_with_a_recorded_episode(record_trainer, tmp_path: Path
     assert "0.05..20 times as fast" in problems_of(*base, f"file:={file}", "speed:=0.01")[0]
     assert "a played motion holds no deadman" in problems_of(*base, f"file:={file}", "deadman:=squeeze")[0]
     assert "only source:=bag has a speed" in problems_of(f"root:={tmp_path}", "speed:=2")[0]
+
+
+def test_settings_of_an_openxr_runtime_reach_its_source(tmp_path: Path) -> None:
+    base = (f"root:={tmp_path}", "source:=openxr", "episodes:=0")
+    words = [*base, "headset_rate_hz:=120", "openxr_pinch_press:=0.7", "openxr_answer_s:=0.5"]
+    headset = next(p.parameters for p in make_plan(words, {}).processes if p.name == "headset")
+    options = HeadsetParameters(**{**headset, "robot": "kestrel"}).source_options
+    made = OpenXrParameters(rate_hz=options.rate_hz, stature_m=options.stature_m, **options.openxr)
+    assert (made.rate_hz, made.pinch_press, made.answer_s) == (120.0, 0.7, 0.5)
+    # What is not said is as the source has it, here and in the file.
+    others = {name: getattr(OpenXrParameters(), name) for name in options.openxr}
+    assert dict(options.openxr) == {**others, "pinch_press": 0.7, "answer_s": 0.5}
+    (problem,) = problems_of(*base, "openxr_pinch_let_go:=0.9")
+    assert problem == "openxr_pinch_let_go:=0.9: less than openxr_pinch_press (0.8) is expected"
+    (problem,) = problems_of(*base, "openxr_answer_s:=0")
+    assert problem == "openxr_answer_s:=0: a number 0.05 .. 10 is expected"
+    (problem,) = problems_of(f"root:={tmp_path}", "openxr_answer_s:=0.5")
+    assert problem == "openxr_answer_s:=0.5 with source:=script: only source:=openxr has it"
 
 
 def test_a_suit_is_named_with_its_line(tmp_path: Path) -> None:
