@@ -272,7 +272,9 @@ class Retargeter:
         waist = measured[: len(self.model.description.chains["waist"])]
         if self.trainer.body.waist is None:
             waist = waist[:0]
-        return BodyTargets(self.arms, has_head, self.parameters, start, waist, targets, stamp_ns, now_s)
+        body = BodyTargets(self.arms, has_head, self.parameters, start, waist, targets, stamp_ns, now_s)
+        self.solver.expect(body.for_solver, self._hands.positions(body.openings))
+        return body
 
     def _say_approaching(self, body: BodyTargets, now_s: float, why: str = "") -> None:
         longest_s = (body.approaching_until_s or now_s) - now_s
@@ -379,7 +381,7 @@ class Retargeter:
         if not body.is_approaching:
             holding = [f"the {side} arm holds: {arm.reason}" for side, arm in self.arms.items() if arm.holds]
             self._change(State.TRACKING, "; ".join(["engaged", *holding]))
-        step = self.solver.follow(body.for_solver(), self._hands.positions(body.openings), dt)
+        step = self.solver.follow(body.for_solver, self._hands.positions(body.openings), dt)
         if self.ticks % _STOPS_EVERY == self._stops_turn:
             goal = self.solver.goal
             reached, turned = self.solver.layout.site_poses(goal[: self.model.body_count])
