@@ -24,6 +24,7 @@ Array = NDArray[np.float64]
 _HEAD_ROW = 2
 # Looked at in every tick: an attribute of an `Enum` takes longer than a name.
 _APPROACHING, _FOLLOWING = ArmState.APPROACHING, ArmState.FOLLOWING
+_LOST, _RELEASED = ArmState.LOST, ArmState.RELEASED
 
 
 class BodyArrays(NamedTuple):
@@ -184,6 +185,18 @@ class BodyTargets:
         for part in self._parts:
             follow = follow and part.state is _FOLLOWING and not part.has_offset
         return follow
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether an arm holds because its wrist is lost."""
+        lost = False
+        for _, arm in self._rows:
+            lost = lost or arm.state is _LOST
+        return lost
+
+    def holding(self) -> list[str]:
+        """The sides that do."""
+        return [side for side, arm in self.arms.items() if arm.state is _LOST or arm.state is _RELEASED]
 
     def following(self) -> list[str]:
         """The sides that do not hold."""

@@ -116,7 +116,7 @@ class RobotWaist:
                 limits,
                 np.full(count, 4.0 * np.pi),
                 GoalRows.none(count),
-                GoalWork.of_size(count, len(tree.names), 0),
+                GoalWork.shared(count, len(tree.names), 0),
                 row,
                 rotations[row].copy(),
                 rows,

@@ -138,6 +138,16 @@ def _follow(packed, targets, grippers, dt):  # type: ignore[no-untyped-def]
     return status, forced, until
 
 
+@compiled
+def _brake(packed, dt):  # type: ignore[no-untyped-def]
+    """One tick towards standing still; returns as `_follow`."""
+    arrays = packed.content
+    motion, limits, work = arrays.motion, arrays.limits, arrays.work
+    work.wanted[:] = 0.0
+    forced, until = bound_velocity(motion, limits, dt, arrays.outside, work)
+    return move_command(motion, limits, dt, work), forced, until
+
+
 class ApartArrays(NamedTuple):
     """The same with self-collision."""
 
@@ -198,6 +208,7 @@ def _advance_apart(arrays, margins, dt, weighed):  # type: ignore[no-untyped-def
 @compiled
 def _brake_apart(packed, dt):  # type: ignore[no-untyped-def]
     arrays = packed.content.solver
+    arrays.work.wanted[:] = 0.0
     arrays.goal_work.model.hessian[:] = 0.0
     return _advance_apart(arrays, packed.content.margins, dt, False)
 
@@ -212,10 +223,10 @@ class Solver:
         n, m = len(model.joint_names), model.body_count
         self._limits = model.limits
         self._self_collision = SelfCollision(model) if said.self_collision else None
-        self._goal_work = GoalWork.of_size(
+        self._goal_work = GoalWork.shared(
             m, len(self.layout.tree.names), MOST_ROWS if said.self_collision else 0
         )
-        self._work = CommandWork.of_size(n)
+        self._work = CommandWork.shared(n)
         self._approach = Approach(
             float(said.goal_average_s), float(said.settling_time_s), float(said.braking_share)
         )
@@ -249,7 +260,7 @@ class Solver:
         self._packed = pack(arrays if apart is None else ApartArrays(arrays, apart.margins))
         self._compiled_follow = _follow if apart is None else _follow_apart
         self._expected: tuple[SolverTargets | None, Array | None] = None, None
-        self._body_goal = self._motion.goal[:m]
+        self._body_goal, self._cost_gradient = self._motion.goal[:m], np.zeros(m)
         # Links that were nearer than their margin at the start: they come no nearer, and keep what they gain.
         self.starts_inside: tuple[tuple[str, str], ...] = ()
         self.start_from(model.neutral)
@@ -297,12 +308,14 @@ class Solver:
     def cost(self, q: Array, targets: SolverTargets) -> float:
         """What the goal's search brings down, at q ``(m,)`` (m²); its gradient is then in `cost_gradient`."""
         arrays = self.layout.arrays
-        return float(quadratic_model(q, self.layout.tree.arrays, arrays, targets, self._goal_work.model))
+        cost = float(quadratic_model(q, self.layout.tree.arrays, arrays, targets, self._goal_work.model))
+        self._cost_gradient[:] = self._goal_work.model.gradient
+        return cost
 
     @property
     def cost_gradient(self) -> Array:
         """Gradient ``(m,)`` of the cost where it was computed last."""
-        return self._goal_work.model.gradient
+        return self._cost_gradient
 
     def improve_goal(self, targets: SolverTargets, steps: int) -> float:
         """`steps` Gauss-Newton steps of the goal inside the position limits; the cost before the last.
@@ -359,14 +372,10 @@ class Solver:
 
     def brake(self, dt: float) -> Step:
         """One tick towards standing still, as fast as the limits allow."""
-        self._work.wanted[:] = 0.0
         self.reset_goal(self.q)
-        if self._self_collision is not None:
-            status, forced, until = _brake_apart(self._packed, dt)
-            self._check(status)
-            return self._step(forced, until)
-        forced, until = bound_velocity(self._motion, self._limits, dt, self._outside, self._work)
-        self._check(move_command(self._motion, self._limits, dt, self._work))
+        braking = _brake if self._self_collision is None else _brake_apart
+        status, forced, until = braking(self._packed, dt)
+        self._check(status)
         return self._step(forced, until)
 
     def _step(self, forced: int, until: int) -> Step:
