@@ -226,7 +226,7 @@ class WebxrSource:
             return {"device": "not opened"}
         with self._lock:
             figures = self._figures.told(time.monotonic())
-            interruption = self._interruption
+            interruption, body_axes = self._interruption, self._motion.body_axes
         refused = {
             f"refused_{kind.replace(' ', '_')}s": n for kind, n in dict(server.complaints.counts).items()
         }
@@ -234,6 +234,7 @@ class WebxrSource:
             "device": server.device or "none",
             "session": server.mode,
             "last_interruption": interruption or "none",
+            "body_axes": body_axes,
             **figures,
             "replaced_frames": self._frames.replaced,
             **refused,

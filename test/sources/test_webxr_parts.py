@@ -21,6 +21,7 @@ from capture_nodes.sources.pairing import Pairing, load_pairing
 from capture_nodes.sources.round_trip_clock import RoundTripClock
 from capture_nodes.sources.source import SourceError
 from capture_nodes.sources.station_view import episode_view, retargeting_view, task_view, with_reasons
+from capture_nodes.sources.webxr_body import CONVENTIONS, INFERRED, BodyAxes, joint_axes, t_pose_axes
 from capture_nodes.sources.webxr_motion import WebxrMotion, tracked_poses
 from capture_nodes.sources.webxr_wire import WireFrame
 from retargeting.errors import RetargetingError
@@ -234,6 +235,69 @@ def test_a_body_comes_with_the_frame():
     for name, pose in poses.items():
         np.testing.assert_allclose(pose[:3], places[name], atol=1e-6)
         np.testing.assert_allclose(rotation_matrix_from_quaternion(pose[3:]), np.eye(3), atol=1e-5)
+
+
+def body_in_t_pose(convention):
+    """Joints ``(n, 7)`` in WebXR's world, in the order of `BODY_JOINTS`."""
+    places = person(Rotation.identity())
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        places |= {
+            f"{side}_{part}": np.array([0.0, sign * (0.2 + far), 1.4])
+            for part, far in (("shoulder", 0.0), ("elbow", 0.3), ("wrist", 0.55))
+        }
+    back = ROTATION_OPENXR_TO_TRAINER.T
+    return np.array(
+        [
+            [*back @ places[p], *Rotation.from_matrix(back @ joint_axes(convention, p)).as_quat()]
+            for p in wire.BODY_JOINTS
+        ]
+    )
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_the_convention_of_a_browser_is_read_off_its_bones(convention):
+    """Also where its joints are some degrees off their bones, and of a trainer who is turned."""
+    random = np.random.default_rng(2)
+    for _ in range(20):
+        body = body_in_t_pose(convention)
+        off = Rotation.from_rotvec(random.uniform(-0.2, 0.2, (len(body), 3)))
+        whole = Rotation.random(random_state=int(random.integers(1 << 30)))
+        body[:, 3:] = (whole * off * Rotation.from_quat(body[:, 3:])).as_quat()
+        body[:, :3] = whole.apply(body[:, :3])
+        axes = BodyAxes()
+        poses = axes.poses(wire.BODY_JOINTS, body)
+        assert axes.convention == convention
+        assert set(poses) == set(wire.BODY_JOINTS) - {"left_wrist", "right_wrist"}
+        for k, point in enumerate(wire.BODY_JOINTS):
+            if point in poses:
+                turned = (whole * off[k]).as_matrix()
+                turned = ROTATION_OPENXR_TO_TRAINER @ turned @ ROTATION_OPENXR_TO_TRAINER.T
+                found = rotation_matrix_from_quaternion(poses[point][3:])
+                np.testing.assert_allclose(found, turned @ t_pose_axes(point), atol=1e-9, err_msg=point)
+
+
+def test_axes_that_follow_no_convention_are_found_from_the_places():
+    random = np.random.default_rng(4)
+    body, axes = body_in_t_pose("meta"), BodyAxes()
+    for k in range(50):
+        body[:, 3:] = Rotation.random(len(body), random_state=k).as_quat()
+        poses = axes.poses(wire.BODY_JOINTS, body)
+        assert axes.convention == INFERRED
+        places = dict(zip(wire.BODY_JOINTS, body[:, :3] @ ROTATION_OPENXR_TO_TRAINER.T, strict=True))
+        expected = body_axes_from_positions(places)
+        assert poses.keys() == expected.keys()
+        assert all((poses[point] == expected[point]).all() for point in poses)
+    # Of too little of a body nothing can be read.
+    axes.forget()
+    assert axes.poses(("left_elbow",), body[3:4]) == {} and axes.convention == INFERRED
+    assert axes.poses((), np.zeros((0, 7))) == {}
+    # One that begins in a bad moment is understood later, and kept through a later one.
+    good = body_in_t_pose("draft")
+    axes.poses(wire.BODY_JOINTS, good)
+    assert axes.convention == "draft"
+    good[:, 3:] = Rotation.random(len(good), random_state=random.integers(99)).as_quat()
+    axes.poses(wire.BODY_JOINTS, good)
+    assert axes.convention == "draft"
 
 
 def test_what_was_known_and_is_guessed_now_is_left_out():
