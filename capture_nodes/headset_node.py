@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from capture_nodes import topics
 from capture_nodes.errors import CaptureError
 from capture_nodes.headset_parameters import HeadsetParameters
 from capture_nodes.live_frames import LiveFrames
+from capture_nodes.menu_episodes import MenuEpisodes
 from capture_nodes.motion_messages import MotionWriter, transform_messages
 from capture_nodes.node_runtime import CaptureNode, DrainedGroup, drain, run_node
 from capture_nodes.played_frames import PlayedFrames
@@ -67,12 +68,21 @@ class HeadsetNode(CaptureNode):
         source = live_source(self._settings.source, self._settings.source_options, self._stamps)
         self._open(source)
         said = self._settings
-        if isinstance(source, TrainerDisplay) and said.robot:
-            model = load_robot(robot_description_file(said.robot))
-            source.show(task_view(model.name, said.skill, said.instruction))
+        if not said.robot:
+            return LiveFrames(source, self._publish, self._tell)
+        model = load_robot(robot_description_file(said.robot))
+        show: Callable[[Mapping[str, object]], None] = lambda _status: None  # noqa: E731
+        if isinstance(source, TrainerDisplay):
+            show = source.show
+            show(task_view(model.name, said.skill, said.instruction))
             view = TrainerView(self, source, model.name, list(model.description.cameras))
             self._opened.callback(view.stop)
-        return LiveFrames(source, self._publish, self._tell)
+        session = said.start == "service"
+        menu = MenuEpisodes(
+            self, model.name, session=session, show=show, rumble=lambda *felt: frames.rumble(*felt)
+        )
+        frames = LiveFrames(source, self._publish, self._tell, repeats=session, on_menu=menu.press)
+        return frames
 
     def _played(self) -> PlayedFrames | ReplayedFrames:
         said = self._settings

@@ -20,7 +20,14 @@ from capture_nodes.sources.host_names import host_addresses, host_names
 from capture_nodes.sources.pairing import Pairing, load_pairing
 from capture_nodes.sources.round_trip_clock import RoundTripClock
 from capture_nodes.sources.source import SourceError
-from capture_nodes.sources.station_view import episode_view, retargeting_view, task_view, with_reasons
+from capture_nodes.sources.station_view import (
+    episode_view,
+    menu_view,
+    retargeting_view,
+    session_answer,
+    task_view,
+    with_reasons,
+)
 from capture_nodes.sources.webxr_body import CONVENTIONS, INFERRED, BodyAxes, joint_axes, t_pose_axes
 from capture_nodes.sources.webxr_motion import WebxrMotion, tracked_poses
 from capture_nodes.sources.webxr_wire import WireFrame
@@ -325,6 +332,18 @@ def test_points_without_neighbours_have_no_axes():
 
 
 # ---- what is shown
+
+
+def test_the_menu_sign_in_every_phase_of_a_session():
+    for phase, does in (("waiting", True), ("recording", True), ("engaging", False), ("completing", False)):
+        good, text = session_answer(phase)
+        assert good is does and text
+        assert menu_view("idle", phase)["menu"] == {"waiting": "start", "recording": "end"}.get(phase, "")
+    assert session_answer("made_up") == (False, "Not now: made up")
+    assert session_answer("") == (False, "Not now: no session runs")
+    assert [menu_view(word, None)["menu"] for word in ("idle", "recording", "finishing")] == [
+        "start", "end", "",
+    ]  # fmt: skip
 
 
 def test_the_station_in_the_words_of_a_trainer():
