@@ -146,11 +146,9 @@ def test_menu_asks_for_a_repetition_where_somebody_plays_them():
     """Pressed once: asked until `play`; while one is played it ends it; a lost trainer asks for nothing."""
     nothing = [None] * (math.ceil(LOST_S / 0.05) + 1)
     # Held from the beginning, it is no sign.
-    device = FakeDevice(
-        [pressed(1), frame(2), pressed(3), pressed(4), frame(5), frame(6), pressed(7), frame(8), pressed(9)]
-        + nothing
-        + [frame(10), frame(11), pressed(12), *nothing]
-    )
+    first = [pressed(1), frame(2), pressed(3), pressed(4), frame(5), frame(6)]
+    ended = [pressed(7), frame(8), pressed(9), *nothing]
+    device = FakeDevice([*first, *ended, frame(10), frame(11), pressed(12), *nothing])
     told, heard = [], []
 
     def publish(given):

@@ -18,7 +18,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from browser_headset import Headset, browser, needs_browser, running_source, until
 
+from capture_nodes.calibrate import calibrate
+from capture_nodes.live_frames import LiveFrames
+from capture_nodes.sources.station_view import calibration_view, menu_view, notice_view
 from capture_nodes.sources.webxr_wire import HAND_JOINTS
+from retargeting.calibration import INSTRUCTIONS
 from retargeting.motion_frame import Axis, Button
 
 # x forward, y left, z up from x right, y up, z back.
@@ -390,6 +394,185 @@ def test_the_trainer_sees_cameras_arms_task_and_episode(chromium, station):
     tracking(worn, publisher)
     worn.page.wait_for_timeout(500)
     worn.picture("session")
+    assert worn.errors == []
+    worn.close()
+
+
+MENUS = {
+    "controllers": (
+        "headset.controllers.left.updateButtonValue('y-button', 1)",
+        "headset.controllers.left.updateButtonValue('y-button', 0)",
+    ),
+    "bare hands": ("globalThis.touching = true", "globalThis.touching = false"),
+}
+# Of the right hand thumb and little finger meet; iwer has no such pose.
+_LITTLE_PINCH = """(() => {
+headset.primaryInputMode = 'hand';
+const offset = (space) => space[Object.getOwnPropertySymbols(space).find((s) => space[s]?.offsetMatrix)];
+const {hand} = headset.hands.right.inputSource;
+const update = headset.hands.right.updateHandPose.bind(headset.hands.right);
+headset.hands.right.updateHandPose = () => {
+  update();
+  if (!globalThis.touching) return;
+  offset(hand.get('pinky-finger-tip')).offsetMatrix.set(offset(hand.get('thumb-tip')).offsetMatrix);
+};
+})()"""
+
+
+@pytest.mark.parametrize("held", MENUS)
+def test_the_menu_sign_starts_and_ends_an_episode(chromium, station, held):
+    """Held for a moment; what came of it is shown, once, and goes away by itself."""
+    source, publisher = station
+    worn = Headset(chromium)
+    worn.open(f"http://127.0.0.1:{source.port}/")
+    tracking(worn, publisher)
+    press, let_go = MENUS[held]
+    if held == "bare hands":
+        worn.run(_LITTLE_PINCH)
+        until(lambda: "right_wrist" in publisher.newest.poses, "hands", page=worn.page)
+    told, presses = [], []
+
+    class Worn:
+        """The source as the node's frame thread has it."""
+
+        given = 0
+
+        def wait_frame(self, _timeout_s):
+            worn.page.wait_for_timeout(5)
+            before, self.given = self.given, len(publisher.frames)
+            return publisher.newest if self.given > before else None
+
+    frames = LiveFrames(
+        Worn(), lambda _frame: None, told.append, repeats=True, on_menu=lambda: presses.append(1)
+    )
+
+    def run_until(condition):
+        """The frame thread's loop, here: Playwright's calls belong to this thread."""
+        frames._stopped.clear()
+        frames._publish = lambda _frame: frames.stop() if condition() else None
+        frames.run()
+
+    def give_sign(word):
+        """Again where frames stay away in the middle of it, on a busy machine."""
+
+        def given():
+            worn.run(let_go)
+            count = len(publisher.frames)
+            run_until(lambda: len(publisher.frames) > count + 2)
+            worn.run(press)
+            ends_s = time.monotonic() + 1.5
+            run_until(lambda: frames.word == word or time.monotonic() > ends_s)
+            return frames.word == word
+
+        until(given, word, page=worn.page)
+        worn.run(let_go)
+
+    give_sign("asked")
+    source.show(notice_view(1, True, "Recording 1 of 20") | menu_view("recording", None))
+    frames.play()
+    until(lambda: pixel(worn, 640, 660) == (18, 64, 47), "the notice", page=worn.page)
+    count = len(publisher.frames)
+    run_until(lambda: len(publisher.frames) > count + 20)
+    give_sign("finished")
+    assert len(presses) == 2
+    until(lambda: pixel(worn, 640, 660) != (18, 64, 47), "the end of the notice", page=worn.page)
+    # What was said before a page came is not news to it.
+    source.show(notice_view(2, False, "Not started: the disk is full"))
+    until(lambda: pixel(worn, 640, 660) == (74, 58, 20), "the refusal", page=worn.page)
+    worn.page.set_viewport_size({"width": 1400, "height": 900})
+    worn.picture("menu_refused")
+    worn.page.reload()
+    worn.page.wait_for_selector("#start:not([disabled])")
+    worn.page.wait_for_timeout(500)
+    assert pixel(worn, 640, 660) != (74, 58, 20)
+    assert worn.errors == []
+    worn.close()
+
+
+def pixel(worn, x, y):
+    return tuple(
+        worn.run(
+            "(() => {const d = document.getElementById('board').getContext('2d')"
+            f".getImageData({x}, {y}, 1, 1).data; return [d[0], d[1], d[2]]}})()"
+        )
+    )
+
+
+_VOICE = """globalThis.spoken = [];
+const voice = {cancel() {}, speak(said) { spoken.push(said.text); }};
+Object.defineProperty(window, 'speechSynthesis', {value: voice});
+window.SpeechSynthesisUtterance = class { constructor(text) { this.text = text; } };
+"""
+# Where the hands of somebody with eyes at 1.6 m are; x of the right one.
+_HELD = {
+    "stand": (0.25, 0.85, 0.0), "arms_down": (0.19, 0.83, 0.0), "arms_out": (0.77, 1.41, 0.0),
+    "forward": (0.19, 1.41, -0.58), "pinch": (0.19, 1.2, -0.4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bent_m", [0.0, 0.15])
+def test_a_calibration_is_shown_and_spoken_in_the_headset(chromium, tmp_path, bent_m, monkeypatch):
+    """The command itself, led through by a wearer who does what is spoken; a bent arm is refused."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = ["operator:=anna", "source:=webxr", f"address:=127.0.0.1:{port}", f"trainer_folder:={tmp_path}"]
+    codes = []
+    command = threading.Thread(target=lambda: codes.append(calibrate(words)), daemon=True)
+    command.start()
+    worn = Headset(chromium, before=_VOICE, size=(1400, 900))
+    until(lambda: _listens(port), "server", page=worn.page)
+    worn.open(f"http://127.0.0.1:{port}/")
+    until(lambda: worn.run("spoken.length") > 0, "the first step", page=worn.page)
+    worn.start()
+    worn.run("headset.primaryInputMode = 'hand'")
+    poses = {text: step.value for step, text in INSTRUCTIONS.items()}
+    pictured = set()
+
+    def ended():
+        text = worn.run("spoken.at(-1)")
+        step = poses.get(text)
+        if step is None:
+            return True
+        x, y, z = _HELD[step]
+        for side, sign in (("left", -1.0), ("right", 1.0)):
+            bent = bent_m if (step, side) == ("forward", "left") else 0.0
+            worn.run(f"headset.hands.{side}.position.set({sign * x}, {y + bent}, {z})")
+            worn.run(f"headset.hands.{side}.setPinchValueImmediate({int(step == 'pinch')})")
+        if step not in pictured:
+            pictured.add(step)
+            worn.page.wait_for_timeout(500)
+            worn.picture(f"calibration_{step}")
+        return False
+
+    until(ended, "the outcome", timeout_s=90.0, page=worn.page)
+    worn.page.wait_for_timeout(300)
+    worn.picture("calibration_kept" if bent_m == 0.0 else "calibration_refused")
+    spoken = worn.run("spoken")
+    assert spoken[:5] == list(INSTRUCTIONS.values())
+    assert ("Calibrated." in spoken[-1]) == (bent_m == 0.0), spoken
+    assert worn.errors == []
+    worn.close()
+    command.join(30.0)
+    assert codes == [0 if bent_m == 0.0 else 1]
+    assert (tmp_path / "anna.calibration.yaml").exists() == (bent_m == 0.0)
+
+
+def _listens(port):
+    with socket.socket() as call:
+        call.settimeout(0.2)
+        return call.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_browser_without_a_voice_shows_all_the_same(chromium, station):
+    source, _ = station
+    worn = Headset(
+        chromium, before="delete window.speechSynthesis; delete Window.prototype.speechSynthesis;\n"
+    )
+    worn.open(f"http://127.0.0.1:{source.port}/")
+    assert worn.run("typeof window.speechSynthesis") == "undefined"
+    source.show(calibration_view(1, 5, "stand", "Stand upright.", "", 0.5, 0.5))
+    until(lambda: pixel(worn, 670, 476) == (61, 220, 151), "the ring", page=worn.page)
     assert worn.errors == []
     worn.close()
 
