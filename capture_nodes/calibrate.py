@@ -186,8 +186,10 @@ def _conclude(
     lines = []
     for side, of_side in result.residuals_m.items():
         words_of = ", ".join(f"{step} {1e3 * value:.0f} mm" for step, value in of_side.items())
-        lines.append(f"{side}: arm {result.size.arm_m(side):.3f} m; residuals {words_of}")
-    print(*lines, f"kept in {kept} and {file}", sep="\n", flush=True)
+        length_m = result.size.arm_m(side)
+        print(f"{side}: arm {length_m:.3f} m; residuals {words_of}")
+        lines.append(f"{side} arm {100.0 * length_m:.1f} cm, to {1e3 * max(of_side.values()):.0f} mm")
+    print(f"kept in {kept} and {file}", flush=True)
     return True, lines
 
 

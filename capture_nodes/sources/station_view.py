@@ -94,7 +94,8 @@ def calibration_view(
 
 def calibration_outcome_view(kept: bool, lines: Sequence[str]) -> dict[str, object]:
     outcome = "kept" if kept else "refused"
-    return {"calibration": {"outcome": outcome, "lines": [line[:_LONGEST] for line in lines[:4]]}}
+    shown = [line.replace("_", " ")[:_LONGEST] for line in lines[:4]]
+    return {"calibration": {"outcome": outcome, "lines": shown}}
 
 
 def task_view(robot: str, skill: str, instruction: str) -> dict[str, object]:

@@ -24,7 +24,7 @@ const POSES = {
 };
 
 const words = (state) => String(state || "").replaceAll("_", " ");
-const shown = (table, state) => table[state] || [IDLE, words(state) || "not known"];
+const shown = (table, state, none) => table[state] || [IDLE, words(state) || none];
 
 export class Board {
   constructor(canvas) {
@@ -42,7 +42,7 @@ export class Board {
     if (status.calibration) {
       this.calibration(status.calibration);
       this.notice(station.notice);
-      this.footer(line, "hold each pose still until the ring is full");
+      this.footer(line, status.calibration.outcome ? "" : "hold each pose still until the ring is full");
       return;
     }
     this.cameras(station.cameras);
@@ -185,11 +185,13 @@ export class Board {
   }
 
   header(status, line) {
-    const robot = status.robot || "Teleoperation";
+    const robot = status.calibration ? "Calibration" : status.robot || "Teleoperation";
     const width = this.text(robot[0].toUpperCase() + robot.slice(1), 40, 70, 40, INK, 700, "left", 420);
     const { state, reason } = status.retargeting || {};
     const connected = line.state === "connected";
-    const [colour, word] = connected ? shown(STATES, state) : [BAD, line.state === "connecting" ? "connecting" : "no line"];
+    // What is measured there is the trainer: no robot is anywhere near.
+    if (connected && status.calibration) return;
+    const [colour, word] = connected ? shown(STATES, state, "waiting for the robot") : [BAD, line.state === "connecting" ? "connecting" : "no line"];
     const c = this.context;
     c.font = `650 24px ${FONT}`;
     const pill = c.measureText(word).width + 66;
@@ -249,7 +251,7 @@ export class Board {
       return y + 60;
     }
     for (const [side, arm] of arms) {
-      const [colour, word] = shown(CLUTCHES, arm.state);
+      const [colour, word] = shown(CLUTCHES, arm.state, "not known yet");
       this.box(836, y, 404, 54, 16, CARD);
       this.dot(866, y + 27, colour);
       this.text(side, 892, y + 36, 25, INK, 600);
@@ -274,7 +276,7 @@ export class Board {
 
   episode(episode, y, menu) {
     y = this.title(episode.of ? `Episode ${episode.number} of ${episode.of}` : "Episode", y);
-    const [colour, word] = shown(EPISODES, episode.state);
+    const [colour, word] = shown(EPISODES, episode.state, "waiting for the recorder");
     this.box(836, y, 404, 58, 16, episode.state === "recording" ? "#3a1f26" : CARD);
     this.dot(866, y + 29, colour, episode.state === "recording" ? 11 : 9);
     this.text(word, 892, y + 38, 25, INK, 600);

@@ -267,6 +267,8 @@ def test_a_headset_in_the_network_is_paired_once(chromium, tmp_path):
         worn = Headset(chromium, ignore_https_errors=True)
         assert worn.page.goto(url).status == 401
         assert "not paired" in worn.page.inner_text("body")
+        worn.page.set_viewport_size({"width": 1000, "height": 500})
+        worn.picture("refused")
         assert worn.page.goto(f"{url}?token={'x' * len(token)}").status == 403
         worn.errors.clear()
         refused = []

@@ -129,7 +129,7 @@ def test_a_headset_shows_each_step_and_what_came_of_it(made_up, tmp_path: Path) 
     assert {said["of"] for said in steps} == {5} and "forward" in steps[-1]["instruction"]
     assert all(0.0 <= said["held"] <= 1.0 and 0.0 <= said["left_s"] <= 1.0 for said in steps)
     assert max(said["held"] for said in steps) > 0.5
-    assert outcome["outcome"] == "kept" and "left: arm 0.580 m" in outcome["lines"][0]
+    assert outcome["outcome"] == "kept" and outcome["lines"][0].startswith("left arm 58.0 cm")
     # A tick for every step that was held, and nothing rumbles on.
     for side in ("left", "right"):
         felt = [intensity for at, intensity in worn[0].felt if at == side]
