@@ -422,7 +422,7 @@ def test_compressed_cameras_go_to_the_page_as_they_are(tmp_path):
     """A JPEG passes unchanged; what is none is told once, and a camera may come late."""
     cameras = list(load_robot(robot_description_file("kestrel")).description.cameras)
     jpeg = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 4
-    with station(tmp_path, "robot:=kestrel", domain=DOMAIN + 4) as world:
+    with station(tmp_path, "robot:=kestrel", domain=85) as world:
         page = Page(world.url())
         world.until(lambda: len(world.motion) > 5, "motion")
         publishers = {
