@@ -1,6 +1,6 @@
 """What the trainer sees in the headset: the station's states and the robot's cameras, while somebody looks.
 
-Subscribes only then, best effort and newest only, and encodes in a thread that waits behind everything else.
+Subscribes only then, best effort and newest only; encodes in a process of its own, behind everything else.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from capture_nodes.recording.camera_image import (
     COMPRESSED_IMAGE,
     IMAGE,
     UnusableImage,
-    read_image,
     read_picture,
 )
-from capture_nodes.recording.jpeg_encoder import encode_jpeg
+from capture_nodes.recording.jpeg_process import JpegProcess
 from capture_nodes.sources.source import TrainerDisplay
 from capture_nodes.sources.station_view import arm_reasons, episode_view, retargeting_view, with_reasons
 
@@ -129,26 +128,27 @@ class TrainerView:
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         complained: set[str] = set()
+        encoder = JpegProcess()
         while not ending.wait(_PICTURE_PERIOD_S):
             for name, (kind, subscription) in list(self._pictures.items()):
                 data = drain(subscription, kind, raw=True)
                 if data is None:
                     continue
                 try:
-                    stamp_ns, jpeg = _jpeg(kind, data)
+                    stamp_ns, jpeg = _jpeg(kind, data, encoder)
                     age_s = 1e-9 * (self._node.get_clock().now().nanoseconds - stamp_ns)
                     self._display.show_picture(name, time.monotonic() - age_s, jpeg)
                 except UnusableImage as error:
                     if name not in complained:
                         self._node.get_logger().warning(f"camera {name} cannot be shown: {error}")
                     complained.add(name)
+        encoder.close()
 
 
-def _jpeg(kind: Any, data: bytes) -> tuple[int, bytes]:
+def _jpeg(kind: Any, data: bytes, encoder: JpegProcess) -> tuple[int, bytes]:
     """Stamp (ns) and picture; a JPEG goes on as it came. Raises `UnusableImage`."""
     if kind is Image:
-        image = read_image(data)
-        return image.stamp_ns, encode_jpeg(image, _QUALITY)
+        return encoder.encode(data, _QUALITY)
     picture = read_picture(data)
     if not picture.is_jpeg:
         raise UnusableImage(f"a compressed image of format {picture.image_format!r}; JPEG is shown")
