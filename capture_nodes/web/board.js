@@ -23,6 +23,9 @@ const POSES = {
   stand: [0.25, 0.97], arms_down: [0.06, 1], arms_out: [1, 0], forward: null, pinch: [0.45, 0.1],
 };
 
+// A camera without a new picture for this long has stopped: what is seen of it is not how it is now.
+const STOPPED_MS = 700;
+
 const words = (state) => String(state || "").replaceAll("_", " ");
 const shown = (table, state, none) => table[state] || [IDLE, words(state) || none];
 
@@ -220,8 +223,8 @@ export class Board {
     });
   }
 
-  camera(name, { image, latencyMs }, x, y, w, h) {
-    const c = this.context;
+  camera(name, { image, latencyMs, shownMs }, x, y, w, h) {
+    const c = this.context, sinceMs = performance.now() - shownMs, stopped = sinceMs > STOPPED_MS;
     c.save();
     c.beginPath();
     c.roundRect(x, y, w, h, 22);
@@ -230,12 +233,14 @@ export class Board {
     c.fillRect(x, y, w, h);
     const scale = Math.min(w / image.width, h / image.height);
     const [iw, ih] = [image.width * scale, image.height * scale];
+    c.globalAlpha = stopped ? 0.35 : 1;
     c.drawImage(image, x + (w - iw) / 2, y + (h - ih) / 2, iw, ih);
     c.restore();
-    const label = latencyMs === null ? words(name) : `${words(name)}  ·  ${Math.round(latencyMs)} ms`;
+    const told = stopped ? `stopped ${Math.round(sinceMs / 1000)} s ago` : latencyMs === null ? "" : `${Math.round(latencyMs)} ms`;
+    const label = told ? `${words(name)}  ·  ${told}` : words(name);
     c.font = `600 20px ${FONT}`;
     this.box(x + 14, y + 14, c.measureText(label).width + 28, 36, 18, "rgba(5, 8, 11, 0.72)");
-    this.text(label, x + 28, y + 39, 20, latencyMs > 250 ? WARN : INK, 600);
+    this.text(label, x + 28, y + 39, 20, stopped || latencyMs > 250 ? WARN : INK, 600);
   }
 
   title(string, y) {
@@ -257,7 +262,7 @@ export class Board {
       this.text(side, 892, y + 36, 25, INK, 600);
       this.text(word, 1220, y + 36, 23, colour, 600, "right");
       y += 62;
-      if (arm.reason) y = this.lines(arm.reason, 852, y + 18, 19, DIM, 388, 2) + 4;
+      if (arm.reason) y = this.lines(words(arm.reason), 852, y + 18, 19, DIM, 388, 2) + 4;
     }
     return y + 8;
   }
@@ -276,7 +281,7 @@ export class Board {
 
   episode(episode, y, menu) {
     y = this.title(episode.of ? `Episode ${episode.number} of ${episode.of}` : "Episode", y);
-    const [colour, word] = shown(EPISODES, episode.state, "waiting for the recorder");
+    const [colour, word] = shown(EPISODES, episode.state, "no recorder yet");
     this.box(836, y, 404, 58, 16, episode.state === "recording" ? "#3a1f26" : CARD);
     this.dot(866, y + 29, colour, episode.state === "recording" ? 11 : 9);
     this.text(word, 892, y + 38, 25, INK, 600);
@@ -290,9 +295,9 @@ export class Board {
       const good = episode.verdict === "accepted";
       this.text(good ? "✓ last one accepted" : `✗ last one ${episode.verdict}`, 836, y + 26, 23, good ? GOOD : WARN, 650, "left", 404);
       y += 36;
-      if (episode.reasons && episode.reasons.length) this.lines(episode.reasons.join("; "), 836, y + 18, 20, DIM, 404, 4);
+      if (episode.reasons && episode.reasons.length) this.lines(words(episode.reasons.join("; ")), 836, y + 18, 20, DIM, 404, 4);
     } else if (episode.problem) {
-      this.lines(episode.problem, 836, y + 22, 20, WARN, 404, 4);
+      this.lines(words(episode.problem), 836, y + 22, 20, WARN, 404, 4);
     }
   }
 

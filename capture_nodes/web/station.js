@@ -8,7 +8,7 @@ export class Station extends EventTarget {
     super();
     this.link = link;
     this.status = {};
-    // Per camera: image, capturedMs (station's clock), and how old it was when it could be shown.
+    // Per camera: image, when it could be shown (page's clock), and how old it was then.
     this.cameras = new Map();
     // What is shown for a moment: text, good. One that was there before this page came is old.
     this.notice = null;
@@ -46,9 +46,9 @@ export class Station extends EventTarget {
       const image = await createImageBitmap(new Blob([picture.jpeg], { type: PICTURE }));
       const former = this.cameras.get(picture.camera);
       if (former) former.image.close();
-      const shownMs = this.link.stationMs(performance.now());
+      const shownMs = performance.now(), stationMs = this.link.stationMs(shownMs);
       this.cameras.set(picture.camera, {
-        image, latencyMs: shownMs === null ? null : Math.max(0, shownMs - picture.capturedMs),
+        image, shownMs, latencyMs: stationMs === null ? null : Math.max(0, stationMs - picture.capturedMs),
       });
       this.dispatchEvent(new Event("change"));
     } catch {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import socket
 import sys
 import threading
@@ -386,6 +387,8 @@ def test_the_trainer_sees_cameras_arms_task_and_episode(chromium, station):
 
     until(lambda: abs(pixels()[0] - 200) < 20 and abs(pixels()[1] - 60) < 20, "the picture", page=worn.page)
     worn.picture("recording")
+    # No new one comes: what is seen of the camera is not how it is now.
+    until(lambda: pixels()[0] < 100, "the picture that has stopped", page=worn.page)
     source.show(
         {"episode": {"state": "idle", "number": 3, "of": 20, "verdict": "rejected",
                      "reasons": ["camera head: 12 pictures lost"]}}
@@ -608,14 +611,10 @@ def test_display_rate_without_gaps(headset, station):
     headset.run("headset.primaryInputMode = 'hand'")
     until(lambda: "left_wrist" in publisher.newest.poses, "hands", page=headset.page)
 
-    def figures():
-        told = source.diagnostics()
-        return np.array([int(told["received_frames"]), int(told["sequence_gaps"])])
-
     def window():
-        before = figures()
+        before = frame_counts(source)
         shown = headset.run(_COUNT_FRAMES)
-        received, gaps = figures() - before
+        received, gaps = frame_counts(source) - before
         # Some are under way at either end, and a busy machine is late with what it counts.
         assert abs(received + gaps - shown) <= 0.1 * shown + 6
         return gaps == 0
@@ -632,21 +631,41 @@ _COUNT_FRAMES = """new Promise((done) => {
 })"""
 
 
+# Ten minutes; shorter to try the test itself.
+SOAK_S = float(os.environ.get("TELEOP_SOAK_S", "600"))
+
+
 @pytest.mark.soak
 def test_ten_minutes_without_a_gap(headset, station):
+    """The display's rate, kept: its frames are counted by the page, and every one has come."""
     source, publisher = station
     tracking(headset, publisher)
     headset.run("headset.primaryInputMode = 'hand'")
     until(lambda: "left_wrist" in publisher.newest.poses, "hands", page=headset.page)
     # What starting the session held up does not count.
     headset.page.wait_for_timeout(2000)
-    gaps, count = source.diagnostics()["sequence_gaps"], len(publisher.frames)
-    headset.page.wait_for_timeout(600_000)
+    count, before = len(publisher.frames), frame_counts(source)
+    headset.run("globalThis.shown = 0; (function next() { shown++; requestAnimationFrame(next); })();")
+    headset.page.wait_for_timeout(1e3 * SOAK_S)
+    shown = headset.run("shown")
+    received, gaps = frame_counts(source) - before
     ages_ms = [1e-6 * (now_ns - f.stamp_ns) for _, now_ns, f in publisher.frames[count:]]
     figures = np.percentile(ages_ms, [50, 99, 100]).round(2).tolist()
-    print(f"{len(ages_ms)} frames; age median, p99, max {figures} ms; {source.diagnostics()}")
-    assert source.diagnostics()["sequence_gaps"] == gaps
-    assert len(publisher.frames) - count > 600 * 50
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(
+        f"{received} received of {shown} shown, {gaps} gaps; age median, p99, max {figures} ms; load {load}"
+    )
+    print(source.diagnostics())
+    assert gaps == 0
+    # Some are under way at either end.
+    assert abs(received - shown) <= 0.005 * shown + 10
+    assert shown > SOAK_S * 50
+
+
+def frame_counts(source):
+    """Received and missing frames so far."""
+    told = source.diagnostics()
+    return np.array([int(told["received_frames"]), int(told["sequence_gaps"])])
 
 
 class Wire:
