@@ -59,6 +59,7 @@ def episode_view(
 _SESSION_ANSWERS = {
     "waiting": (True, "Starting: hold the grip, or pinch"),
     "recording": (True, "Episode ended"),
+    "starting": (False, "Not yet: the station is starting"),
     "engaging": (False, "Not yet: hold the grip, or pinch, until the arms follow"),
     "resetting": (False, "Not yet: the scene is being set"),
     "completing": (False, "Not yet: the last one is being written"),

@@ -62,9 +62,12 @@ class WebxrMotion:
     def interrupt(self) -> MotionFrame | None:
         """The session ended or the line is cut: the last poses once more, the deadman open; once."""
         self._held.interrupt()
-        self._body.forget()
         last, self._last = self._last, None
         return None if last is None else MotionFrame(last.stamp_ns, last.poses, Controls())
+
+    def forget_device(self) -> None:
+        """Another browser may come, whose joints are turned otherwise."""
+        self._body.forget()
 
     def _guessed(self, wire: WireFrame) -> frozenset[str]:
         """Points that were seen and are only guessed now; some headsets say that they guess all of them."""

@@ -412,9 +412,9 @@ class WebxrServer:
                         json.dumps(
                             {
                                 "type": "clock",
-                                "offset_ms": 1e3 * line.clock.offset_s(now_s),
+                                "offset_ms": 1e3 * line.clock.offset_s,
                                 "uncertainty_ms": 1e3 * line.clock.uncertainty_s(now_s),
-                                "round_trip_ms": 1e3 * line.clock.round_trip_s(now_s),
+                                "round_trip_ms": 1e3 * line.clock.round_trip_s,
                             }
                         )
                     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import random
 import stat
+import threading
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def test_the_offset_is_within_the_stated_uncertainty(number, offset_s, drift):
         clock.take(now_s, their_s, now_s + there_s + back_s)
         now_s += there_s + back_s + 0.1
         true_s = now_s - (now_s * (1.0 + drift) - offset_s)
-        assert abs(clock.offset_s(now_s) - true_s) <= clock.uncertainty_s(now_s) + 1e-9
+        assert abs(clock.offset_s - true_s) <= clock.uncertainty_s(now_s) + 1e-9
     assert clock.uncertainty_s(now_s) < 0.006
 
 
@@ -61,15 +62,37 @@ def test_the_quickest_answer_decides():
     clock.take(0.0, 50.1, 0.2)
     clock.take(1.0, 51.0005, 1.001)
     clock.take(2.0, 52.05, 2.1)
-    assert clock.offset_s(2.1) == pytest.approx(-50.0)
-    assert clock.round_trip_s(2.1) == pytest.approx(0.001)
+    assert clock.offset_s == pytest.approx(-50.0)
+    assert clock.round_trip_s == pytest.approx(0.001)
 
 
 def test_a_clock_that_was_set_is_followed_at_once():
     clock = RoundTripClock()
     clock.take(0.0, 10.0005, 0.001)
     clock.take(1.0, 99.0, 1.02)
-    assert clock.offset_s(1.02) == pytest.approx(1.01 - 99.0)
+    assert clock.offset_s == pytest.approx(1.01 - 99.0)
+
+
+def test_a_clock_is_read_while_it_learns():
+    """By another thread, as the diagnostics do."""
+    clock, ending = RoundTripClock(), threading.Event()
+    with pytest.raises(RuntimeError, match="not answered yet"):
+        clock.steady_s(0.0)
+    clock.take(0.0, 0.0, 0.001)
+
+    def learn():
+        for k in range(20_000):
+            # Set now and then: all answers before are dropped.
+            clock.take(0.001 * k, 0.001 * k + 100.0 * (k % 997 == 0), 0.001 * k + 0.0005)
+        ending.set()
+
+    thread = threading.Thread(target=learn)
+    thread.start()
+    while not ending.is_set():
+        assert (
+            clock.known and np.isfinite([clock.offset_s, clock.uncertainty_s(20.0), clock.round_trip_s]).all()
+        )
+    thread.join()
 
 
 # ---- gestures
