@@ -106,7 +106,7 @@ class MenuEpisodes:
             self._starting = False
             answer = call.result()
             if answer is None or not answer.success:
-                self._tell(False, f"{refused}: {answer.message if answer else 'the recorder did not answer'}")
+                self._tell(False, f"{refused}: {_reason(answer)}")
             elif starts:
                 self._tell(True, done)
 
@@ -124,3 +124,12 @@ class MenuEpisodes:
         self._quiet.cancel()
         for hand in _HANDS:
             self._rumble(hand, 0.0)
+
+
+def _reason(answer: Any) -> str:
+    """Why the recorder refuses, short enough for who wears a headset."""
+    if answer is None:
+        return "the recorder did not answer"
+    if answer.message.startswith("still joining"):
+        return "the recorder is still connecting, try again in a moment"
+    return str(answer.message)
