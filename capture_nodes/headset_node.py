@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -71,18 +71,14 @@ class HeadsetNode(CaptureNode):
         if not said.robot:
             return LiveFrames(source, self._publish, self._tell)
         model = load_robot(robot_description_file(said.robot))
-        show: Callable[[Mapping[str, object]], None] = lambda _status: None  # noqa: E731
-        if isinstance(source, TrainerDisplay):
-            show = source.show
-            show(task_view(model.name, said.skill, said.instruction))
-            view = TrainerView(self, source, model.name, list(model.description.cameras))
+        display = source if isinstance(source, TrainerDisplay) else None
+        if display is not None:
+            display.show(task_view(model.name, said.skill, said.instruction))
+            view = TrainerView(self, display, model.name, list(model.description.cameras))
             self._opened.callback(view.stop)
         session = said.start == "service"
-        menu = MenuEpisodes(
-            self, model.name, session=session, show=show, rumble=lambda *felt: frames.rumble(*felt)
-        )
-        frames = LiveFrames(source, self._publish, self._tell, repeats=session, on_menu=menu.press)
-        return frames
+        menu = MenuEpisodes(self, model.name, source, display, session=session)
+        return LiveFrames(source, self._publish, self._tell, repeats=session, on_menu=menu.press)
 
     def _played(self) -> PlayedFrames | ReplayedFrames:
         said = self._settings

@@ -7,6 +7,8 @@ sign. Else the recorder is called from here.
 from __future__ import annotations
 
 import itertools
+import math
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,33 +17,33 @@ from std_srvs.srv import Trigger
 
 from capture_nodes import topics
 from capture_nodes.node_runtime import CaptureNode
+from capture_nodes.sources.source import LiveSource, TrainerDisplay
 from capture_nodes.sources.station_view import menu_view, notice_view, session_answer
+from retargeting.body_points import SIDES
 
 # Felt: yes is one short rumble, no a long one.
 _YES_S, _NO_S = 0.12, 0.5
 _INTENSITY = 0.6
-_HANDS = (0, 1)
+_ANSWER_TIMEOUT_S = 10.0
 
 
 class MenuEpisodes:
-    """`press` from any thread; everything else happens on the node's executor.
-
-    show: what the trainer sees (`TrainerDisplay.show`); rumble: hand and intensity.
-    """
+    """`press` from any thread; everything else happens on the node's executor."""
 
     def __init__(
         self,
         node: CaptureNode,
         robot: str,
+        source: LiveSource,
+        display: TrainerDisplay | None,
         *,
         session: bool,
-        show: Callable[[Mapping[str, object]], None],
-        rumble: Callable[[int, float], None],
     ) -> None:
-        self._node, self._session, self._show, self._rumble = node, session, show, rumble
+        self._node, self._source, self._display, self._session = node, source, display, session
         self._numbers = itertools.count(1)
         self._episode = self._retargeting = self._phase = self._reason = ""
-        self._starting = False
+        # Until when a start that was asked for may still be answered.
+        self._starting_until_s = -math.inf
 
         def listen(topic: str, take: Callable[[DiagnosticStatus], None]) -> None:
             node.create_subscription(DiagnosticStatus, f"/{robot}/{topic}", take, topics.latched_qos())
@@ -84,7 +86,7 @@ class MenuEpisodes:
             self._tell(*session_answer(self._phase))
         elif self._episode == "recording":
             self._ask(self._stop, "Episode ended", "Not ended")
-        elif self._starting:
+        elif time.monotonic() < self._starting_until_s:
             self._tell(False, "Not now: it is being started")
         elif self._retargeting == "emergency_stop":
             self._tell(False, "Not started: the emergency stop is pressed")
@@ -97,13 +99,14 @@ class MenuEpisodes:
             self._tell(False, f"{refused}: no recorder runs here")
             return
         starts = client is self._start
-        self._starting = starts
-        if not starts:
+        if starts:
+            self._starting_until_s = time.monotonic() + _ANSWER_TIMEOUT_S
+        else:
             # Its answer comes when the file is complete.
             self._tell(True, done)
 
         def answered(call: Any) -> None:
-            self._starting = False
+            self._starting_until_s = -math.inf
             answer = call.result()
             if answer is None or not answer.success:
                 self._tell(False, f"{refused}: {_reason(answer)}")
@@ -115,15 +118,21 @@ class MenuEpisodes:
     def _tell(self, good: bool, text: str) -> None:
         self._node.get_logger().info(f"menu: {text}")
         self._show(notice_view(next(self._numbers), good, text))
-        for hand in _HANDS:
-            self._rumble(hand, _INTENSITY)
+        self._rumble(_INTENSITY)
         self._quiet.timer_period_ns = round(1e9 * (_YES_S if good else _NO_S))
         self._quiet.reset()
 
     def _still(self) -> None:
         self._quiet.cancel()
-        for hand in _HANDS:
-            self._rumble(hand, 0.0)
+        self._rumble(0.0)
+
+    def _rumble(self, intensity: float) -> None:
+        for side in SIDES:
+            self._source.rumble(side, intensity)
+
+    def _show(self, view: Mapping[str, object]) -> None:
+        if self._display is not None:
+            self._display.show(view)
 
 
 def _reason(answer: Any) -> str:
