@@ -188,7 +188,7 @@ def _conclude(
         words_of = ", ".join(f"{step} {1e3 * value:.0f} mm" for step, value in of_side.items())
         length_m = result.size.arm_m(side)
         print(f"{side}: arm {length_m:.3f} m; residuals {words_of}")
-        lines.append(f"{side} arm {100.0 * length_m:.1f} cm, to {1e3 * max(of_side.values()):.0f} mm")
+        lines.append(f"{side} arm {100.0 * length_m:.1f} cm (± {1e3 * max(of_side.values()):.0f} mm)")
     print(f"kept in {kept} and {file}", flush=True)
     return True, lines
 
