@@ -11,6 +11,7 @@ from typing import TypeVar
 from capture_nodes.sources.held_controls import HeldControls
 from capture_nodes.sources.openxr.connection import Connection
 from capture_nodes.sources.openxr.driver import RuntimeFailed
+from capture_nodes.sources.openxr.menu_sign import MenuSign
 from capture_nodes.sources.openxr.parameters import OpenXrParameters
 from capture_nodes.sources.openxr.session import Sample, Session, SessionOver
 from capture_nodes.stamp_clock import StampClock
@@ -36,6 +37,7 @@ class OpenXrSource:
         self._period_s = 1.0 / parameters.rate_hz
         self._connection = Connection(parameters)
         self._held = HeldControls()
+        self._menu = MenuSign()
         self._last: MotionFrame | None = None
         self._failed: RuntimeFailed | None = None
         self._next_s = 0.0
@@ -158,7 +160,8 @@ class OpenXrSource:
             self._held.interrupt()
         moment_s = 1e-9 * sample.steady_ns
         stamp_ns = self._stamps.stamp(moment_s)
-        frame = MotionFrame(stamp_ns, sample.poses, self._held.observe(sample.controls))
+        controls = self._menu.observe(sample.controls, sample.poses, moment_s)
+        frame = MotionFrame(stamp_ns, sample.poses, self._held.observe(controls))
         self._last = frame
         self._frames += 1
         if self._last_frame_s:
