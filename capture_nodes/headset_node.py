@@ -19,6 +19,7 @@ from capture_nodes import topics
 from capture_nodes.errors import CaptureError
 from capture_nodes.headset_parameters import HeadsetParameters
 from capture_nodes.live_frames import LiveFrames, LiveState
+from capture_nodes.menu_episodes import MenuEpisodes
 from capture_nodes.motion_messages import MotionWriter, transform_messages
 from capture_nodes.node_runtime import CaptureNode, DrainedGroup, drain, run_node
 from capture_nodes.played_frames import PlayedFrames
@@ -75,12 +76,17 @@ class HeadsetNode(CaptureNode):
         source = live_source(self._settings.source, self._settings.source_options, self._stamps)
         self._open(source)
         said = self._settings
-        if isinstance(source, TrainerDisplay) and said.robot:
-            model = load_robot(robot_description_file(said.robot))
-            source.show(task_view(model.name, said.skill, said.instruction))
-            view = TrainerView(self, source, model.name, list(model.description.cameras))
+        if not said.robot:
+            return LiveFrames(source, self._publish, self._tell)
+        model = load_robot(robot_description_file(said.robot))
+        display = source if isinstance(source, TrainerDisplay) else None
+        if display is not None:
+            display.show(task_view(model.name, said.skill, said.instruction))
+            view = TrainerView(self, display, model.name, list(model.description.cameras))
             self._opened.callback(view.stop)
-        return LiveFrames(source, self._publish, self._tell)
+        session = said.start == "service"
+        menu = MenuEpisodes(self, model.name, source, display, session=session)
+        return LiveFrames(source, self._publish, self._tell, repeats=session, on_menu=menu.press)
 
     def _played(self) -> PlayedFrames | ReplayedFrames:
         said = self._settings

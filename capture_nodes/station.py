@@ -355,10 +355,15 @@ def _processes(
         )
     )
     if session:
-        limits = {"timeout_s": settings.episode_timeout_s, "ready_timeout_s": settings.ready_timeout_s}
-        processes.insert(
-            0, process("session", {"episodes": settings.episodes, "cameras": settings.cameras, **limits})
-        )
+        session_parameters: dict[str, ParameterValue] = {
+            "episodes": settings.episodes,
+            "cameras": settings.cameras,
+            # Who has buttons or fingers that are seen can give the sign.
+            "trainer_starts": settings.source in LIVE_SOURCES and settings.source not in EMPTY_HANDED_SOURCES,
+            "timeout_s": settings.episode_timeout_s,
+            "ready_timeout_s": settings.ready_timeout_s,
+        }
+        processes.insert(0, process("session", session_parameters))
     return tuple(processes)
 
 

@@ -100,6 +100,42 @@ def read_image(data: bytes) -> Image:
     return Image((stamp[0], stamp[1]), frame_id, height, width, name, step, pixels)
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A `sensor_msgs/CompressedImage`; `data` is the picture's file."""
+
+    stamp_ns: int
+    image_format: str
+    data: bytes
+
+    @property
+    def is_jpeg(self) -> bool:
+        return self.data[:3] == b"\xff\xd8\xff"
+
+
+def read_picture(data: bytes) -> Picture:
+    """The picture in the `sensor_msgs/CompressedImage` ``data``. Raises `UnusableImage`."""
+    order = _BYTE_ORDER.get(data[:2])
+    if order is None:
+        raise UnusableImage(
+            f"image message of {len(data)} bytes starts with {data[:4].hex()!r}: CDR is expected"
+        )
+    word = struct.Struct(order + "I")
+    try:
+        stamp = struct.unpack_from(order + "iI", data, HEADER_BYTES)
+        _, offset = _string(data, HEADER_BYTES + 8, word)
+        name, offset = _string(data, _aligned(offset), word)
+        offset = _aligned(offset)
+        (count,) = word.unpack_from(data, offset)
+    except struct.error:
+        raise UnusableImage(f"image message ends after {len(data)} bytes, before its picture") from None
+    start = offset + 4
+    if not 0 < count <= len(data) - start:
+        raise UnusableImage(f"picture of {count} bytes announced, {len(data) - start} are there")
+    stamp_ns = stamp[0] * 1_000_000_000 + stamp[1]
+    return Picture(stamp_ns, name.decode("utf-8", "replace"), bytes(data[start : start + count]))
+
+
 def compressed_video(image: Image, data: bytes, video_format: str = "h264") -> bytes:
     """CDR of the `foxglove_msgs/CompressedVideo` that holds ``data`` as the frame of ``image``."""
     return b"".join(

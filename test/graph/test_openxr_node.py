@@ -185,6 +185,13 @@ def test_what_the_runtime_tracks_is_on_the_topics(
         with runtime.writing() as script:
             script.instance_lost, script.present = 1, 0
         listener.until(lambda: listener.buttons[-1][1].axes[Axis.RIGHT_SQUEEZE] == 0.0, "the open deadman")
+        # The same frame's poses may be heard after its buttons.
+        stamp = listener.buttons[-1][1].header.stamp
+        frames = sum(message.header.stamp == stamp for _, message in listener.buttons)
+        listener.until(
+            lambda: sum(message.header.stamp == stamp for _, message in listener.motion) == frames,
+            "its poses",
+        )
         count = len(listener.motion)
         # Its tries to be back are no frames.
         listener.until(lambda: runtime.happened.instances_destroyed == 1, "letting go of the instance")

@@ -221,3 +221,47 @@ def test_the_last_attempt_that_is_held_is_a_failure_on_file(peers: Peers) -> Non
     assert code == 1 and "/trainer/motion is stale" in text
     assert peers.called == [*WELL[:5], "stop"]
     assert peers.verdicts[0] == "failure" and "/trainer/motion is stale" in peers.verdicts[1]
+
+
+class Asking(Peers):
+    """A trainer who gives the menu sign as soon as the session waits for it; what it does is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.phases: list[str] = []
+        self.reasons: list[str] = []
+        self.node.create_subscription(
+            DiagnosticStatus, "/kestrel/session/state", self._on_session, latched_qos()
+        )
+
+    def _on_session(self, message: Any) -> None:
+        values = {item.key: item.value for item in message.values}
+        phase = values.get("phase", "")
+        if self.phases[-1:] != [phase]:
+            self.phases.append(phase)
+        if "reason" in values:
+            self.reasons.append(values["reason"])
+        if phase == "waiting":
+            self.tell("/trainer/headset", "asked")
+
+
+def test_a_trainer_starts_each_repetition_by_a_sign() -> None:
+    """One that engaging did not come of is waited for again, with the reason; an old sign starts nothing."""
+    peers = Asking()
+    try:
+        peers.tell("/trainer/headset", "asked")
+        # All tries of the first time.
+        refused = iter([(False, "no deadman is held (squeeze)")] * 3)
+        peers.answers["engage"] = lambda time: next(refused, None) or peers.tracks(time)
+        code, text = peers.run(
+            "-p", "episodes:=2", "-p", "trainer_starts:=true", "-p", "answer_timeout_s:=0.5"
+        )
+        assert code == 0, text
+    finally:
+        peers.close()
+    ready = ["waiting", "resetting", "engaging"]
+    ends = ["recording", "completing", "completed"]
+    assert peers.phases == ["starting", *ready, *ready, *ends, *ready, *ends, "done"]
+    assert any("no deadman is held (squeeze)" in reason for reason in peers.reasons)
+    assert [service for service in peers.called if service in ("start", "play")] == ["start", "play"] * 2
+    assert peers.called[:2] == ["halt", "reset_scene"]

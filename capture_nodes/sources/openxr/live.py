@@ -12,6 +12,7 @@ from capture_nodes.sources.handed_frames import HandedFrames
 from capture_nodes.sources.held_controls import HeldControls
 from capture_nodes.sources.openxr.connection import Connection
 from capture_nodes.sources.openxr.driver import RuntimeFailed
+from capture_nodes.sources.openxr.menu_sign import MenuSign
 from capture_nodes.sources.openxr.parameters import OpenXrParameters
 from capture_nodes.sources.openxr.runtime_thread import RuntimeThread
 from capture_nodes.sources.openxr.session import Sample, Session, SessionOver
@@ -51,6 +52,7 @@ class OpenXrSource:
         self._refused: SourceError | None = None
         self._handed = HandedFrames()
         self._held = HeldControls()
+        self._menu = MenuSign()
         self._following = False
         self._failed: RuntimeFailed | None = None
         self._next_s = 0.0
@@ -209,7 +211,8 @@ class OpenXrSource:
         if sample.recentred:
             self._held.interrupt()
         moment_s = 1e-9 * sample.steady_ns
-        frame = MotionFrame(self._stamps.stamp(moment_s), sample.poses, self._held.observe(sample.controls))
+        controls = self._menu.observe(sample.controls, sample.poses, moment_s)
+        frame = MotionFrame(self._stamps.stamp(moment_s), sample.poses, self._held.observe(controls))
         self._following = True
         self._frames += 1
         if self._last_frame_s:
