@@ -12,7 +12,8 @@ from capture_nodes.resources import config_file
 PROFILES = "FASTDDS_DEFAULT_PROFILES_FILE"
 _FORMER_PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"
 STATION_PROFILES, PICTURE_PROFILES = "fastdds.xml", "fastdds_cameras.xml"
-_RANGE, _PEERS, _HERE = "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_STATIC_PEERS", "LOCALHOST"
+_RANGE, _PEERS = "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_STATIC_PEERS"
+_HERE, _AS_PROFILES = "LOCALHOST", "SYSTEM_DEFAULT"
 _RMW, _FAST_DDS = "RMW_IMPLEMENTATION", "rmw_fastrtps_cpp"
 
 
@@ -47,9 +48,13 @@ def station_environment(environment: Mapping[str, str], domain_id: int) -> dict[
         added[_RMW] = _FAST_DDS
     by_profiles = PROFILES in added and {**environment, **added}.get(_RMW, "").startswith("rmw_fastrtps")
     # Other peers are known to ROS only.
-    if by_profiles and not environment.get(_PEERS) and environment.get(_RANGE, _HERE) == _HERE:
+    if (
+        by_profiles
+        and not environment.get(_PEERS)
+        and environment.get(_RANGE, _HERE) in (_HERE, _AS_PROFILES)
+    ):
         # With LOCALHOST rmw_fastrtps adds shared memory of its own. Our profiles find this machine only.
-        added[_RANGE] = "SYSTEM_DEFAULT"
+        added[_RANGE] = _AS_PROFILES
     defaults = {
         # Camera buffers stay in the heap instead of being mapped and zeroed for every picture.
         "MALLOC_MMAP_THRESHOLD_": str(16 << 20),

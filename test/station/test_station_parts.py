@@ -86,6 +86,8 @@ def test_shared_memory_is_for_those_that_exchange_pictures() -> None:
     assert transport(**fast, ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST") == ours
     # A station started by another.
     assert transport(**station_environment(fast, 5)) == ours
+    given = station_environment({**fast, **station_environment(fast, 5)}, 5)
+    assert given["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "SYSTEM_DEFAULT"
     assert transport(**{**station_environment(fast, 5), **picture_environment(fast)}) == ours
 
 
