@@ -23,7 +23,7 @@ from benchmarks.recorder.station_calls import StationCalls  # noqa: E402
 from capture_nodes.resources import config_file  # noqa: E402
 from capture_nodes.ros_environment import picture_environment, station_environment  # noqa: E402
 
-DOMAIN = 47
+DOMAIN = 83
 PARTS = ("robot", "commands", "cameras")
 STOPS = 60
 # In the stop and after it, of every topic: 0.1 s of commands at 200 Hz.
