@@ -10,6 +10,8 @@ Move = Literal["", "down", "up"]
 # A step up is tried after so long without a wait; after one that did not hold, twice as long, and so on.
 CALM_S = 10.0
 LONGEST_CALM_S = 160.0
+# Between two steps down where there is hardly room for more.
+HASTE_S = 0.25
 # Of the longest wait that is allowed: above it the encoders are behind, though not overloaded.
 BEHIND = 0.125
 
@@ -37,8 +39,13 @@ class EncodingPace:
         waited_s = now_s - put_s
         if waited_s > self.overload_s or crowded:
             self._calm_since_s = now_s
-            # What was put before the last step says nothing about how the cheaper encoding keeps up.
-            if put_s <= self._stepped_s or (waited_s <= self._waited_s and not crowded):
+            if crowded:
+                # The next frames would be lost before one that was put after the last step has its turn.
+                soon = put_s <= self._stepped_s and now_s - self._stepped_s < HASTE_S
+            else:
+                # What was put before the last step says nothing about how the cheaper encoding keeps up.
+                soon = put_s <= self._stepped_s or waited_s <= self._waited_s
+            if soon:
                 return ""
             held = now_s - self._rose_s >= self.calm_s
             self.calm_s = CALM_S if held else min(2.0 * self.calm_s, LONGEST_CALM_S)

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from capture_nodes.recording.background import BACKGROUND_NICE, Background
-from capture_nodes.recording.encoding_pace import BEHIND, CALM_S, LONGEST_CALM_S, EncodingPace
+from capture_nodes.recording.encoding_pace import BEHIND, CALM_S, HASTE_S, LONGEST_CALM_S, EncodingPace
 
 OVERLOAD_S = 2.0
 PERIOD_S = 1.0 / 30.0
@@ -83,6 +83,13 @@ def test_frames_put_before_a_step_do_not_make_another() -> None:
     assert pace.move(0.0, 3.0, crowded=False, may_rise=False) == "down"
     assert pace.move(1.0, 3.5, crowded=False, may_rise=True) == ""
     assert pace.move(3.1, 3.6, crowded=True, may_rise=True) == "down"
+
+
+def test_where_there_is_no_room_left_nobody_waits_for_the_next_frame() -> None:
+    pace = EncodingPace(OVERLOAD_S)
+    assert pace.move(0.0, 1.0, crowded=True, may_rise=False) == "down"
+    assert pace.move(0.1, 1.0 + 0.9 * HASTE_S, crowded=True, may_rise=True) == ""
+    assert pace.move(0.2, 1.0 + 1.1 * HASTE_S, crowded=True, may_rise=True) == "down"
 
 
 def test_who_catches_up_is_left_to_it() -> None:
