@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from capture_nodes.recording.episode_parts import EpisodeParts
 from capture_nodes.recording.mcap_file import ChannelDescription
+from capture_nodes.recording.mcap_writer import Buffer
 from capture_nodes.recording.stream_statistics import EpisodeCounts
 
 
@@ -17,5 +18,5 @@ class EpisodeMessage(NamedTuple):
     log_ns: int
     publish_ns: int
     sequence: int
-    data: bytes
+    data: Buffer
     counts: EpisodeCounts

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from capture_nodes.recording.mcap_writer import Buffer
 from capture_nodes.recording.stream import Stream
 from capture_nodes.recording.stream_statistics import Arrival, PublisherCounts
 
@@ -18,7 +19,7 @@ class TakenMessage(NamedTuple):
 
     stream: Stream
     counts: PublisherCounts
-    data: bytes
+    data: Buffer
     source_ns: int
     received_ns: int
     crossed_ns: int
@@ -57,7 +58,7 @@ class RecentMessages:
             self._bytes -= len(message.data)
             self.complete_since_ns = max(self.complete_since_ns, message.crossed_ns + 1)
             if message.stream.latched:
-                message.stream.latest[message.gid] = (message.data, message.source_ns, message.number)
+                message.stream.latest[message.gid] = (bytes(message.data), message.source_ns, message.number)
 
     def clock_moved(self, by_ns: int) -> None:
         """The clock that borders are told by was set."""

@@ -51,6 +51,7 @@ from capture_nodes.recording.episode_record import (
 )
 from capture_nodes.recording.episode_transforms import OWN_GID, EpisodeTransforms
 from capture_nodes.recording.mcap_file import Attachment, ChannelDescription, FileProblem
+from capture_nodes.recording.mcap_writer import Buffer
 from capture_nodes.recording.message_schemas import ament_prefixes, schema_text
 from capture_nodes.recording.publisher_reports import PublisherReports
 from capture_nodes.recording.recent_messages import RecentMessages, TakenMessage
@@ -186,7 +187,7 @@ class Recorder:
             yield
 
     def take(
-        self, stream: Stream, data: bytes, source_ns: int, received_ns: int, sequence: int | None, gid: bytes
+        self, stream: Stream, data: Buffer, source_ns: int, received_ns: int, sequence: int | None, gid: bytes
     ) -> None:
         """A message as the middleware gave it. ``sequence``: the publisher's own number, None if unknown."""
         if self._beginning:
@@ -235,7 +236,7 @@ class Recorder:
             window.wrote(message.received_ns, message.source_ns, message.data)
 
     def _read(self, message: TakenMessage) -> None:
-        stream, data = message.stream, message.data
+        stream, data = message.stream, bytes(message.data)
         if stream.role == "diagnostics":
             self._diagnostics(message)
         elif stream.role == "retargeting_state":
@@ -250,7 +251,7 @@ class Recorder:
             self._transforms.leave_out(stream.topic, data)
 
     def _diagnostics(self, message: TakenMessage) -> None:
-        data, crossed_ns = message.data, message.crossed_ns
+        data, crossed_ns = bytes(message.data), message.crossed_ns
         if b": published" not in data and b"real_time_factor" not in data:
             return
         for status in read_status_array(data):
@@ -270,8 +271,8 @@ class Recorder:
 
     def _retargeting_state(self, message: TakenMessage) -> None:
         if self._transforms is not None:
-            self._transforms.join_trainer(message.stream.topic, message.data)
-        status = read_status(message.data)
+            self._transforms.join_trainer(message.stream.topic, bytes(message.data))
+        status = read_status(bytes(message.data))
         clutch = Moment(message.received_ns, status.message, _clutches(status.values))
         self._clutch.append((message.crossed_ns, clutch))
         for episode in self._open:
@@ -435,7 +436,7 @@ class Recorder:
         recent: dict[str, list[tuple[bytes, Latched]]] = {}
         for taken in self._recent:
             if taken.stream.latched and taken.crossed_ns < episode.start_ns:
-                entry = (taken.data, taken.source_ns, taken.number)
+                entry = (bytes(taken.data), taken.source_ns, taken.number)
                 recent.setdefault(taken.stream.topic, []).append((taken.gid, entry))
         head_ns = episode.start_ns - round(self.configuration.tf_head_s * 1e9)
         for topic, stream in self.streams.by_topic.items():

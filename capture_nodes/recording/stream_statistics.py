@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from capture_nodes.recording.mcap_writer import Buffer
 from capture_nodes.recording.stream_quality import StreamEvidence
 from capture_nodes.recording.stream_timing import EpisodeTimes, StreamTimes, TimingFigures, begins_with_stamp
 
@@ -77,7 +78,7 @@ class EpisodeCounts:
         if self.first is None or sequence < self.first:
             self.first = sequence
 
-    def wrote(self, received_ns: int, source_ns: int, data: bytes) -> None:
+    def wrote(self, received_ns: int, source_ns: int, data: Buffer) -> None:
         """The message was handed to the writer: its times count, in this order."""
         times = self.times
         if times is not None:
