@@ -126,7 +126,7 @@ class RecorderNode(CaptureNode):
             with recorder.taking():
                 if self._taking_problem is None:
                     try:
-                        readers.drain(recorder.take)
+                        readers.drain(recorder.take_all)
                     except Exception as error:
                         # Reported, and the node ended, by the main thread at its next look. Meanwhile the
                         # rounds go on: they complete the episode at hand.

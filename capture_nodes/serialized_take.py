@@ -3,8 +3,8 @@
 rclpy's `take_message` copies every message into a fresh `bytes`, and builds two dicts for what is known of
 it. `RclTake` calls the function below it, `rcl_take_serialized_message`: a camera frame goes straight into
 memory that is used again (`MessageMemory`) and a small message costs a third. It relies on two
-C structures, which ROS 2 Jazzy and Kilted share; where anything is not as known, or a trial does not give what
-rclpy gives, messages are taken by rclpy (`RclpyTake`). Either way they are the same.
+C structures, which ROS 2 Jazzy and Kilted share; where anything is not as known, or a trial does not give
+what rclpy gives, messages are taken by rclpy (`RclpyTake`). Either way they are the same.
 
 `rmw_message_info_t`: source time, received time (int64 ns), the publisher's number, the reader's (uint64),
 gid (a pointer, 16 bytes), a bool; 64 bytes. `rcutils_uint8_array_t`: pointer, length, capacity, allocator
@@ -31,14 +31,12 @@ from std_msgs.msg import UInt8MultiArray
 
 from capture_nodes.message_memory import MessageMemory
 from capture_nodes.recording.mcap_writer import Buffer
+from capture_nodes.recording.recent_messages import Taken
 
 # What the middleware says where it numbers nothing.
 NO_SEQUENCE = (1 << 64) - 1
 # From this size a message goes into memory of its own, once its topic has shown such a one.
-LARGE_BYTES = 32 * 1024
-
-# Data, source and received time (ns), the publisher's number (None where it has none), its gid.
-Taken: TypeAlias = tuple[Buffer, int, int, "int | None", bytes]
+PIECE_BYTES = 32 * 1024
 
 _NO_GID = bytes(16)
 _KNOWN_RCLPY = (7, 9)
@@ -135,7 +133,7 @@ class RclTaking:
     def __init__(self, memory: MessageMemory | None = None) -> None:
         self.library = RclLibrary()
         self.memory = MessageMemory() if memory is None else memory
-        self.block = _block(self.library, *self.memory.lend(LARGE_BYTES))
+        self.block = _block(self.library, *self.memory.lend(PIECE_BYTES))
 
     def __call__(self, handle: Any, message_type: type, shared: bool) -> HandleTake:
         return RclTake(self, handle, shared)
@@ -161,7 +159,7 @@ class RclTake:
 
     def _take_large(self) -> Taken | None:
         taken = self._large.take()
-        if taken is not None and len(taken[0]) < LARGE_BYTES:
+        if taken is not None and len(taken[0]) < PIECE_BYTES:
             self.take = self._small
         return taken
 
@@ -197,7 +195,7 @@ def _small_take(
             return None
         source_ns, received_ns, sequence, gid, address, size, _ = unpack(block)
         data = string_at(address, size)
-        if size >= LARGE_BYTES and grown is not None:
+        if size >= PIECE_BYTES and grown is not None:
             grown(size)
         return data, source_ns, received_ns, None if sequence == NO_SEQUENCE else sequence, gid
 
@@ -228,7 +226,7 @@ class _LargeTake:
             return None
         source_ns, received_ns, sequence, gid, address, size, capacity = _BLOCK.unpack_from(block)
         data: Buffer
-        if size >= LARGE_BYTES:
+        if size >= PIECE_BYTES:
             self._lent = False
             self.usual = size
             data = self._memory.keep(address, capacity, size)
@@ -307,7 +305,7 @@ def _try(node: Node, taking: RclTaking) -> None:
         deadline_s = time.monotonic() + _TRIAL_S
         _until(lambda: publisher.get_subscription_count() >= len(subscriptions), deadline_s)
         # Small; larger than the place for it; large and known to be; larger yet; small again.
-        for length in (9, 3 * LARGE_BYTES, 3 * LARGE_BYTES, 9 * LARGE_BYTES + 1, 5, 3):
+        for length in (9, 3 * PIECE_BYTES, 3 * PIECE_BYTES, 9 * PIECE_BYTES + 1, 5, 3):
             message = UInt8MultiArray(data=os.urandom(length))
             publisher.publish(message)
             expected, got = _next(known, deadline_s), _next(tried, deadline_s)

@@ -17,7 +17,8 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from capture_nodes.recording.mcap_writer import Buffer
+from capture_nodes.recording.mcap_writer import LARGE_BYTES
+from capture_nodes.recording.recent_messages import Taken
 from capture_nodes.recording.stream import Stream
 from capture_nodes.serialized_take import NO_SEQUENCE as NO_SEQUENCE
 from capture_nodes.serialized_take import HandleTake, Opening, RclpyTake
@@ -26,7 +27,9 @@ DEPTH_ON_CHANGE = 200
 # A replaced reader is taken on at least this long: the publishers have to find its successor first.
 OVERLAP_S = 1.0
 
-Take = Callable[[Stream, Buffer, int, int, "int | None", bytes], None]
+Take = Callable[[Stream, "list[Taken]"], None]
+# Handed over at once at most.
+MOST_TAKEN = 64
 Policies = tuple[ReliabilityPolicy, DurabilityPolicy]
 
 
@@ -183,10 +186,18 @@ class SubscriptionSet:
         """Take everything that is there, one subscription after the other."""
         for reader in self._taken:
             stream, overlap, take_next = reader.stream, reader.overlap, reader.source.take
-            while (taken := take_next()) is not None:
-                data, source_ns, received_ns, sequence, gid = taken
-                if overlap is None or overlap.is_new(stream, gid, sequence, source_ns):
-                    take(stream, data, source_ns, received_ns, sequence, gid)
+            found: list[Taken] = []
+            try:
+                while (taken := take_next()) is not None:
+                    if overlap is None or overlap.is_new(stream, taken[4], taken[3], taken[1]):
+                        found.append(taken)
+                        if len(found) >= MOST_TAKEN or len(taken[0]) >= LARGE_BYTES:
+                            full, found = found, []
+                            take(stream, full)
+            finally:
+                # Whatever becomes of the next one: these are taken.
+                if found:
+                    take(stream, found)
         self._rounds += 1
 
     def destroy(self) -> None:

@@ -266,6 +266,15 @@ class StreamTimes:
         """One more message of the file, from the ``publisher``-th publisher of the topic."""
         self._rows += _pack(received_ns, source_ns, publisher, bytes(data[:_HEAD_BYTES]))
 
+    @staticmethod
+    def row(received_ns: int, source_ns: int, publisher: int, data: Buffer) -> bytes:
+        """What `add` keeps of a message, for `add_rows`."""
+        return _pack(received_ns, source_ns, publisher, bytes(data[:_HEAD_BYTES]))
+
+    def add_rows(self, rows: bytes) -> None:
+        """Several at once."""
+        self._rows += rows
+
     @property
     def waiting_bytes(self) -> int:
         return len(self._rows)
