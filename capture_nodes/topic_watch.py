@@ -47,7 +47,9 @@ class TopicWatch:
         self.simulated = False
         self._joined_s: dict[str, float] = {}
         self._found_s: dict[bytes, float] = {}
+        # In words: by rcl, or by rclpy and why.
         opening, self.taken_by = opening_for(node)
+        node.get_logger().info(f"messages are taken by {self.taken_by}")
         self.readers = SubscriptionSet(node, configuration.history_s, opening)
         for rule in self._rules:
             # The package of their type is no part of every installation: only once somebody publishes them.
