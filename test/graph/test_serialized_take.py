@@ -1,4 +1,4 @@
-"""Messages taken past rclpy are those that rclpy gives, bit for bit; where that is not sure, it takes them."""
+"""Messages taken past rclpy are those that it gives, bit for bit; where that is not sure, it takes them."""
 
 from __future__ import annotations
 
