@@ -61,6 +61,9 @@ class MessageMemory:
 
     def put_back(self, address: int, capacity: int) -> None:
         """A piece that nobody looks into. One of another capacity than `lend` gives is not kept."""
+        if not address:
+            # A middleware that could not enlarge it has freed it.
+            return
         if capacity % STEP_BYTES or self.idle_bytes + capacity > self._idle_bytes:
             _free(address)
             return

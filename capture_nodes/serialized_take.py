@@ -2,9 +2,9 @@
 
 rclpy's `take_message` copies every message into a fresh `bytes`, and builds two dicts for what is known of
 it. `RclTake` calls the function below it, `rcl_take_serialized_message`: a camera frame goes straight into
-memory that is used again (`MessageMemory`) and a small message costs a third. It relies on two
-C structures, which ROS 2 Jazzy and Kilted share; where anything is not as known, or a trial does not give
-what rclpy gives, messages are taken by rclpy (`RclpyTake`). Either way they are the same.
+memory that is used again (`MessageMemory`), which costs a third, and a small message costs a quarter less. It
+relies on two C structures, which ROS 2 Jazzy and Kilted share; where anything is not as known, or a trial
+does not give what rclpy gives, messages are taken by rclpy (`RclpyTake`). Either way they are the same.
 
 `rmw_message_info_t`: source time, received time (int64 ns), the publisher's number, the reader's (uint64),
 gid (a pointer, 16 bytes), a bool; 64 bytes. `rcutils_uint8_array_t`: pointer, length, capacity, allocator
@@ -46,7 +46,7 @@ _TRIAL_S = 3.0
 # The message's info; then the array: address, length, capacity.
 _BLOCK = struct.Struct("=qqQ8x8x16s8xQQQ")
 _ARRAY = struct.Struct("=QQQ")
-_INFO_BYTES, _BLOCK_BYTES = 64, 128
+_INFO_BYTES = 64
 
 
 class TakeRefused(Exception):
@@ -66,7 +66,7 @@ Opening: TypeAlias = Callable[[Any, type, bool], HandleTake]
 
 
 class RclpyTake:
-    """By rclpy: `opened` with a subscription's handle and message type."""
+    """One subscription by rclpy."""
 
     def __init__(self, handle: Any, message_type: type, shared: bool = False) -> None:
         self._handle, self._type = handle, message_type
