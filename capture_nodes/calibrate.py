@@ -1,4 +1,4 @@
-"""`station calibrate`: a trainer is measured by poses that the terminal asks for.
+"""`station calibrate`: a trainer is measured by poses that terminal and headset ask for.
 
 No ROS and no robot: the source is opened here. What comes of it is kept with the operator's size, which the
 next station of that operator takes (`trainer_folder`), and beside it as YAML with the residuals.
@@ -6,15 +6,17 @@ next station of that operator takes (`trainer_folder`), and beside it as YAML wi
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 import yaml
 
+from capture_nodes.calibration_guide import CalibrationGuide
 from capture_nodes.errors import CaptureError
 from capture_nodes.retargeting_parameters import TRAINER_FOLDER
 from capture_nodes.sources.registry import LIVE_SOURCES, SourceOptions, live_source, open_source
@@ -139,21 +141,33 @@ def calibrate(words: Sequence[str]) -> int:
     if any(word in ("-h", "--help", "help") for word in words):
         print(USAGE)
         return OK
-    try:
-        arguments = read_arguments(words)
-        store = TrainerStore(arguments.folder)
-        file = store.file(arguments.operator).with_suffix(".calibration.yaml")
-        frames = _frames(arguments)
-        calibration = Calibration()
-        for text in lead(calibration, frames):
-            print(text, flush=True)
-    except (CaptureError, RetargetingError) as error:
-        for line in str(error).splitlines():
-            print(f"station: error: {line}", file=sys.stderr)
-        return BAD_ARGUMENTS
-    except KeyboardInterrupt:
-        print("station: interrupted; nothing was kept", file=sys.stderr)
-        return INTERRUPTED
+    guide = CalibrationGuide()
+    with contextlib.ExitStack() as opened:
+        try:
+            arguments = read_arguments(words)
+            store = TrainerStore(arguments.folder)
+            file = store.file(arguments.operator).with_suffix(".calibration.yaml")
+            calibration = Calibration()
+            frames = opened.enter_context(contextlib.closing(_frames(arguments, guide)))
+            for text in lead(calibration, _watched(frames, calibration, guide)):
+                print(text, flush=True)
+        except (CaptureError, RetargetingError) as error:
+            for line in str(error).splitlines():
+                print(f"station: error: {line}", file=sys.stderr)
+            return BAD_ARGUMENTS
+        except KeyboardInterrupt:
+            print("station: interrupted; nothing was kept", file=sys.stderr)
+            return INTERRUPTED
+        kept, lines = _conclude(arguments, calibration, store, file)
+        with contextlib.suppress(KeyboardInterrupt):
+            guide.tell_outcome(kept, lines)
+        return OK if kept else REFUSED
+
+
+def _conclude(
+    arguments: CalibrateArguments, calibration: Calibration, store: TrainerStore, file: Path
+) -> tuple[bool, list[str]]:
+    """Keep what came of it and print it, or the reason; whether it was kept, and what the trainer is told."""
     try:
         result = calibration.result()
         date = datetime.now(tz=timezone.utc).isoformat(timespec="seconds")
@@ -162,24 +176,39 @@ def calibrate(words: Sequence[str]) -> int:
         print("station: the calibration is refused, nothing was kept:", file=sys.stderr)
         for line in str(error).splitlines():
             print(f"  {line}", file=sys.stderr)
-        return REFUSED
+        return False, str(error).splitlines()
     try:
         file.write_text(calibration_yaml(arguments, result, date), encoding="utf-8")
     except OSError as error:
-        print(f"station: {kept} is kept, but {file} is not: {error.strerror}", file=sys.stderr)
-        return REFUSED
+        problem = f"{kept} is kept, but {file} is not: {error.strerror}"
+        print(f"station: {problem}", file=sys.stderr)
+        return False, [problem]
+    lines = []
     for side, of_side in result.residuals_m.items():
         words_of = ", ".join(f"{step} {1e3 * value:.0f} mm" for step, value in of_side.items())
-        print(f"{side}: arm {result.size.arm_m(side):.3f} m; residuals {words_of}")
-    print(f"kept in {kept} and {file}")
-    return OK
+        length_m = result.size.arm_m(side)
+        print(f"{side}: arm {length_m:.3f} m; residuals {words_of}")
+        lines.append(f"{side} arm {100.0 * length_m:.1f} cm (± {1e3 * max(of_side.values()):.0f} mm)")
+    print(f"kept in {kept} and {file}", flush=True)
+    return True, lines
+
+
+def _watched(
+    frames: Iterable[tuple[float, MotionFrame | None]], calibration: Calibration, guide: CalibrationGuide
+) -> Iterator[tuple[float, MotionFrame | None]]:
+    """The frames; the guide looks after each was taken."""
+    for now_s, frame in frames:
+        yield now_s, frame
+        guide.look(calibration, frame is not None)
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in values.items()}
 
 
-def _frames(arguments: CalibrateArguments) -> Iterator[tuple[float, MotionFrame | None]]:
+def _frames(
+    arguments: CalibrateArguments, guide: CalibrationGuide
+) -> Generator[tuple[float, MotionFrame | None], None, None]:
     """Frames as they come, until none did for long. Raises `CaptureError`."""
     if arguments.source not in LIVE_SOURCES:
         played = open_source(arguments.source, arguments.options)
@@ -191,8 +220,13 @@ def _frames(arguments: CalibrateArguments) -> Iterator[tuple[float, MotionFrame 
         return
     source = live_source(arguments.source, arguments.options, StampClock(time.time_ns))
     with source:
+        guide.wear(source)
         for key, text in source.report.items():
-            print(f"{key}: {text}")
+            print(f"{key}: {text}", flush=True)
+        if arguments.source == "webxr":
+            from capture_nodes.sources.webxr import DEFAULT_ADDRESS, WebxrParameters, pairing_text
+
+            print(pairing_text(WebxrParameters(arguments.options.address or DEFAULT_ADDRESS)), flush=True)
         heard_s = time.monotonic()
         while time.monotonic() - heard_s < _SILENT_S:
             frame = source.wait_frame(_WAIT_S)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import Joy, JoyFeedback, JoyFeedbackArray, MultiDOFJointState
 from std_srvs.srv import Trigger
@@ -15,7 +18,8 @@ from std_srvs.srv import Trigger
 from capture_nodes import topics
 from capture_nodes.errors import CaptureError
 from capture_nodes.headset_parameters import HeadsetParameters
-from capture_nodes.live_frames import LiveFrames
+from capture_nodes.live_frames import LiveFrames, LiveState
+from capture_nodes.menu_episodes import MenuEpisodes
 from capture_nodes.motion_messages import MotionWriter, transform_messages
 from capture_nodes.node_runtime import CaptureNode, DrainedGroup, drain, run_node
 from capture_nodes.played_frames import PlayedFrames
@@ -28,7 +32,7 @@ from capture_nodes.sources.registry import LIVE_SOURCES, live_source, open_sourc
 from capture_nodes.sources.source import LiveSource, SourceError, TrainerDisplay, TrainerSource
 from capture_nodes.sources.station_view import task_view
 from capture_nodes.stamp_clock import StampClock
-from capture_nodes.thread_priority import MOTION
+from capture_nodes.thread_priority import MOTION, prefer_thread
 from capture_nodes.trainer_view import TrainerView
 from retargeting.errors import RetargetingError
 from retargeting.motion_frame import MotionFrame
@@ -45,7 +49,8 @@ class HeadsetNode(CaptureNode):
         super().__init__("headset")
         self._settings = self.declare_from(HeadsetParameters)
         said = self._settings
-        self._stamps = StampClock(lambda: self.get_clock().now().nanoseconds)
+        # ROS time, which is the system's where use_sim_time is refused; asked for at every frame.
+        self._stamps = StampClock(time.time_ns)
         self._opened = contextlib.ExitStack()
         self._frames = self._live() if said.source in LIVE_SOURCES else self._played()
         qos = topics.stream_qos(said.rate_hz)
@@ -62,17 +67,26 @@ class HeadsetNode(CaptureNode):
         self.create_service(Trigger, "~/halt", self._on_halt)
         self.create_service(Trigger, "~/step", self._on_step)
         self._thread = self.start_thread("frames", self._frames.run, MOTION)
+        for thread in threading.enumerate():
+            # That in which a source asks its device has the frames' deadline too.
+            if thread.name == said.source and thread.native_id is not None:
+                prefer_thread(MOTION, thread.native_id)
 
     def _live(self) -> LiveFrames:
         source = live_source(self._settings.source, self._settings.source_options, self._stamps)
         self._open(source)
         said = self._settings
-        if isinstance(source, TrainerDisplay) and said.robot:
-            model = load_robot(robot_description_file(said.robot))
-            source.show(task_view(model.name, said.skill, said.instruction))
-            view = TrainerView(self, source, model.name, list(model.description.cameras))
+        if not said.robot:
+            return LiveFrames(source, self._publish, self._tell)
+        model = load_robot(robot_description_file(said.robot))
+        display = source if isinstance(source, TrainerDisplay) else None
+        if display is not None:
+            display.show(task_view(model.name, said.skill, said.instruction))
+            view = TrainerView(self, display, model.name, list(model.description.cameras))
             self._opened.callback(view.stop)
-        return LiveFrames(source, self._publish, self._tell)
+        session = said.start == "service"
+        menu = MenuEpisodes(self, model.name, source, display, session=session)
+        return LiveFrames(source, self._publish, self._tell, repeats=session, on_menu=menu.press)
 
     def _played(self) -> PlayedFrames | ReplayedFrames:
         said = self._settings
@@ -157,7 +171,12 @@ class HeadsetNode(CaptureNode):
     # ---- frame thread
 
     def _tell(self, state: str) -> None:
-        self.publish_state(state, {"source": self._settings.source})
+        values: dict[str, object] = {"source": self._settings.source}
+        if device := self._frames.diagnostics().get("device"):
+            values["reason"] = device
+            self.get_logger().info(f"{state}: {device}")
+        lost = state == LiveState.LOST.value
+        self.publish_state(state, values, DiagnosticStatus.WARN if lost else DiagnosticStatus.OK)
 
     def _publish(self, frame: MotionFrame) -> None:
         write = self._write
@@ -178,6 +197,8 @@ class HeadsetNode(CaptureNode):
         self._frames.stop()
         self._thread.join(timeout=1.0)
         self._opened.close()
+        # A device's software that does not answer keeps the thread that asked it.
+        self.leaves_threads = any(thread.daemon for thread in threading.enumerate())
 
 
 def main() -> None:

@@ -6,10 +6,23 @@ from dataclasses import dataclass
 
 from capture_nodes.errors import CaptureError
 from capture_nodes.scripted_task import HAND_RPY_RAD, NOT_SAID, TaskParameters
+from capture_nodes.sources.openxr.parameters import OpenXrParameters
 from capture_nodes.sources.registry import SourceOptions
 
 _STARTS = ("auto", "service")
 RATE_BOUNDS_HZ = (10.0, 250.0)
+# Of `OpenXrParameters`, those that nothing else says.
+OPENXR_SETTINGS = (
+    "pinch_closed_m",
+    "pinch_open_m",
+    "pinch_press",
+    "pinch_let_go",
+    "fist_open_m",
+    "fist_closed_m",
+    "answer_s",
+    "retry_first_s",
+    "retry_longest_s",
+)
 
 
 @dataclass(frozen=True)
@@ -20,7 +33,8 @@ class HeadsetParameters:
     fast as it was, 0: a frame for every ~/step; address: of a live source, whose frames come at a rate of
     their own; peers: who may send to it; skeleton: a file that names the joints of a suit; skill,
     instruction: the task as a live trainer is shown it; robot: with source:=script the one whose object is
-    picked and placed, else the one a live trainer is shown. The remaining ones are those of
+    picked and placed, else the one a live trainer is shown; rate_hz: of a played motion, and how often an
+    OpenXR runtime is asked; openxr_…: settings of `OpenXrParameters`. The remaining ones are those of
     `TaskParameters`.
     """
 
@@ -48,6 +62,15 @@ class HeadsetParameters:
     grasp_above_m: float = 0.01
     task_duration_s: float = 12.0
     seed: int = -1
+    openxr_pinch_closed_m: float = OpenXrParameters.pinch_closed_m
+    openxr_pinch_open_m: float = OpenXrParameters.pinch_open_m
+    openxr_pinch_press: float = OpenXrParameters.pinch_press
+    openxr_pinch_let_go: float = OpenXrParameters.pinch_let_go
+    openxr_fist_open_m: float = OpenXrParameters.fist_open_m
+    openxr_fist_closed_m: float = OpenXrParameters.fist_closed_m
+    openxr_answer_s: float = OpenXrParameters.answer_s
+    openxr_retry_first_s: float = OpenXrParameters.retry_first_s
+    openxr_retry_longest_s: float = OpenXrParameters.retry_longest_s
 
     def __post_init__(self) -> None:
         problems = []
@@ -83,6 +106,8 @@ class HeadsetParameters:
             speed=self.speed,
             peers=self.peers,
             skeleton=self.skeleton,
+            rate_hz=self.rate_hz,
+            openxr={name: getattr(self, f"openxr_{name}") for name in OPENXR_SETTINGS},
         )
 
     @property

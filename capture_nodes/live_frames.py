@@ -24,8 +24,8 @@ class LiveState(Enum):
     LOST = "lost"
 
 
-# A repetition that the trainer has ended.
-FINISHED = "finished"
+# A repetition that the trainer has ended, and one that they ask for.
+FINISHED, ASKED = "finished", "asked"
 _MENUS = (Button.LEFT_MENU, Button.RIGHT_MENU)
 
 
@@ -33,7 +33,9 @@ class LiveFrames:
     """`run` is the frame thread: it opens nothing, and ends after `stop`.
 
     Every frame goes to `publish`, every change of state to `tell`. A repetition lasts from `play` until the
-    trainer presses a menu button: then `FINISHED` is told, until the next `play` or `halt`.
+    trainer presses a menu button: then `FINISHED` is told, until the next `play` or `halt`. With `repeats`
+    (somebody calls `play`) menu at another time asks for one: `ASKED` is told likewise, until the trainer is
+    lost. `on_menu` hears of every press, in the frame thread.
     """
 
     def __init__(
@@ -42,20 +44,26 @@ class LiveFrames:
         publish: Callable[[MotionFrame], None],
         tell: Callable[[str], None],
         now_s: Callable[[], float] = time.monotonic,
+        *,
+        repeats: bool = False,
+        on_menu: Callable[[], None] = lambda: None,
     ) -> None:
+        self._repeats, self._on_menu = repeats, on_menu
         self._source, self._publish, self._tell, self._now_s = source, publish, tell, now_s
         self._stopped = threading.Event()
-        self._last_s = -math.inf
+        self._last_s, self._last_ns = -math.inf, -1
         self._told = ""
         self._menu = True
-        self._playing = self._finished = False
+        self._playing = self._finished = self._asked = False
         self.state = LiveState.WAITING
         self.frames = 0
         self.losses = 0
 
     @property
     def word(self) -> str:
-        return FINISHED if self._finished else self.state.value
+        if self._finished:
+            return FINISHED
+        return ASKED if self._asked else self.state.value
 
     def run(self) -> None:
         while not self._stopped.is_set():
@@ -66,30 +74,37 @@ class LiveFrames:
             if frame is not None:
                 self._publish(frame)
                 self.frames += 1
-                self._last_s = self._now_s()
-                self.state = LiveState.TRACKING
+                # The last one, given again with an open deadman, is no sign of anybody.
+                if frame.stamp_ns != self._last_ns:
+                    self._last_ns, self._last_s = frame.stamp_ns, self._now_s()
+                    self.state = LiveState.TRACKING
                 self._watch_menu(frame)
             elif self.state is LiveState.TRACKING and self._now_s() - self._last_s > LOST_S:
                 self.losses += 1
                 self.state = LiveState.LOST
+                self._asked = False
 
     def _watch_menu(self, frame: MotionFrame) -> None:
         """What is pressed already when a repetition begins does not end it."""
         pressed = any(frame.controls.buttons[button] for button in _MENUS)
-        if pressed and not self._menu and self._playing:
-            self._playing, self._finished = False, True
+        if pressed and not self._menu:
+            if self._playing:
+                self._playing, self._finished = False, True
+            elif self._repeats and not self._finished:
+                self._asked = True
+            self._on_menu()
         self._menu = pressed
 
     def play(self) -> str:
         """A repetition begins; says how long it takes. Raises `SourceError` while nobody is there."""
         if self.state is not LiveState.TRACKING:
             raise SourceError(f"the trainer is not there: {self.state.value}")
-        self._finished, self._playing = False, True
+        self._finished, self._asked, self._playing = False, False, True
         return "until the trainer presses menu"
 
     def halt(self) -> None:
         """There is no repetition any more. Nobody live can be halted: the arms stop with the deadman."""
-        self._playing = self._finished = False
+        self._playing = self._finished = self._asked = False
 
     def rumble(self, hand: int, intensity: float) -> None:
         """Feedback of `hand` 0 (left) or 1 (right); any thread. What no device could do is left out."""

@@ -28,7 +28,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 
-from capture_nodes.certain_exit import exit_within
+from capture_nodes.certain_exit import exit_at_once, exit_within
 from capture_nodes.errors import CaptureError
 from capture_nodes.ros_environment import prepare_ros_environment
 from capture_nodes.thread_priority import prefer_process, prefer_thread
@@ -137,6 +137,8 @@ class CaptureNode(Node):
         self.exit_code = 0
         self.has_deadline = False
         self.real_time_priority = False
+        # Somebody else's code holds a thread of ours for good.
+        self.leaves_threads = False
 
     def declare_from(self, parameters_type: type[Parameters]) -> Parameters:
         """Declare one ROS parameter per field of a frozen dataclass and return it filled.
@@ -334,4 +336,7 @@ def run_node(factory: Callable[[], CaptureNode]) -> None:
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
+    if node.leaves_threads:
+        # What such a thread stands in must not be taken down around it.
+        exit_at_once(node.exit_code)
     sys.exit(node.exit_code)

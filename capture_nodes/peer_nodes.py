@@ -26,17 +26,20 @@ class SessionRefused(SessionFailed):
 
 
 class Peer:
-    """One node: `word` and `reason` of its newest state ("": none yet); `changes`: how often it told it."""
+    """One node: `word`, `reason` and all `values` of its newest state ("": none yet); `changes`: how often it
+    told it."""
 
     def __init__(self, node: Node, name: str) -> None:
         self.name = name
         self.word = self.reason = ""
+        self.values: Mapping[str, str] = {}
         self.changes = 0
         node.create_subscription(DiagnosticStatus, f"{name}/state", self._on_state, latched_qos())
 
     def _on_state(self, message: Any) -> None:
         self.word = message.message
-        self.reason = next((item.value for item in message.values if item.key == "reason"), "")
+        self.values = {item.key: item.value for item in message.values}
+        self.reason = self.values.get("reason", "")
         self.changes += 1
 
     @property

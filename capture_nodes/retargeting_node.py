@@ -142,6 +142,7 @@ class RetargetingNode(CaptureNode):
 
     def _publish_change(self, now: Joining) -> None:
         values = {"reason": now.reason, **mapping(self._retargeter), **clutches(now)}
+        values["deadman"] = self._retargeter.deadman.mode.value
         stopped = now.state in (State.HOLDING, State.EMERGENCY_STOP)
         level = DiagnosticStatus.WARN if stopped else DiagnosticStatus.OK
         self.publish_state(now.state.value, values, level)

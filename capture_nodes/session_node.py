@@ -12,7 +12,8 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
 
-from capture_nodes.engaging import STOPPED, RobotHeld, engage
+from capture_nodes.engaging import STOPPED, RobotHeld, engage, needs_a_person
+from capture_nodes.live_frames import ASKED
 from capture_nodes.node_runtime import CaptureNode, run_node
 from capture_nodes.peer_nodes import Peer, PeerNodes, SessionFailed, SessionRefused
 from capture_nodes.session_parameters import SessionParameters
@@ -90,21 +91,18 @@ class SessionNode(CaptureNode):
 
     async def _repeat_until_good(self) -> None:
         """A repetition that ends in a hold is discarded (kept in the trash) and tried again."""
+        held = False
         for left in reversed(range(self._settings.attempts)):
             try:
-                await self._repeat(again=left > 0)
+                await self._repeat(again=left > 0, held=held)
                 return
             except RobotHeld as error:
+                held = True
                 self.get_logger().warning(f"repetition discarded and tried again: {error}")
 
-    async def _repeat(self, again: bool) -> None:
+    async def _repeat(self, again: bool, held: bool) -> None:
+        await self._make_ready(held)
         deadline = time.monotonic() + self._settings.timeout_s
-        self._phase("resetting")
-        await self._peers.call("reset")
-        # The trainer stands where the motion begins before the arms follow: nothing jumps when it starts.
-        await self._peers.call("halt")
-        self._phase("engaging")
-        await engage(self._peers, self._retargeting, self._settings.answer_timeout_s)
         self._phase("recording")
         self._progress["id"] = await self._start()
         try:
@@ -125,6 +123,41 @@ class SessionNode(CaptureNode):
         await self._complete()
         self._phase("completed")
         await self._peers.call("release")
+
+    async def _make_ready(self, held: bool) -> None:
+        """Scene set and arms following; a trainer who starts by a sign says when, and again if it fails."""
+        said = self._settings
+        while True:
+            if said.trainer_starts:
+                await self._wait_for_trainer()
+                # The sign is a person's own asking.
+                held = False
+            self._phase("resetting")
+            await self._peers.call("reset")
+            # The trainer stands where the motion begins before the arms follow: nothing jumps when it starts.
+            await self._peers.call("halt")
+            self._phase("waiting for an engage" if needs_a_person(self._retargeting, held) else "engaging")
+            try:
+                await engage(self._peers, self._retargeting, said.answer_timeout_s, said.timeout_s, held)
+                self._progress.pop("reason", None)
+                return
+            except SessionFailed as error:
+                if not said.trainer_starts:
+                    raise
+                self.get_logger().warning(str(error))
+                self._progress["reason"] = str(error)
+
+    async def _wait_for_trainer(self) -> None:
+        """Until the menu sign, however long the trainer rests; one that was given before does not count."""
+        changes = self._headset.changes
+        await self._peers.call("halt")
+        self._phase("waiting")
+        await self._peers.until(
+            lambda: self._headset.changes > changes and self._headset.word == ASKED,
+            float("inf"),
+            "no sign of the trainer",
+        )
+        self._progress.pop("reason", None)
 
     async def _complete(self, problem: str = "") -> None:
         self._phase("completing")

@@ -12,11 +12,12 @@ class SessionParameters:
     """`timeout_s` is for one repetition, `ready_timeout_s` for the other nodes to answer at all.
 
     A repetition in which the robot goes to a hold is tried `attempts` times. `cameras`: the simulated
-    cameras are waited for too.
+    cameras are waited for too. `trainer_starts`: each repetition waits for the trainer's menu sign.
     """
 
     robot: str = "kestrel"
     cameras: bool = False
+    trainer_starts: bool = False
     episodes: int = 1
     attempts: int = 3
     timeout_s: float = 300.0

@@ -25,16 +25,22 @@ import yaml
 from capture_nodes.calibrate import calibrate
 from capture_nodes.certain_exit import exit_within
 from capture_nodes.errors import CaptureError
-from capture_nodes.headset_parameters import RATE_BOUNDS_HZ, HeadsetParameters
+from capture_nodes.headset_parameters import OPENXR_SETTINGS, RATE_BOUNDS_HZ, HeadsetParameters
 from capture_nodes.recording.episode_record import EpisodeFields
 from capture_nodes.recording.recorder_configuration import load_recorder_configuration
 from capture_nodes.resources import config_file, robot_description_file, scene_file
 from capture_nodes.retargeting_parameters import TRAINER_FOLDER, RetargetingParameters
 from capture_nodes.robot_list import list_robots
-from capture_nodes.ros_environment import prepare_ros_environment, station_environment
+from capture_nodes.ros_environment import (
+    picture_environment,
+    prepare_ros_environment,
+    station_environment,
+)
 from capture_nodes.scripted_task import ScriptedTask
 from capture_nodes.simulation.scene import layout_scene, load_scene
 from capture_nodes.sources.bag import SPEED_BOUNDS, STEP_BY_STEP, BagParameters, BagSource
+from capture_nodes.sources.openxr.parameters import BOUNDS as OPENXR_BOUNDS
+from capture_nodes.sources.openxr.parameters import OpenXrParameters
 from capture_nodes.sources.person import Person
 from capture_nodes.sources.registry import (
     EMPTY_HANDED_SOURCES,
@@ -53,6 +59,8 @@ from retargeting.trainer_store import TrainerStore
 DEFAULT_DOMAIN_ID = 73
 # The recorder completes the episode at hand and hears everyone's final counts before it ends.
 _FINISHING_S = 25.0
+# Over shared memory, which those that control the robot must not have (`config/fastdds.xml`).
+_EXCHANGE_PICTURES = ("simulated_cameras", "recorder")
 # To take this process's own DDS participant down.
 _LEAVING_S = 3.0
 # Above this the ports of DDS meet those that Linux hands out by itself.
@@ -83,7 +91,8 @@ class ProcessPlan:
     """One process of a station.
 
     `executable` is its entry point (for launch), `module` what `python -m` runs; both are the same
-    program. A `required` process that ends before the session does ends the station.
+    program. A `required` process that ends before the session does ends the station. `environment` is on top
+    of the station's.
     """
 
     name: str
@@ -95,6 +104,7 @@ class ProcessPlan:
     ready_timeout_s: float
     stop_timeout_s: float
     required: bool = True
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def fully_qualified_name(self) -> str:
@@ -116,6 +126,15 @@ class StationArguments:
     peers: str
     skeleton: str
     headset_rate_hz: float
+    openxr_pinch_closed_m: float
+    openxr_pinch_open_m: float
+    openxr_pinch_press: float
+    openxr_pinch_let_go: float
+    openxr_fist_open_m: float
+    openxr_fist_closed_m: float
+    openxr_answer_s: float
+    openxr_retry_first_s: float
+    openxr_retry_longest_s: float
     episodes: int
     root: str
     skill: str
@@ -134,6 +153,7 @@ class StationArguments:
     command_rate_hz: float
     stale_s: float
     engage_mode: str
+    self_collision: bool
     deadman: str
     deadman_button: str
     mapping: str
@@ -174,6 +194,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "scale": (0.0, 1000.0),
     "speed": (0.0, SPEED_BOUNDS[1]),
     "headset_rate_hz": RATE_BOUNDS_HZ,
+    **{f"openxr_{name}": OPENXR_BOUNDS[name] for name in OPENXR_SETTINGS},
     "episodes": (0, 100_000),
     "seed": (-1, 2**31 - 1),
     "camera_width": (16, 4096),
@@ -270,14 +291,19 @@ def make_plan(
         domain_id=domain_id,
         root=root,
         report_path=report_path,
-        processes=_processes(settings, robot_name, robot_file, root, report_path),
+        processes=_processes(settings, robot_name, robot_file, root, report_path, environment),
         environment=station_environment(environment, domain_id),
         warnings=robot.urdf.warning_lines(),
     )
 
 
 def _processes(
-    settings: StationArguments, robot: str, robot_file: Path, root: Path, report_path: Path
+    settings: StationArguments,
+    robot: str,
+    robot_file: Path,
+    root: Path,
+    report_path: Path,
+    environment: Mapping[str, str],
 ) -> tuple[ProcessPlan, ...]:
     namespace = f"/{robot}"
     # A known robot goes by name, so that the file is found again by each process; others by path.
@@ -295,6 +321,7 @@ def _processes(
             parameters={"robot": robot_argument, **parameters},
             ready_timeout_s=settings.ready_timeout_s,
             stop_timeout_s=settings.stop_timeout_s + (_FINISHING_S if name == "recorder" else 0.0),
+            environment=picture_environment(environment) if name in _EXCHANGE_PICTURES else {},
         )
 
     processes = [
@@ -343,10 +370,15 @@ def _processes(
         )
     )
     if session:
-        limits = {"timeout_s": settings.episode_timeout_s, "ready_timeout_s": settings.ready_timeout_s}
-        processes.insert(
-            0, process("session", {"episodes": settings.episodes, "cameras": settings.cameras, **limits})
-        )
+        session_parameters: dict[str, ParameterValue] = {
+            "episodes": settings.episodes,
+            "cameras": settings.cameras,
+            # Who has buttons or fingers that are seen can give the sign.
+            "trainer_starts": settings.source in LIVE_SOURCES and settings.source not in EMPTY_HANDED_SOURCES,
+            "timeout_s": settings.episode_timeout_s,
+            "ready_timeout_s": settings.ready_timeout_s,
+        }
+        processes.insert(0, process("session", session_parameters))
     return tuple(processes)
 
 
@@ -366,6 +398,7 @@ def _headset_parameters(settings: StationArguments) -> dict[str, ParameterValue]
         "peers": settings.peers,
         "skeleton": _absolute(settings.skeleton),
         "rate_hz": settings.headset_rate_hz,
+        **{f"openxr_{name}": getattr(settings, f"openxr_{name}") for name in OPENXR_SETTINGS},
         "scene": str(_scene(settings).absolute()),
         "seed": settings.seed,
         "start": "service" if settings.episodes > 0 else "auto",
@@ -381,6 +414,7 @@ def _retargeting_parameters(settings: StationArguments) -> dict[str, ParameterVa
         # A trainer with a deadman engages by pressing it.
         "auto_engage": settings.episodes == 0 and _deadman(settings) == DeadmanMode.OFF.value,
         "engage_mode": settings.engage_mode,
+        "self_collision": settings.self_collision,
         "deadman": _deadman(settings),
         "deadman_button": settings.deadman_button,
         "mapping": _absolute(settings.mapping),
@@ -690,6 +724,13 @@ def _check_combinations(settings: StationArguments, problems: list[str]) -> None
         problems.append(
             "engage_mode:=relative with source:=script: the scripted trainer reaches for what it sees, and a "
             "clutch would keep the hand beside it; leave engage_mode:= out, or give source:=bvh"
+        )
+    if settings.source != "openxr":
+        problems.extend(
+            f"openxr_{name}:={getattr(settings, f'openxr_{name}'):g} with source:={settings.source}: only "
+            "source:=openxr has it"
+            for name in OPENXR_SETTINGS
+            if getattr(settings, f"openxr_{name}") != getattr(OpenXrParameters, name)
         )
     shortest_s = _STALE_PERIODS / settings.headset_rate_hz
     if settings.stale_s <= shortest_s:

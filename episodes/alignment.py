@@ -2,7 +2,7 @@
 
 Written by the recorder as `alignment.json.gz` (JSON, version 1; its columns are described in
 `docs/episodes.md`). Indices count the messages of a stream in the order of the file, as `Stream` of
-`episodes.bag` holds them.
+`episodes.stream` holds them.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from episodes.bag import find_episodes, read_bag
+from episodes.bag import read_bag
 from episodes.check import CHECKS, CheckOptions, EpisodeReport, check_episode, report_text
+from episodes.episode_files import find_episodes
 from episodes.errors import EpisodeError
 from episodes.frames_check import FrameBounds
 from episodes.info import info, info_text

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from episodes.attached_model import attached_model, has_model
-from episodes.bag import Bag, TransformSamples
+from episodes.bag import Bag
 from episodes.errors import EpisodeError
 from episodes.kinematics import rotation_from_quaternion, rotation_vector
 from episodes.result import CheckResult, listed
+from episodes.samples import TransformSamples
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]

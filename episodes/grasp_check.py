@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from episodes.attached_model import AttachedModel, attached_model
-from episodes.bag import IMAGE, POSE_STAMPED, WRENCH_STAMPED, Bag, PoseSamples
+from episodes.bag import Bag
 from episodes.errors import EpisodeError
+from episodes.message_types import IMAGE, POSE_STAMPED, WRENCH_STAMPED
 from episodes.result import CheckResult
+from episodes.samples import PoseSamples
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]

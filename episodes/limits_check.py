@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from episodes.attached_model import JointLimits, attached_model
-from episodes.bag import Bag, JointSamples
+from episodes.bag import Bag
 from episodes.errors import EpisodeError
 from episodes.result import CheckResult
+from episodes.samples import JointSamples
 from episodes.streams_check import expected_rate_hz
 
 Array = NDArray[np.float64]

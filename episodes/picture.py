@@ -16,16 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from episodes.attached_model import AttachedModel, attached_model, has_model
-from episodes.bag import (
-    IMAGE,
-    JOINT_STATE,
-    POSE_STAMPED,
-    WRENCH_STAMPED,
-    Bag,
-    JointSamples,
-)
+from episodes.bag import Bag
 from episodes.errors import EpisodeError
 from episodes.grasp_check import OFF_TABLE_M, object_motion
+from episodes.message_types import IMAGE, JOINT_STATE, POSE_STAMPED, WRENCH_STAMPED
+from episodes.samples import JointSamples
 from episodes.text_table import bytes_text, date_text
 from episodes.video import cameras, pictures
 

@@ -18,7 +18,7 @@ import yaml
 from mcap.exceptions import McapError
 from mcap.reader import make_reader
 
-from episodes.bag import ACTIVE_SUFFIX
+from episodes.episode_files import ACTIVE_SUFFIX
 from episodes.errors import EpisodeError
 
 METADATA_NAME = "metadata.yaml"

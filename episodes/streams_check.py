@@ -21,9 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from episodes.bag import TIME_REFERENCE, Bag, Stream
+from episodes.bag import Bag
 from episodes.errors import EpisodeError
+from episodes.message_types import TIME_REFERENCE
 from episodes.result import CheckResult, listed
+from episodes.stream import Stream
 
 Array = NDArray[np.float64]
 

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from episodes.attached_model import AttachedModel, attached_model
-from episodes.bag import POSE_STAMPED, Bag, JointSamples, PoseSamples
+from episodes.bag import Bag
 from episodes.errors import EpisodeError
 from episodes.kinematics import Placement, Site, rotation_angle, rotation_from_quaternion
+from episodes.message_types import POSE_STAMPED
 from episodes.progress import Progress, no_progress
 from episodes.reachability import (
     ORIENTATION_TOLERANCE_RAD,
@@ -32,6 +33,7 @@ from episodes.reachability import (
     reach,
 )
 from episodes.result import CheckResult
+from episodes.samples import JointSamples, PoseSamples
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]

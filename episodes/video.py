@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from episodes import cdr
-from episodes.bag import COMPRESSED_IMAGE, COMPRESSED_VIDEO, IMAGE, Bag
+from episodes.bag import Bag
 from episodes.errors import EpisodeError
+from episodes.message_types import COMPRESSED_IMAGE, COMPRESSED_VIDEO, IMAGE
 
 Pixels = NDArray[np.uint8]
 

@@ -43,6 +43,8 @@ class ArmStops:
             side: np.array([self._names.index(name) for name in chain], dtype=np.int64)
             for side, chain in chains.items()
         }
+        # Per side by how much (m, rad) the wrist misses its target, and the push; room.
+        self._missed = np.zeros((len(SIDES), 3))
         self._links = {side: _links_behind(model, chain[0]) for side, chain in chains.items()}
 
     def of(
@@ -61,10 +63,12 @@ class ArmStops:
         command, see `retargeting.solver.Step`.
         """
         stops = {}
+        _find_misses(positions, rotations, targets, self._missed)
+        missed = self._missed.tolist()
         for side, joints in self._joints.items():
             k = SIDES.index(side)
             wanted = targets[k]
-            missed_m, missed_rad, push = _miss(positions[k], rotations[k], wanted)
+            missed_m, missed_rad, push = missed[k]
             found = []
             if missed_m > _MISSED_M or missed_rad > _MISSED_RAD:
                 found = [
@@ -129,3 +133,10 @@ def _miss(position, rotation, wanted):  # type: ignore[no-untyped-def]
     missed_rad = _turn(rotation, wanted[3:])
     push = smoothstep((missed_m - _MISSED_M) / (_FAR_M - _MISSED_M))
     return missed_m, missed_rad, max(push, smoothstep((missed_rad - _MISSED_RAD) / (_FAR_RAD - _MISSED_RAD)))
+
+
+@compiled
+def _find_misses(positions, rotations, targets, missed):  # type: ignore[no-untyped-def]
+    """Fill `missed` ``(2, 3)`` with `_miss` of the first sites."""
+    for k in range(missed.shape[0]):
+        missed[k, 0], missed[k, 1], missed[k, 2] = _miss(positions[k], rotations[k], targets[k])

@@ -31,7 +31,8 @@ HOLDING_STATES = (ArmState.RELEASED, ArmState.LOST)
 
 
 class ArmTarget:
-    """One arm's clutch. `pose` ``(7,)`` and `direction` ``(3,)`` are what was asked for last.
+    """One arm's clutch. `pose` ``(7,)`` and `direction` ``(3,)`` are what was asked for last; has_offset:
+    whether the clutch is closed.
 
     They may be rows of larger arrays, which then hold what is asked for, see `show_in`.
     """
@@ -44,6 +45,7 @@ class ArmTarget:
         self._start, self._start_direction = self.pose.copy(), np.zeros(3)
         self._start_s, self._duration_s = 0.0, 1.0
         self._shift, self._turn = _NO_SHIFT, _NO_TURN
+        self.has_offset = False
         self._wanted: Array = self.pose.copy()
 
     @property
@@ -54,10 +56,6 @@ class ArmTarget:
     def until_s(self) -> float:
         """When the approach ends."""
         return float(self._start_s + self._duration_s)
-
-    @property
-    def has_offset(self) -> bool:
-        return self._shift is not _NO_SHIFT
 
     def show_in(self, pose: Array, direction: Array) -> None:
         """From now on keep what is asked for in these arrays ``(7,)`` and ``(3,)``."""
@@ -73,10 +71,12 @@ class ArmTarget:
         """Close the clutch: what asks for `wanted` ``(7,)`` now asks for `pose` ``(7,)``."""
         self._shift = pose[:3] - wanted[:3]
         self._turn = quaternion_multiply(quaternion_inverse(wanted[3:]), pose[3:])
+        self.has_offset = True
 
     def part(self) -> None:
         """Drop the offset: the trainer's pose is taken as it is."""
         self._shift, self._turn = _NO_SHIFT, _NO_TURN
+        self.has_offset = False
 
     def approach(self, start: Array, direction: Array, now_s: float, duration_s: float) -> None:
         """Leave `start` ``(7,)`` and the elbow's `direction` ``(3,)``; arrive after `duration_s`."""

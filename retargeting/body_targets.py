@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.arm_target import ArmState, ArmTarget
 from retargeting.body_points import SIDES
+from retargeting.compiled import compiled
+from retargeting.packed import bind, pack
 from retargeting.pose_blend import smoothstep, split_poses
 from retargeting.quaternions import angle_between
 from retargeting.retargeter_parameters import RetargeterParameters
@@ -18,13 +22,52 @@ from retargeting.trainer_to_robot import Targets
 Array = NDArray[np.float64]
 
 _HEAD_ROW = 2
+# Looked at in every tick: an attribute of an `Enum` takes longer than a name.
+_APPROACHING, _FOLLOWING = ArmState.APPROACHING, ArmState.FOLLOWING
+_LOST, _RELEASED = ArmState.LOST, ArmState.RELEASED
+
+
+class BodyArrays(NamedTuple):
+    """All that `BodyTargets` asks for, as it is and as the solver takes it: poses ``(3, 7)``, directions
+    ``(2, 3)``, openings ``(2,)``, waist ``(w,)``, positions ``(3, 3)``, rotations ``(3, 3, 3)``; waist_start
+    ``(w,)``: where the waist began to approach."""
+
+    poses: Array
+    directions: Array
+    openings: Array
+    waist: Array
+    positions: Array
+    rotations: Array
+    waist_start: Array
+
+
+@compiled
+def _show(packed, track, all_follow, waist_share):  # type: ignore[no-untyped-def]
+    """Fill what follows from the track (a packed `Knot`) into packed `BodyArrays`.
+
+    all_follow: whether arms, head and hands are where the track is; waist_share: how much (0..1) of its time
+    to approach the waist has had.
+    """
+    body, now = packed.content, track.content
+    if all_follow:
+        body.poses[:] = now.poses
+        body.directions[:] = now.directions
+        body.openings[:] = now.openings
+    if waist_share < 1.0:
+        share = smoothstep(waist_share)
+        for w in range(body.waist.shape[0]):
+            body.waist[w] = body.waist_start[w] + share * (now.waist[w] - body.waist_start[w])
+    else:
+        body.waist[:] = now.waist
+    split_poses(body.poses, body.positions, body.rotations)
 
 
 class BodyTargets:
     """One from each engage to the next hold: every part holds at `start` until it is told to approach.
 
     poses ``(3, 7)`` in the order of `retargeting.solver.POSE_SITES`, directions ``(2, 3)`` of the
-    elbows, openings ``(2,)`` of the hands, waist ``(w,)``, as of the last `move_to`.
+    elbows, openings ``(2,)`` of the hands, waist ``(w,)``, for_solver: the same as the solver takes it; all
+    as of the last `move_to`.
     """
 
     def __init__(
@@ -43,9 +86,8 @@ class BodyTargets:
         self.poses, self.directions = start.poses.copy(), start.directions.copy()
         self.openings = targets.openings.copy()
         self.waist = waist.copy()
-        rotations = np.empty((len(self.poses), 3, 3))
-        self._for_solver = SolverTargets(
-            np.empty((len(self.poses), 3)), rotations, self.directions, self.waist
+        self.for_solver = SolverTargets(
+            np.empty((len(self.poses), 3)), np.empty((len(self.poses), 3, 3)), self.directions, self.waist
         )
         self.track = TargetTrack(start.poses, self.openings, waist)
         self.track.add(targets, stamp_ns, now_s)
@@ -60,6 +102,18 @@ class BodyTargets:
         self._head.hold(start.poses[_HEAD_ROW], np.zeros(3), ArmState.RELEASED, "")
         self._parts = (*arms.values(), self._head)
         self._waist_start, self._waist_since_s, self._waist_takes_s = waist.copy(), now_s, 0.0
+        arrays = BodyArrays(
+            self.poses,
+            self.directions,
+            self.openings,
+            self.waist,
+            self.for_solver.positions,
+            self.for_solver.rotations,
+            self._waist_start,
+        )
+        self._show = bind(_show, (pack(arrays), self.track.packed_now), (True, 1.0))
+        sites = [(f"{side}_wrist", SIDES.index(side)) for side in arms]
+        self._sites = [*sites, ("head", _HEAD_ROW)] if has_head else sites
         self.approach_trunk(targets, now_s)
 
     def rest(self, side: str, posture: RobotPosture, state: ArmState, reason: str) -> None:
@@ -91,7 +145,7 @@ class BodyTargets:
         limits = self._parameters
         if targets.has_waist:
             turn_rad = float(np.abs(targets.waist - self.waist).max(initial=0.0))
-            self._waist_start, self._waist_since_s = self.waist.copy(), now_s
+            self._waist_start[:], self._waist_since_s = self.waist, now_s
             self._waist_takes_s = max(limits.shortest_approach_s, turn_rad / limits.approach_rad_s)
         if targets.head_rotation is None:
             return
@@ -119,28 +173,44 @@ class BodyTargets:
     @property
     def is_approaching(self) -> bool:
         """Whether any of them is on its way."""
-        return any(part.state is ArmState.APPROACHING for part in self._parts)
+        # Not `any`, which takes four times as long for three of them; so below.
+        approaching = False
+        for part in self._parts:
+            approaching = approaching or part.state is _APPROACHING
+        return approaching
 
     def _all_follow(self) -> bool:
         """Whether every part is where the track is, and has arrived there."""
-        return not any(part.state is not ArmState.FOLLOWING or part.has_offset for part in self._parts)
+        follow = True
+        for part in self._parts:
+            follow = follow and part.state is _FOLLOWING and not part.has_offset
+        return follow
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether an arm holds because its wrist is lost."""
+        lost = False
+        for _, arm in self._rows:
+            lost = lost or arm.state is _LOST
+        return lost
+
+    def holding(self) -> list[str]:
+        """The sides that do."""
+        return [side for side, arm in self.arms.items() if arm.state is _LOST or arm.state is _RELEASED]
 
     def following(self) -> list[str]:
         """The sides that do not hold."""
-        return [side for side, arm in self.arms.items() if not arm.holds]
+        return [
+            side for side, arm in self.arms.items() if arm.state is _FOLLOWING or arm.state is _APPROACHING
+        ]
 
     def move_to(self, now_s: float) -> None:
         """Bring everything to the time `now_s` (steady clock). Where an arm holds, so does its hand."""
         track = self.track
         track.move_to(now_s)
-        if self._all_follow():
-            # What each would do, for all at once.
-            self.poses[:], self.directions[:], self.openings[:] = (
-                track.poses,
-                track.directions,
-                track.openings,
-            )
-        else:
+        # Then what each would do is done for all at once.
+        all_follow = self._all_follow()
+        if not all_follow:
             for k, arm in self._rows:
                 arm.move_to(now_s, track.poses[k], track.directions[k])
                 if not arm.holds:
@@ -148,21 +218,9 @@ class BodyTargets:
             self._head.move_to(now_s, track.poses[_HEAD_ROW], self._head.direction)
         # A tick's time may lie before that of the engage.
         since_s = max(0.0, now_s - self._waist_since_s)
-        if since_s < self._waist_takes_s:
-            share = smoothstep(since_s / self._waist_takes_s)
-            self.waist[:] = self._waist_start + share * (track.waist - self._waist_start)
-        else:
-            self.waist[:] = track.waist
-
-    def for_solver(self) -> SolverTargets:
-        """The same as matrices; good until the next call."""
-        targets = self._for_solver
-        split_poses(self.poses, targets.positions, targets.rotations)
-        return targets
+        self._show(all_follow, since_s / self._waist_takes_s if since_s < self._waist_takes_s else 1.0)
 
     def by_site(self) -> dict[str, Array]:
         """Poses ``(7,)`` by site; of the head only the direction is asked for, its neck tells its place."""
-        sites = {f"{side}_wrist": self.poses[SIDES.index(side)].copy() for side in self.arms}
-        if self._has_head:
-            sites["head"] = self.poses[_HEAD_ROW].copy()
-        return sites
+        poses = self.poses.copy()
+        return {site: poses[k] for site, k in self._sites}

@@ -188,7 +188,9 @@ class Calibration:
     def _missing(self, step: CalibrationStep, frame: MotionFrame) -> str:
         lost = [point for point in _POINTS if point not in frame.poses]
         if lost:
-            return f"not tracked: {', '.join(lost)}"
+            held = any(f"{side}_grip" in frame.poses for side in SIDES)
+            way_out = ": put the controllers down, bare hands are measured" if held else ""
+            return f"not tracked: {', '.join(lost)}{way_out}"
         head = frame.poses["head"][:3]
         low, high = _STANDING_M
         if not low <= head[2] <= high:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -69,6 +70,12 @@ class CommandWork(NamedTuple):
             np.zeros(n),
             BoxQpWork.of_size(n),
         )
+
+    @staticmethod
+    @cache
+    def shared(n: int) -> CommandWork:
+        """One for all robots of this size, see `GoalWork.shared`."""
+        return CommandWork.of_size(n)
 
 
 @compiled

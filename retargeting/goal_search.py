@@ -6,6 +6,7 @@ under rows that keep capsules apart.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ _ARRIVED_RAD = 1e-6
 _PUSH_OUT = 100.0
 # No more is added to the Hessian (m²/rad²): far out of reach the search would creep.
 _MOST_DAMPING = 1.0
+# Robots share room for a multiple of so many bodies.
+_BODIES_STEP = 32
 
 
 class GoalRows(NamedTuple):
@@ -63,6 +66,14 @@ class GoalWork(NamedTuple):
             np.empty(r),
             RowQpWork.of_size(m, r),
         )
+
+    @staticmethod
+    @cache
+    def shared(m: int, bodies: int, r: int) -> GoalWork:
+        """One for all robots of this size: what is in it counts for one call of compiled code only, in which
+        nothing else runs, and what they all use stays in the processor's cache. There may be more bodies."""
+        more = -(-bodies // _BODIES_STEP) * _BODIES_STEP
+        return GoalWork.of_size(m, bodies, r) if bodies == more else GoalWork.shared(m, more, r)
 
 
 @compiled

@@ -26,7 +26,7 @@ from retargeting.hand_model import RobotHand, build_robot_hand
 from retargeting.hand_opening import hand_opening
 from retargeting.hand_size import HandSize, HandSizeArrays, HandSizeEstimator, measure_fingers
 from retargeting.hand_solver import HandParameters, HandSolver
-from retargeting.packed import pack
+from retargeting.packed import bind, pack
 from retargeting.robot_model import RobotModel
 from retargeting.tracked_motion import TrackedMotion
 from retargeting.trainer_view import TrainerView, view_of
@@ -159,7 +159,7 @@ def _do_as_fingers(packed, wanted):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _between_frames(packed, openings, share, goals):  # type: ignore[no-untyped-def]
+def _between_frames(packed, openings, goals, share):  # type: ignore[no-untyped-def]
     """Fill `goals` ``(j,)``, see `HandRetargeter.positions`."""
     hand = packed.content
     opening = openings[hand.side]
@@ -204,6 +204,11 @@ class _Hand:
             np.zeros(1, dtype=np.bool_),
         )
         self.packed = pack(self.arrays)
+        self._open_as_fingers = bind(_open_as_fingers, (self.packed,))
+        self._do_as_solver = None
+        if self.solver is not None:
+            self._do_as_solver = bind(_do_as_fingers, (self.packed, self.solver.q))
+        self._view: TrainerView | None = None
 
     def start_from(self, positions: Array) -> None:
         arrays = self.arrays
@@ -219,15 +224,17 @@ class _Hand:
     def follow(self, view: TrainerView) -> None:
         """Bring the goal nearer to where a newer frame wants it, as fast as the joints may."""
         arrays, solver = self.arrays, self.solver
-        left = _follow(self.packed, view.packed)
+        if view is not self._view:
+            self._follow, self._view = bind(_follow, (self.packed, view.packed)), view
+        left = self._follow()
         if left == _DONE:
             return
-        if solver is None:
+        if solver is None or self._do_as_solver is None:
             if left == _FIND:
-                _open_as_fingers(self.packed)
+                self._open_as_fingers()
         elif left == _FIND:
             solver.solve(arrays.points, arrays.known, arrays.size.finger_m, arrays.farthest)
-            _do_as_fingers(self.packed, solver.q)
+            self._do_as_solver()
         else:
             solver.start_from(arrays.last_goal)
 
@@ -250,7 +257,7 @@ class HandRetargeter:
             if side in model.description.grippers
         }
         self._positions = np.empty(len(self.joint_names))
-        self._places = [(hand, self._positions[hand.rows]) for hand in self._hands.values()]
+        self._openings: Array | None = None
 
     @property
     def sizes(self) -> dict[str, HandSize]:
@@ -295,6 +302,12 @@ class HandRetargeter:
         Where the trigger decides, by the `openings` ``(2,)`` between frames: 0 closed .. 1 open, left and
         right. The array is filled anew by the next call.
         """
-        for hand, place in self._places:
-            _between_frames(hand.packed, openings, share, place)
+        if openings is not self._openings:
+            self._fills = [
+                bind(_between_frames, (hand.packed, openings, self._positions[hand.rows]), (1.0,))
+                for hand in self._hands.values()
+            ]
+            self._openings = openings
+        for fill in self._fills:
+            fill(share)
         return self._positions

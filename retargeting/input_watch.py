@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.compiled import compiled
 from retargeting.errors import RetargetingError
+from retargeting.packed import bind
 from retargeting.retargeter_parameters import RetargeterParameters
 from retargeting.robot_model import RobotModel
 
@@ -29,18 +31,31 @@ def _farthest(measured, commanded, count):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _all_finite(values):  # type: ignore[no-untyped-def]
-    return np.isfinite(values).all()
+def _take(heard, measured):  # type: ignore[no-untyped-def]
+    """Copy what was heard where all of it is finite; whether it is."""
+    for i in range(heard.shape[0]):
+        if not np.isfinite(heard[i]):
+            return False
+    measured[:] = heard
+    return True
 
 
 class InputWatch:
-    """Remembers when what came in. Times are of the steady clock."""
+    """Remembers when what came in. Times are of the steady clock.
+
+    measured ``(n,)``: filled anew each time; None before the first.
+    """
 
     def __init__(self, model: RobotModel, parameters: RetargeterParameters) -> None:
         self._model, self._names = model, model.joint_names
         self._parameters = parameters
         self._following_error_rad = model.description.safety.following_error_rad
         self.measured: Array | None = None
+        count = len(self._names)
+        self._heard, self._measured = np.zeros(count), np.zeros(count)
+        self._positions_of = itemgetter(*self._names)
+        self._take = bind(_take, (self._heard, self._measured))
+        self._commanded: Array | None = None
         self._measured_s = -math.inf
         self._motion_s = -math.inf
         self._lagging_since_s: float | None = None
@@ -51,14 +66,14 @@ class InputWatch:
     def observe_joints(self, positions: Mapping[str, float], now_s: float) -> None:
         """Take the measured joints in; raises `RetargetingError` where one is missing or not finite."""
         try:
-            measured = np.fromiter(map(positions.__getitem__, self._names), np.float64, len(self._names))
+            self._heard[:] = self._positions_of(positions)
         except KeyError as error:
             raise RetargetingError(
                 f"joint_states lack the joint {error.args[0]!r} of {self._model.name}"
             ) from error
-        if not _all_finite(measured):
+        if not self._take():
             raise RetargetingError("joint_states hold a non-finite position")
-        self.measured, self._measured_s = measured, now_s
+        self.measured, self._measured_s = self._measured, now_s
 
     def refusal(self, now_s: float) -> str | None:
         """Why these inputs allow no engage now."""
@@ -86,7 +101,10 @@ class InputWatch:
         age_s = now_s - self._measured_s
         if age_s > self._parameters.stale_s:
             return f"joint_states are stale: the newest are {age_s * 1e3:.0f} ms old"
-        worst, error_rad = _farthest(self.measured, commanded, self._model.body_count)
+        if commanded is not self._commanded:
+            fixed = self._measured, commanded, self._model.body_count
+            self._farthest, self._commanded = bind(_farthest, fixed), commanded
+        worst, error_rad = self._farthest()
         cap = self._following_error_rad
         if error_rad <= cap:
             self._lagging_since_s = None

@@ -134,11 +134,14 @@ class Retargeter:
         if motion is None or targets is None:
             return
         change = self.deadman.observe(motion, self.trainer.in_view, now_s)
-        self._let_go(change.let_go)
+        if change.let_go:
+            self._let_go(change.let_go)
         if self.state in MOVING_STATES and self._targets is not None:
             self._follow_changes(self._targets, targets, gap_s, now_s)
             self._targets.track.add(targets, motion.stamp_ns, now_s)
             self._hands.observe(self.trainer.input.view, self._targets.following())
+        if not change.pressed:
+            return
         pressed = tuple(side for side in change.pressed if side in self.arms)
         if pressed and (refusal := self.refusal(now_s, pressed)) is not None:
             self.reason = f"{' and '.join(pressed)} deadman was pressed, but: {refusal}"
@@ -161,8 +164,7 @@ class Retargeter:
         limits = self.parameters
         jump_m = max(limits.jump_m, limits.jump_m_s * gap_s)
         jump_rad = max(limits.jump_rad, limits.jump_rad_s * gap_s)
-        lost = any(arm.state is ArmState.LOST for arm in self.arms.values())
-        if not (self._recentre_wanted or lost or body.track.has_jumped(targets, jump_m, jump_rad)):
+        if not (self._recentre_wanted or body.has_lost or body.track.has_jumped(targets, jump_m, jump_rad)):
             return
         reasons: list[str] = []
         turned = False
@@ -273,7 +275,9 @@ class Retargeter:
         waist = measured[: len(self.model.description.chains["waist"])]
         if self.trainer.body.waist is None:
             waist = waist[:0]
-        return BodyTargets(self.arms, has_head, self.parameters, start, waist, targets, stamp_ns, now_s)
+        body = BodyTargets(self.arms, has_head, self.parameters, start, waist, targets, stamp_ns, now_s)
+        self.solver.expect(body.for_solver, self._hands.positions(body.openings))
+        return body
 
     def _say_approaching(self, body: BodyTargets, now_s: float, why: str = "") -> None:
         longest_s = (body.approaching_until_s or now_s) - now_s
@@ -381,9 +385,10 @@ class Retargeter:
     def _follow(self, body: BodyTargets, now_s: float, dt: float) -> Step:
         body.move_to(now_s)
         if not body.is_approaching:
-            holding = [f"the {side} arm holds: {arm.reason}" for side, arm in self.arms.items() if arm.holds]
-            self._change(State.TRACKING, "; ".join(["engaged", *holding]))
-        step = self.solver.follow(body.for_solver(), self._hands.positions(body.openings), dt)
+            self.state, self.reason = State.TRACKING, "engaged"
+            for side in body.holding():
+                self.reason += f"; the {side} arm holds: {self.arms[side].reason}"
+        step = self.solver.follow(body.for_solver, self._hands.positions(body.openings), dt)
         if self.ticks % _STOPS_EVERY == self._stops_turn:
             goal = self.solver.goal
             reached, turned = self.solver.layout.site_poses(goal[: self.model.body_count])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,8 +44,11 @@ class _WaistArrays(NamedTuple):
 
 
 @compiled
-def _follow_trunk(packed, turn, posture, shoulders):  # type: ignore[no-untyped-def]
-    """Fill posture ``(w,)`` and shoulders ``(2, 3)``; the status of the search. See `RobotWaist.follow`."""
+def follow_trunk(packed, turn, posture, shoulders):  # type: ignore[no-untyped-def]
+    """Fill posture ``(w,)`` and shoulders ``(2, 3)``; the status of the search. See `RobotWaist.follow`.
+
+    packed: a `RobotWaist`'s.
+    """
     waist = packed.content
     tasks, work, wanted = waist.tasks, waist.work, waist.targets.rotations[0]
     rotation_matrix(turn, waist.turn)
@@ -72,7 +75,7 @@ def _follow_trunk(packed, turn, posture, shoulders):  # type: ignore[no-untyped-
 class RobotWaist:
     """The waist's joints ``(w,)`` in the order of `robot.yaml`, the chest that they carry and its shoulders.
 
-    shoulders: ``(3,)`` per side in the root, in the neutral posture.
+    shoulders: ``(3,)`` per side in the root, in the neutral posture. `packed` is what compiled code takes.
     """
 
     def __init__(self, model: RobotModel, shoulders: dict[str, Array]) -> None:
@@ -106,7 +109,7 @@ class RobotWaist:
         for side in self._sides:
             rows[SIDES.index(side)] = rotations[row].T @ (shoulders[side] - positions[row])
         limits = JointLimits(*(array[:count] for array in model.limits))
-        self._packed = pack(
+        self.packed: Any = pack(
             _WaistArrays(
                 tree.arrays,
                 tasks,
@@ -114,7 +117,7 @@ class RobotWaist:
                 limits,
                 np.full(count, 4.0 * np.pi),
                 GoalRows.none(count),
-                GoalWork.of_size(count, len(tree.names), 0),
+                GoalWork.shared(count, len(tree.names), 0),
                 row,
                 rotations[row].copy(),
                 rows,
@@ -134,7 +137,11 @@ class RobotWaist:
 
     def fill(self, turn: Array, posture: Array, shoulders: Array) -> None:
         """The same into posture ``(w,)`` and shoulders ``(2, 3)`` in the order of `SIDES`."""
-        if _follow_trunk(self._packed, turn, posture, shoulders) != SOLVED:
+        self.check(follow_trunk(self.packed, turn, posture, shoulders), turn)
+
+    def check(self, status: int, turn: Array) -> None:
+        """Raise the `RetargetingError` of a search that failed for `turn` ``(4,)``."""
+        if status != SOLVED:
             raise RetargetingError(f"{self._model.name}: the waist cannot be turned by {turn.tolist()}")
 
 

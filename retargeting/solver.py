@@ -37,7 +37,7 @@ from retargeting.errors import RetargetingError
 from retargeting.goal_search import GoalRows, GoalWork, search_goal
 from retargeting.joint_limits import JointLimits
 from retargeting.kinematics import TreeArrays
-from retargeting.packed import pack
+from retargeting.packed import bind, pack
 from retargeting.robot_model import RobotModel
 from retargeting.robot_tasks import POSE_SITES as POSE_SITES
 from retargeting.robot_tasks import robot_tasks
@@ -97,6 +97,13 @@ class SolverArrays(NamedTuple):
 
 
 @compiled
+def _lean(tasks, targets):  # type: ignore[no-untyped-def]
+    """Let the waist rather be where the targets have it."""
+    for w in range(targets.waist.shape[0]):
+        tasks.posture[w] = targets.waist[w]
+
+
+@compiled
 def _begin(motion, limits, led, lead, dt, origin, reach, work):  # type: ignore[no-untyped-def]
     """Before the goal's search: keep where it was, move the joints that are led, and say from where
     (`origin`) the search may move each joint how far (`reach`)."""
@@ -118,6 +125,7 @@ def _follow(packed, targets, grippers, dt):  # type: ignore[no-untyped-def]
     arrays = packed.content
     motion, tree, tasks, limits, work = arrays.motion, arrays.tree, arrays.tasks, arrays.limits, arrays.work
     m = arrays.reach.shape[0]
+    _lean(tasks, targets)
     _begin(motion, limits, arrays.led, arrays.lead, dt, arrays.origin, arrays.reach, work)
     status, _ = search_goal(
         motion.goal[:m], arrays.origin, arrays.reach, arrays.goal_steps, arrays.damping,
@@ -135,6 +143,16 @@ def _follow(packed, targets, grippers, dt):  # type: ignore[no-untyped-def]
     return status, forced, until
 
 
+@compiled
+def _brake(packed, dt):  # type: ignore[no-untyped-def]
+    """One tick towards standing still; returns as `_follow`."""
+    arrays = packed.content
+    motion, limits, work = arrays.motion, arrays.limits, arrays.work
+    work.wanted[:] = 0.0
+    forced, until = bound_velocity(motion, limits, dt, arrays.outside, work)
+    return move_command(motion, limits, dt, work), forced, until
+
+
 class ApartArrays(NamedTuple):
     """The same with self-collision."""
 
@@ -149,6 +167,7 @@ def _follow_apart(packed, targets, grippers, dt):  # type: ignore[no-untyped-def
     arrays, margins, lead = packed.content
     motion, tree, tasks, limits, work = arrays.motion, arrays.tree, arrays.tasks, arrays.limits, arrays.work
     m = arrays.reach.shape[0]
+    _lean(tasks, targets)
     _begin(motion, limits, arrays.led, arrays.lead, dt, arrays.origin, arrays.reach, work)
     used = goal_rows(
         margins.tree, margins.hull, motion.goal, m,
@@ -206,6 +225,7 @@ def _advance_apart(arrays, margins, dt, weighed):  # type: ignore[no-untyped-def
 @compiled
 def _brake_apart(packed, dt):  # type: ignore[no-untyped-def]
     arrays = packed.content.solver
+    arrays.work.wanted[:] = 0.0
     arrays.goal_work.model.hessian[:] = 0.0
     return _advance_apart(arrays, packed.content.margins, dt, False)
 
@@ -220,10 +240,10 @@ class Solver:
         n, m = len(model.joint_names), model.body_count
         self._limits = model.limits
         self._self_collision = SelfCollision(model) if said.self_collision else None
-        self._goal_work = GoalWork.of_size(
+        self._goal_work = GoalWork.shared(
             m, len(self.layout.tree.names), MOST_ROWS if said.self_collision else 0
         )
-        self._work = CommandWork.of_size(n)
+        self._work = CommandWork.shared(n)
         self._approach = Approach(
             float(said.goal_average_s),
             float(said.contact_average_s),
@@ -261,6 +281,9 @@ class Solver:
         apart = self._self_collision
         self._aims = TargetLead.of_size(float(said.lead_time_s), m, len(POSE_SITES), MOST_ROWS)
         self._packed = pack(arrays if apart is None else ApartArrays(arrays, apart.margins, self._aims))
+        self._compiled_follow = _follow if apart is None else _follow_apart
+        self._expected: tuple[SolverTargets | None, Array | None] = None, None
+        self._body_goal, self._cost_gradient = self._motion.goal[:m], np.zeros(m)
         # Links that were nearer than their margin at the start: they come no nearer, and keep what they gain.
         self.starts_inside: tuple[tuple[str, str], ...] = ()
         self.start_from(model.neutral)
@@ -310,12 +333,14 @@ class Solver:
     def cost(self, q: Array, targets: SolverTargets) -> float:
         """What the goal's search brings down, at q ``(m,)`` (m²); its gradient is then in `cost_gradient`."""
         arrays = self.layout.arrays
-        return float(quadratic_model(q, self.layout.tree.arrays, arrays, targets, self._goal_work.model))
+        cost = float(quadratic_model(q, self.layout.tree.arrays, arrays, targets, self._goal_work.model))
+        self._cost_gradient[:] = self._goal_work.model.gradient
+        return cost
 
     @property
     def cost_gradient(self) -> Array:
         """Gradient ``(m,)`` of the cost where it was computed last."""
-        return self._goal_work.model.gradient
+        return self._cost_gradient
 
     def improve_goal(self, targets: SolverTargets, steps: int) -> float:
         """`steps` Gauss-Newton steps of the goal inside the position limits; the cost before the last.
@@ -341,17 +366,19 @@ class Solver:
         Raises `RetargetingError` where that cannot be computed (targets that are not finite); then the
         command stays as it was.
         """
-        if len(targets.waist):
-            self.layout.arrays.posture[: len(targets.waist)] = targets.waist
-        recovery, goal, apart = self._recovery, self.goal[: self.model.body_count], self._self_collision
+        recovery = self._recovery
         if recovery is not None:
-            recovery.fill_lead(goal, dt)
-        following = _follow if apart is None else _follow_apart
-        status, forced, until = following(self._packed, targets, gripper_positions, dt)
-        self._check(status)
+            recovery.fill_lead(self._body_goal, dt)
+        if targets is self._expected[0] and gripper_positions is self._expected[1]:
+            status, forced, until = self._follow_expected(dt)
+        else:
+            status, forced, until = self._compiled_follow(self._packed, targets, gripper_positions, dt)
+        if status != SOLVED:
+            self._check(status)
         step = self._step(forced, until)
         if recovery is not None:
-            recovery.watch(goal, self.led(targets), None if apart is None else self._room, dt)
+            room = None if self._self_collision is None else self._room
+            recovery.watch(self._body_goal, self.led(targets), room, dt)
         return step
 
     def led(self, targets: SolverTargets) -> SolverTargets:
@@ -359,6 +386,12 @@ class Solver:
         if self._self_collision is None:
             return targets
         return targets._replace(positions=self._aims.positions, rotations=self._aims.rotations)
+
+    def expect(self, targets: SolverTargets, gripper_positions: Array) -> None:
+        """These very arrays come in the following ticks, filled anew each time: `follow` is faster then."""
+        fixed = self._packed, targets, gripper_positions
+        self._follow_expected = bind(self._compiled_follow, fixed, (0.005,))
+        self._expected = targets, gripper_positions
 
     def _room(self, q: Array) -> Array:
         """What the robot's own distances exceed the margin by at q ``(m,)``, grippers as they are."""
@@ -370,14 +403,10 @@ class Solver:
 
     def brake(self, dt: float) -> Step:
         """One tick towards standing still, as fast as the limits allow."""
-        self._work.wanted[:] = 0.0
         self.reset_goal(self.q)
-        if self._self_collision is not None:
-            status, forced, until = _brake_apart(self._packed, dt)
-            self._check(status)
-            return self._step(forced, until)
-        forced, until = bound_velocity(self._motion, self._limits, dt, self._outside, self._work)
-        self._check(move_command(self._motion, self._limits, dt, self._work))
+        braking = _brake if self._self_collision is None else _brake_apart
+        status, forced, until = braking(self._packed, dt)
+        self._check(status)
         return self._step(forced, until)
 
     def _step(self, forced: int, until: int) -> Step:
@@ -386,8 +415,8 @@ class Solver:
         if until:
             names = zip(self.model.joint_names[:until], self._outside[:until].tolist(), strict=True)
             clipped = tuple(name for name, outside in names if outside)
-        apart = self._self_collision
+        motion, apart = self._motion, self._self_collision
         if apart is None:
-            return Step(self.q.copy(), self.v.copy(), clipped, forced)
+            return Step(motion.q.copy(), motion.v.copy(), clipped, forced)
         leads = self._aims.leads.copy() if self._aims.leads.any() else None
-        return Step(self.q.copy(), self.v.copy(), clipped, forced, apart.clearance, apart.how > 0, leads)
+        return Step(motion.q.copy(), motion.v.copy(), clipped, forced, apart.clearance, apart.how > 0, leads)

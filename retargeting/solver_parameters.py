@@ -39,7 +39,7 @@ class SolverParameters:
     contact_gap_m: float = 0.005
     contact_average_s: float = 0.007
     lead_time_s: float = 0.05
-    self_collision: bool = True
+    self_collision: bool = False
     branch_recovery: bool = False
 
     def __post_init__(self) -> None:

@@ -9,14 +9,14 @@ stop, the targets stand still.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.clock_offset import ClockOffset
 from retargeting.compiled import compiled
-from retargeting.packed import pack
+from retargeting.packed import bind, pack
 from retargeting.pose_blend import blend_directions, blend_poses
 from retargeting.quaternions import angle_between, way_between
 from retargeting.trainer_to_robot import Targets
@@ -121,7 +121,8 @@ class TargetTrack:
 
     poses ``(3, 7)`` in the order of `retargeting.solver.POSE_SITES`, directions ``(2, 3)`` of the
     elbows, openings ``(2,)`` of the hands, waist ``(w,)``, shown_ns: the stamp of the motion they show
-    (between frames, between their stamps), all as of the last `move_to`. Times are of the steady clock.
+    (between frames, between their stamps), all as of the last `move_to`; packed_now: their packed `Knot`.
+    Times are of the steady clock.
     """
 
     def __init__(self, poses: Array, openings: Array, waist: Array) -> None:
@@ -129,7 +130,10 @@ class TargetTrack:
         self.poses, self.directions, self.openings, self.waist = now
         self.shown_ns = 0.0
         self._arrays = TrackArrays(now.copy(), now.copy(), now)
+        self.packed_now: Any = pack(now)
         self._packed = pack(self._arrays)
+        self._go = bind(_go, (self._packed,), (1.0,))
+        self._asked: Targets | None = None
         self._left_ns = self._newest_ns = 0.0
         self._at_s = self._leave_s = self._due_s = -np.inf
         self._clock = ClockOffset()
@@ -148,7 +152,16 @@ class TargetTrack:
 
     def has_jumped(self, targets: Targets, jump_m: float, jump_rad: float) -> bool:
         """Whether a wrist, the head or the waist is farther than that from where the track leads to."""
-        return bool(_has_jumped(self._packed, targets.packed, jump_m, jump_rad))
+        if targets is not self._asked:
+            self._ask(targets)
+        return bool(self._asked_jumped(jump_m, jump_rad))
+
+    def _ask(self, targets: Targets) -> None:
+        """Read these targets from now on: they are filled anew with each frame."""
+        both = self._packed, targets.packed
+        self._leave_for_asked = bind(_leave_for, both)
+        self._asked_jumped = bind(_has_jumped, both, (1.0, 1.0))
+        self._asked = targets
 
     def add(self, targets: Targets, stamp_ns: int, now_s: float) -> None:
         """Head for a new frame's targets; what it does not hold stays where it was wanted last."""
@@ -160,7 +173,9 @@ class TargetTrack:
             self._period_s += _PERIOD_SHARE * (period_s - self._period_s)
         first = self._last_stamp_ns is None
         self._last_stamp_ns = stamp_ns
-        _leave_for(self._packed, targets.packed)
+        if targets is not self._asked:
+            self._ask(targets)
+        self._leave_for_asked()
         self._left_ns = float(stamp_ns) if first else self.shown_ns
         self._newest_ns = float(stamp_ns)
         self._leave_s = self._at_s if now_s - self._at_s < _LONGEST_TICK_S else now_s
@@ -176,6 +191,6 @@ class TargetTrack:
         share = 1.0
         if now_s < self._due_s:
             share = max(0.0, (now_s - self._leave_s) / (self._due_s - self._leave_s))
-        _go(self._packed, share)
+        self._go(share)
         self.shown_ns = self._left_ns + share * (self._newest_ns - self._left_ns)
         self._at_s = now_s

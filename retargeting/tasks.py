@@ -13,13 +13,15 @@ The cost is half the weighted sum of squares of these residuals:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.compiled import compiled
-from retargeting.kinematics import KinematicTree, forward
+from retargeting.kinematics import KinematicTree, TreeArrays, forward
+from retargeting.packed import pack
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -115,9 +117,12 @@ class TaskLayout:
         """Positions ``(k, 3)`` and rotations ``(k, 3, 3)`` of the sites in the root for q ``(n,)``."""
         places = np.empty((len(self.arrays.site_bodies), 3))
         turns = np.empty((len(self.arrays.site_bodies), 3, 3))
-        body_positions, body_rotations = self.tree.body_poses(q)
-        place_sites(self.arrays, body_positions, body_rotations, places, turns)
+        _find_sites(self._packed, q, places, turns)
         return places, turns
+
+    @cached_property
+    def _packed(self) -> Any:
+        return pack(_LayoutArrays(self.tree.arrays, self.arrays))
 
 
 @compiled
@@ -246,6 +251,21 @@ def place_sites(tasks, positions, rotations, places, turns):  # type: ignore[no-
     """Fill `places` ``(k, 3)`` and `turns` ``(k, 3, 3)`` with the poses of all sites, see `place_site`."""
     for k in range(places.shape[0]):
         place_site(tasks, k, positions, rotations, places[k], turns[k])
+
+
+class _LayoutArrays(NamedTuple):
+    tree: TreeArrays
+    tasks: TaskArrays
+
+
+@compiled
+def _find_sites(packed, q, places, turns):  # type: ignore[no-untyped-def]
+    """See `TaskLayout.site_poses`."""
+    tree, tasks = packed.content
+    bodies = tree.parents.shape[0]
+    positions, rotations = np.empty((bodies, 3)), np.empty((bodies, 3, 3))
+    forward(tree, q, positions, rotations)
+    place_sites(tasks, positions, rotations, places, turns)
 
 
 @compiled

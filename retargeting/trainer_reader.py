@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import product
 
 from retargeting.body_points import SIDES
 from retargeting.frames import Array
@@ -13,6 +14,12 @@ from retargeting.robot_body import RobotBody
 from retargeting.robot_model import RobotModel
 from retargeting.trainer_input import TrainerInput
 from retargeting.trainer_to_robot import Targets, TrainerToRobot
+
+# By whether the left and the right one are.
+_IN_VIEW = {
+    seen: tuple(side for side, is_seen in zip(SIDES, seen, strict=True) if is_seen)
+    for seen in product((False, True), repeat=len(SIDES))
+}
 
 
 class TrainerReader:
@@ -32,6 +39,7 @@ class TrainerReader:
         self.targets: Targets | None = None
         self.in_view: tuple[str, ...] = ()
         self._asked: Targets | None = None
+        self._fill: Callable[[], None] | None = None
         self._seen_ns = dict.fromkeys(SIDES, 0)
         self._map()
 
@@ -46,10 +54,11 @@ class TrainerReader:
             return None
         self.motion = motion
         self._map()
-        if self.mapping is not None and self._asked is not None:
-            self.mapping.fill(self.input.view, self._asked)
+        if self._fill is not None and self._asked is not None:
+            self._fill()
             self.targets = self._asked
-            self.in_view = tuple(side for k, side in enumerate(SIDES) if self._asked.known[k])
+            left, right, *_ = self._asked.known.tolist()
+            self.in_view = _IN_VIEW[left, right]
             for side in self.in_view:
                 self._seen_ns[side] = motion.stamp_ns
         return 0.0 if before is None else (motion.stamp_ns - before.stamp_ns) * 1e-9
@@ -59,6 +68,7 @@ class TrainerReader:
         if size is not None and (self.mapping is None or size is not self.mapping.size):
             self.mapping = TrainerToRobot(self._model, size, self.body, self._settings)
             self._asked = self.mapping.no_targets()
+            self._fill = self.mapping.filling(self.input.view, self._asked)
 
     def unseen_s(self, side: str) -> float:
         """For how long frames have come without this wrist."""

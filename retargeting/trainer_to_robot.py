@@ -10,13 +10,14 @@ posture.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.body_points import SIDES
+from retargeting.box_qp import SOLVED
 from retargeting.compiled import compiled
 from retargeting.errors import RetargetingError
 from retargeting.frames import (
@@ -30,11 +31,11 @@ from retargeting.frames import (
     rotation_vector_from_quaternion,
 )
 from retargeting.mapping_settings import HAND_SOURCES, MappingSettings
-from retargeting.packed import pack
+from retargeting.packed import bind, pack
 from retargeting.quaternions import multiply, rotate_by, turn_between, turn_by
 from retargeting.robot_body import RobotBody, measure_robot
 from retargeting.robot_model import RobotModel
-from retargeting.robot_waist import RobotWaist
+from retargeting.robot_waist import follow_trunk
 from retargeting.swivel import natural_elbow_direction
 from retargeting.tracked_motion import TrackedMotion
 from retargeting.trainer_place import TrainerPlace, place_trainer
@@ -105,8 +106,8 @@ class Targets:
 class MappingArrays(NamedTuple):
     """One trainer and one robot, rows by side: has_arm ``(2,)``, shoulders ``(2, 3)`` of the robot where they
     are now; scale, orientation_gain, upper_arm_m, forearm_m ``(2,)``; wrist_in_point ``(2, s, 7)`` for each
-    of `HAND_SOURCES`, of which `at_wrist` ``(2, s)`` are the identity. body_to_root ``(4,)``; wrist ``(7,)``:
-    room."""
+    of `HAND_SOURCES`, of which `at_wrist` ``(2, s)`` are the identity. body_to_root ``(4,)``; waist_gain;
+    neutral_shoulders ``(2, 3)``; wrist ``(7,)``, turn ``(4,)``: room."""
 
     body_to_root: Array
     has_arm: BoolArray
@@ -117,7 +118,10 @@ class MappingArrays(NamedTuple):
     forearm_m: Array
     wrist_in_point: Array
     at_wrist: BoolArray
+    waist_gain: float
+    neutral_shoulders: Array
     wrist: Array
+    turn: Array
 
 
 @compiled
@@ -229,6 +233,21 @@ def _map_frame(packed, view, targets):  # type: ignore[no-untyped-def]
         _map_head(trainer.poses[_HEAD, 3:], inverse, mapping.body_to_root, asked.poses[_HEAD_ROW, 3:])
 
 
+@compiled
+def _lean(packed, waist, view, targets):  # type: ignore[no-untyped-def]
+    """Fill the waist of packed `TargetArrays` and where the shoulders are with it; the status of the search.
+
+    packed `MappingArrays`, a packed `RobotWaist`, packed `TrainerArrays`.
+    """
+    mapping, trainer, asked = packed.content, view.content, targets.content
+    asked.known[_WAIST] = trainer.trunk_known[0] and mapping.waist_gain != 0.0
+    if not asked.known[_WAIST]:
+        mapping.shoulders[:] = mapping.neutral_shoulders
+        return SOLVED
+    _map_trunk(trainer.trunk_turn, mapping.waist_gain, mapping.body_to_root, mapping.turn)
+    return follow_trunk(waist, mapping.turn, asked.waist, mapping.shoulders)
+
+
 class TrainerToRobot:
     """The mapping for one trainer (of known size) and one robot; pure, without memory between frames.
 
@@ -272,7 +291,10 @@ class TrainerToRobot:
             by_side(size.forearm_m),
             np.array(offsets),
             np.array([[offset is IDENTITY_POSE for offset in row] for row in offsets]),
+            float(settings.waist_gain),
+            self._neutral_shoulders,
             np.empty(7),
+            np.empty(4),
         )
         self._packed = pack(self._arrays)
 
@@ -288,27 +310,33 @@ class TrainerToRobot:
 
     def fill(self, view: TrainerView, targets: Targets) -> None:
         """Fill the targets of what the view shows of the trainer."""
-        trainer, arrays, waist = view.arrays, self._arrays, self.body.waist
-        if waist is not None:
-            targets.known[_WAIST] = trainer.trunk_known[0] and self.settings.waist_gain != 0.0
-            if targets.known[_WAIST]:
-                self._lean(waist, trainer.trunk_turn, targets.waist, arrays.shoulders)
-            else:
-                arrays.shoulders[:] = self._neutral_shoulders
-        _map_frame(self._packed, view.packed, targets.packed)
+        self.filling(view, targets)()
 
-    def _lean(self, waist: RobotWaist, trunk_turn: Array, posture: Array, shoulders: Array) -> None:
-        """Fill the waist's joints for the trainer's trunk, and where the robot's shoulders are with them."""
-        in_root = np.empty(4)
-        _map_trunk(trunk_turn, self.settings.waist_gain, self._body_to_root, in_root)
-        waist.fill(in_root, posture, shoulders)
+    def filling(self, view: TrainerView, targets: Targets) -> Callable[[], None]:
+        """What fills these targets of what this view shows, again and again."""
+        waist = self.body.waist
+        fill = bind(_map_frame, (self._packed, view.packed, targets.packed))
+        if waist is None:
+            return fill
+        lean = bind(_lean, (self._packed, waist.packed, view.packed, targets.packed))
+        check, turn = waist.check, self._arrays.turn
+
+        def lean_and_fill() -> None:
+            status = lean()
+            if status:
+                check(status, turn)
+            fill()
+
+        return lean_and_fill
 
     def _shoulders(self, place: TrainerPlace) -> Array:
         """Where the robot's shoulders ``(2, 3)`` are with the trainer's trunk as it is."""
         waist = self.body.waist
         shoulders: Array = self._neutral_shoulders.copy()
         if waist is not None and place.trunk_turn is not None and self.settings.waist_gain != 0.0:
-            self._lean(waist, place.trunk_turn, np.empty(len(waist.neutral)), shoulders)
+            in_root = np.empty(4)
+            _map_trunk(place.trunk_turn, self.settings.waist_gain, self._body_to_root, in_root)
+            waist.fill(in_root, np.empty(len(waist.neutral)), shoulders)
         return shoulders
 
     def trainer_wrist_for(self, motion: TrackedMotion, side: str, wrist_in_robot: Array) -> Array:

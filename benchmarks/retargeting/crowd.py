@@ -1,6 +1,6 @@
 """Many robots fed by one motion on one core: does a round of all fit into one frame of the headset?
 
-python -m benchmarks.retargeting.crowd [--motion NAME|FILE.bvh] [--fingers] [--json FILE]
+python -m benchmarks.retargeting.crowd [--motion NAME|FILE.bvh] [--fingers] [--self-collision] [--json FILE]
 
 In each round every robot takes its measured joints and the frame in and gives a command; what the trainer's
 part of that costs (`TrainerInput`) is spent once. The robots follow perfectly.

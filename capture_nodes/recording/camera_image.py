@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from capture_nodes.errors import CaptureError
 from capture_nodes.recording.cdr import ENCAPSULATION, HEADER_BYTES
+from capture_nodes.recording.mcap_writer import Buffer
 
 Pixels = NDArray[np.uint8]
 
@@ -65,9 +66,9 @@ class Image:
         return self.pixels.reshape(self.height, self.step)[:, : self.width * depth]
 
 
-def read_image(data: bytes) -> Image:
+def read_image(data: Buffer) -> Image:
     """The image in ``data``. Raises `UnusableImage` where size, step and bytes do not fit each other."""
-    order = _BYTE_ORDER.get(data[:2])
+    order = _BYTE_ORDER.get(bytes(data[:2]))
     if order is None:
         raise UnusableImage(
             f"image message of {len(data)} bytes starts with {data[:4].hex()!r}: CDR is expected"
@@ -98,6 +99,42 @@ def read_image(data: bytes) -> Image:
         )
     pixels = np.frombuffer(data, np.uint8, count, offset)
     return Image((stamp[0], stamp[1]), frame_id, height, width, name, step, pixels)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A `sensor_msgs/CompressedImage`; `data` is the picture's file."""
+
+    stamp_ns: int
+    image_format: str
+    data: bytes
+
+    @property
+    def is_jpeg(self) -> bool:
+        return self.data[:3] == b"\xff\xd8\xff"
+
+
+def read_picture(data: bytes) -> Picture:
+    """The picture in the `sensor_msgs/CompressedImage` ``data``. Raises `UnusableImage`."""
+    order = _BYTE_ORDER.get(data[:2])
+    if order is None:
+        raise UnusableImage(
+            f"image message of {len(data)} bytes starts with {data[:4].hex()!r}: CDR is expected"
+        )
+    word = struct.Struct(order + "I")
+    try:
+        stamp = struct.unpack_from(order + "iI", data, HEADER_BYTES)
+        _, offset = _string(data, HEADER_BYTES + 8, word)
+        name, offset = _string(data, _aligned(offset), word)
+        offset = _aligned(offset)
+        (count,) = word.unpack_from(data, offset)
+    except struct.error:
+        raise UnusableImage(f"image message ends after {len(data)} bytes, before its picture") from None
+    start = offset + 4
+    if not 0 < count <= len(data) - start:
+        raise UnusableImage(f"picture of {count} bytes announced, {len(data) - start} are there")
+    stamp_ns = stamp[0] * 1_000_000_000 + stamp[1]
+    return Picture(stamp_ns, name.decode("utf-8", "replace"), bytes(data[start : start + count]))
 
 
 def compressed_video(image: Image, data: bytes, video_format: str = "h264") -> bytes:
@@ -150,9 +187,9 @@ def _aligned(offset: int) -> int:
     return offset + -(offset - HEADER_BYTES) % 4
 
 
-def _string(data: bytes, offset: int, word: struct.Struct) -> tuple[bytes, int]:
+def _string(data: Buffer, offset: int, word: struct.Struct) -> tuple[bytes, int]:
     (length,) = word.unpack_from(data, _aligned(offset))
     start = _aligned(offset) + 4
     if start + length > len(data):
         raise UnusableImage(f"a string of {length} bytes does not fit into a message of {len(data)}")
-    return data[start : start + max(0, length - 1)], start + length
+    return bytes(data[start : start + max(0, length - 1)]), start + length

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from capture_nodes.sources.source import LiveSource, SourceError, TrainerSource
@@ -22,7 +22,8 @@ class SourceOptions:
 
     Zero and empty mean "not said": a ROS parameter has no other way to be absent. address (`host:port`):
     where a live source listens, or whom it calls; peers: who may send to it; skeleton: a file that names its
-    joints. speed: of a recording, 0 is step by step.
+    joints. speed: of a recording, 0 is step by step. rate_hz: how often a source is asked that has no rate of
+    its own; openxr: settings of `OpenXrParameters`.
     """
 
     motion: str = ""
@@ -34,6 +35,8 @@ class SourceOptions:
     speed: float = 1.0
     peers: str = ""
     skeleton: str = ""
+    rate_hz: float = 90.0
+    openxr: Mapping[str, float] = field(default_factory=dict)
 
 
 SourceFactory = Callable[[SourceOptions], TrainerSource]
@@ -102,9 +105,13 @@ def _make_openxr(options: SourceOptions, stamps: StampClock) -> LiveSource:
             f"address:={options.address}: source:=openxr asks this machine's OpenXR runtime; XR_RUNTIME_JSON "
             "names another one"
         )
+    try:
+        parameters = OpenXrParameters(rate_hz=options.rate_hz, stature_m=options.stature_m, **options.openxr)
+    except SourceError as error:
+        raise SourceError(*problems, *error.problems) from None
     if problems:
         raise SourceError(*problems)
-    return OpenXrSource(OpenXrParameters(stature_m=options.stature_m), stamps)
+    return OpenXrSource(parameters, stamps)
 
 
 def _takes_no_file(name: str, options: SourceOptions) -> None:

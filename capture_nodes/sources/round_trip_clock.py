@@ -22,11 +22,14 @@ class RoundTripClock:
     """Our steady clock minus theirs. A minimum filter: the quickest round trip of late decides.
 
     The other's clock was read somewhere within the round trip, so that half of it bounds the error of taking
-    the middle, whatever the two ways took; an older answer counts as longer by the drift since.
+    the middle, whatever the two ways took; an older answer counts as longer by the drift since. One thread
+    takes answers, any may read.
     """
 
     def __init__(self) -> None:
         self._answers: deque[_Answer] = deque(maxlen=_KEPT)
+        # Replaced as a whole, so that who reads in another thread never meets a deque that changes.
+        self._best: _Answer | None = None
 
     def take(self, asked_s: float, their_s: float, answered_s: float) -> None:
         """Asked and answered on our steady clock; what theirs said in between.
@@ -44,25 +47,34 @@ class RoundTripClock:
                 self._answers.clear()
                 break
         self._answers.append(answer)
+        # Drift since an answer grows alike for all of them: which is best does not change with time.
+        self._best = min(self._answers, key=lambda kept: kept.half_s - _DRIFT * kept.asked_s)
 
     @property
     def known(self) -> bool:
-        return bool(self._answers)
+        return self._best is not None
 
-    def steady_s(self, their_s: float, now_s: float) -> float:
+    def steady_s(self, their_s: float) -> float:
         """Our steady time at which theirs was `their_s`."""
-        return their_s + self._best(now_s).offset_s
+        return their_s + self._answer.offset_s
 
-    def offset_s(self, now_s: float) -> float:
-        return self._best(now_s).offset_s
+    @property
+    def offset_s(self) -> float:
+        return self._answer.offset_s
 
     def uncertainty_s(self, now_s: float) -> float:
         """The bound on the error of `steady_s`."""
-        best = self._best(now_s)
+        best = self._answer
         return best.half_s + _DRIFT * (now_s - best.asked_s)
 
-    def round_trip_s(self, now_s: float) -> float:
-        return 2.0 * self._best(now_s).half_s
+    @property
+    def round_trip_s(self) -> float:
+        return 2.0 * self._answer.half_s
 
-    def _best(self, now_s: float) -> _Answer:
-        return min(self._answers, key=lambda answer: answer.half_s + _DRIFT * (now_s - answer.asked_s))
+    @property
+    def _answer(self) -> _Answer:
+        """Raises `RuntimeError` before the first one: ask `known`."""
+        best = self._best
+        if best is None:
+            raise RuntimeError("the other's clock has not answered yet")
+        return best

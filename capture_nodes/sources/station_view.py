@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from retargeting.body_points import SIDES
 
@@ -53,6 +53,50 @@ def episode_view(
         episode["verdict"] = _VERDICTS.get(quality, quality)
         episode["reasons"] = _texts(values.get("quality_reasons", ""))
     return {"episode": episode}
+
+
+# What the menu sign gets in each phase of a session; in any other one it comes too early or too late.
+_SESSION_ANSWERS = {
+    "waiting": (True, "Starting: hold the grip, or pinch"),
+    "recording": (True, "Episode ended"),
+    "starting": (False, "Not yet: the station is starting"),
+    "engaging": (False, "Not yet: hold the grip, or pinch, until the arms follow"),
+    "resetting": (False, "Not yet: the scene is being set"),
+    "completing": (False, "Not yet: the last one is being written"),
+    "completed": (False, "Not yet: the last one is being written"),
+    "done": (False, "The session is over"),
+}
+
+
+def session_answer(phase: str) -> tuple[bool, str]:
+    """What a session in `phase` makes of the menu sign: whether it does something, and in words."""
+    return _SESSION_ANSWERS.get(phase, (False, f"Not now: {phase.replace('_', ' ') or 'no session runs'}"))
+
+
+def notice_view(number: int, good: bool, text: str) -> dict[str, object]:
+    """Something that is shown for a moment; a page shows each `number` once."""
+    return {"notice": {"number": number, "good": good, "text": text[:_LONGEST]}}
+
+
+def menu_view(episode: str, phase: str | None) -> dict[str, object]:
+    """What the menu sign would do now ("start", "end", or "" nothing); `phase` of a session, None: none."""
+    if phase is not None:
+        return {"menu": {"waiting": "start", "recording": "end"}.get(phase, "")}
+    return {"menu": {"idle": "start", "recording": "end"}.get(episode, "")}
+
+
+def calibration_view(
+    step: int, of: int, name: str, instruction: str, hint: str, held: float, left_s: float
+) -> dict[str, object]:
+    """A step of a calibration: what is asked for, what is missing, how much of the time it was held."""
+    said = {"step": step, "of": of, "name": name, "instruction": instruction, "hint": hint[:_LONGEST]}
+    return {"calibration": {**said, "held": round(held, 2), "left_s": round(left_s, 1)}}
+
+
+def calibration_outcome_view(kept: bool, lines: Sequence[str]) -> dict[str, object]:
+    outcome = "kept" if kept else "refused"
+    shown = [line.replace("_", " ")[:_LONGEST] for line in lines[:4]]
+    return {"calibration": {"outcome": outcome, "lines": shown}}
 
 
 def task_view(robot: str, skill: str, instruction: str) -> dict[str, object]:

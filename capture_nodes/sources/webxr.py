@@ -183,7 +183,7 @@ class WebxrSource:
     def on_frame(self, wire: WireFrame, clock: RoundTripClock, arrived_s: float, size: int) -> None:
         if not clock.known:
             return
-        device_s = min(arrived_s, clock.steady_s(1e-3 * wire.device_ms, arrived_s))
+        device_s = min(arrived_s, clock.steady_s(1e-3 * wire.device_ms))
         with self._lock:
             # A stamp is later than the one before, also where the clock is known better now.
             device_s = max(device_s, self._last_device_s + 1e-6)
@@ -198,6 +198,7 @@ class WebxrSource:
     def on_interruption(self, reason: str) -> None:
         with self._lock:
             frame = self._motion.interrupt()
+            self._motion.forget_device()
             self._interruption = reason
             self._figures.restart()
         if frame is not None:
@@ -226,7 +227,7 @@ class WebxrSource:
             return {"device": "not opened"}
         with self._lock:
             figures = self._figures.told(time.monotonic())
-            interruption = self._interruption
+            interruption, body_axes = self._interruption, self._motion.body_axes
         refused = {
             f"refused_{kind.replace(' ', '_')}s": n for kind, n in dict(server.complaints.counts).items()
         }
@@ -234,6 +235,7 @@ class WebxrSource:
             "device": server.device or "none",
             "session": server.mode,
             "last_interruption": interruption or "none",
+            "body_axes": body_axes,
             **figures,
             "replaced_frames": self._frames.replaced,
             **refused,
@@ -279,9 +281,9 @@ class _Figures:
             values["frame_age_ms"] = f"{1e3 * ages[len(ages) // 2]:.2f}"
             values["oldest_frame_ms"] = f"{1e3 * ages[-1]:.2f}"
         if self._clock is not None and self._clock.known:
-            values["clock_offset_s"] = f"{self._clock.offset_s(now_s):.6f}"
+            values["clock_offset_s"] = f"{self._clock.offset_s:.6f}"
             values["clock_uncertainty_ms"] = f"{1e3 * self._clock.uncertainty_s(now_s):.3f}"
-            values["round_trip_ms"] = f"{1e3 * self._clock.round_trip_s(now_s):.3f}"
+            values["round_trip_ms"] = f"{1e3 * self._clock.round_trip_s:.3f}"
         return values
 
 

@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from capture_nodes.sources.body_axes import body_axes_from_positions
 from capture_nodes.sources.hand_gestures import GestureParameters, HandGestures, HeldFor
 from capture_nodes.sources.held_controls import HeldControls
+from capture_nodes.sources.webxr_body import BodyAxes
 from capture_nodes.sources.webxr_wire import WireFrame
 from retargeting.body_points import SIDES
 from retargeting.frames import (
@@ -32,16 +32,22 @@ class WebxrMotion:
         self._gestures = HandGestures(parameters)
         self._held_menu = {side: HeldFor(parameters.menu_s) for side in SIDES}
         self._held = HeldControls()
+        self._body = BodyAxes()
         self._held.interrupt()
         self._last: MotionFrame | None = None
         self._seen: set[str] = set()
+
+    @property
+    def body_axes(self) -> str:
+        """How the axes of the body's points are known (`webxr_body`)."""
+        return self._body.convention
 
     def frame(self, wire: WireFrame, stamp_ns: int, device_s: float) -> MotionFrame | None:
         """The motion frame, None where nothing is tracked; `device_s`: the frame's steady time.
 
         While the session is not visible, or where its space was moved, the deadman is open.
         """
-        poses = tracked_poses(wire, self._guessed(wire))
+        poses = tracked_poses(wire, self._guessed(wire), self._body)
         controls = self._controls(wire, poses, device_s)
         if wire.visibility != "visible" or wire.reset:
             self._held.interrupt()
@@ -58,6 +64,10 @@ class WebxrMotion:
         self._held.interrupt()
         last, self._last = self._last, None
         return None if last is None else MotionFrame(last.stamp_ns, last.poses, Controls())
+
+    def forget_device(self) -> None:
+        """Another browser may come, whose joints are turned otherwise."""
+        self._body.forget()
 
     def _guessed(self, wire: WireFrame) -> frozenset[str]:
         """Points that were seen and are only guessed now; some headsets say that they guess all of them."""
@@ -78,7 +88,9 @@ class WebxrMotion:
         return Controls(tuple(axes), tuple(buttons))
 
 
-def tracked_poses(wire: WireFrame, left_out: Collection[str] = ()) -> dict[str, Array]:
+def tracked_poses(
+    wire: WireFrame, left_out: Collection[str] = (), body: BodyAxes | None = None
+) -> dict[str, Array]:
     """Body points ``(7,)`` in `trainer`, without those of `left_out`."""
     converted = pose_to_trainer(wire.poses, ROTATION_OPENXR_TO_TRAINER)
     grips = [k for k, name in enumerate(wire.names) if name in _GRIP_AXES]
@@ -87,8 +99,7 @@ def tracked_poses(wire: WireFrame, left_out: Collection[str] = ()) -> dict[str, 
         converted[grips, 3:] = quaternion_multiply(converted[grips, 3:], axes)
     poses = {name: pose for name, pose in zip(wire.names, converted, strict=True) if name not in left_out}
     if wire.body_names:
-        positions = pose_to_trainer(wire.body, ROTATION_OPENXR_TO_TRAINER)[:, :3]
-        body = body_axes_from_positions(dict(zip(wire.body_names, positions, strict=True)))
+        of_body = (body or BodyAxes()).poses(wire.body_names, wire.body)
         # Hands that are tracked themselves are better known than the body model has them.
-        poses |= {name: pose for name, pose in body.items() if name not in poses}
+        poses |= {name: pose for name, pose in of_body.items() if name not in poses}
     return poses

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from html import escape
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Protocol
@@ -215,7 +216,11 @@ class WebxrServer:
         if refusal is not None:
             status, reason = refusal
             self.complaints.say("connection", f"{request.remote}: {reason}")
-            return web.Response(status=status, text=f"{status}: {reason}\n", headers=_HEADERS)
+            if "text/html" in request.headers.get("Accept", ""):
+                text, kind = _refusal_page(status, reason), "text/html"
+            else:
+                text, kind = f"{status}: {reason}\n", "text/plain"
+            return web.Response(status=status, text=text, content_type=kind, headers=_HEADERS)
         try:
             response: web.StreamResponse = await handler(request)
         except web.HTTPException as error:
@@ -407,9 +412,9 @@ class WebxrServer:
                         json.dumps(
                             {
                                 "type": "clock",
-                                "offset_ms": 1e3 * line.clock.offset_s(now_s),
+                                "offset_ms": 1e3 * line.clock.offset_s,
                                 "uncertainty_ms": 1e3 * line.clock.uncertainty_s(now_s),
-                                "round_trip_ms": 1e3 * line.clock.round_trip_s(now_s),
+                                "round_trip_ms": 1e3 * line.clock.round_trip_s,
                             }
                         )
                     )
@@ -446,6 +451,16 @@ async def _send(socket: web.WebSocketResponse, text: str) -> None:
 async def _close(socket: web.WebSocketResponse, code: int, reason: bytes) -> None:
     with contextlib.suppress(ConnectionError, RuntimeError):
         await socket.close(code=code, message=reason)
+
+
+def _refusal_page(status: int, reason: str) -> str:
+    """Large enough to be read in a headset; it needs no file, which who is refused does not get."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Teleoperation</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="dark"></head>'
+        f"<body><h1>This headset may not come in.</h1><h2>{status}: {escape(reason)}</h2></body></html>\n"
+    )
 
 
 def _object(text: str) -> dict[str, Any]:

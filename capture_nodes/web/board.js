@@ -18,8 +18,16 @@ const EPISODES = {
   idle: [IDLE, "no episode"], recording: [BAD, "recording"], finishing: [WAIT, "being checked"],
 };
 
+// What the trainer is asked to hold, drawn: ends of the arms from the shoulders, in lengths of an arm.
+const POSES = {
+  stand: [0.25, 0.97], arms_down: [0.06, 1], arms_out: [1, 0], forward: null, pinch: [0.45, 0.1],
+};
+
+// A camera without a new picture for this long has stopped: what is seen of it is not how it is now.
+const STOPPED_MS = 700;
+
 const words = (state) => String(state || "").replaceAll("_", " ");
-const shown = (table, state) => table[state] || [IDLE, words(state) || "not known"];
+const shown = (table, state, none) => table[state] || [IDLE, words(state) || none];
 
 export class Board {
   constructor(canvas) {
@@ -34,12 +42,104 @@ export class Board {
     c.clearRect(0, 0, WIDTH, HEIGHT);
     this.box(0, 0, WIDTH, HEIGHT, 36, BACK);
     this.header(status, line);
+    if (status.calibration) {
+      this.calibration(status.calibration);
+      this.notice(station.notice);
+      this.footer(line, status.calibration.outcome ? "" : "hold each pose still until the ring is full");
+      return;
+    }
     this.cameras(station.cameras);
     let y = 112;
     y = this.arms(status.retargeting || {}, y);
     y = this.task(status, y);
-    this.episode(status.episode || {}, y);
-    this.footer(line);
+    this.episode(status.episode || {}, y, status.menu);
+    this.notice(station.notice);
+    this.footer(line, "grip or pinch: move  ·  B, Y or little finger: start and end episode");
+  }
+
+  // What a sign of the trainer's led to, for a moment.
+  notice(notice) {
+    if (!notice) return;
+    const c = this.context;
+    c.font = `650 30px ${FONT}`;
+    const width = Math.min(WIDTH - 160, c.measureText(notice.text).width + 110);
+    const [x, y] = [(WIDTH - width) / 2, 596];
+    this.box(x, y, width, 76, 38, notice.good ? "#12402f" : "#4a3a14");
+    this.dot(x + 44, y + 38, notice.good ? GOOD : WARN, 12);
+    this.text(notice.text, x + 74, y + 49, 30, INK, 650, "left", width - 100);
+  }
+
+  calibration(said) {
+    this.box(40, 112, 480, 570, 22, CARD);
+    this.box(544, 112, WIDTH - 584, 570, 22, CARD);
+    const x = 592, width = WIDTH - 584 - 96;
+    if (said.outcome) {
+      const good = said.outcome === "kept";
+      const c = this.context;
+      c.strokeStyle = good ? GOOD : BAD;
+      c.lineWidth = 26;
+      c.lineCap = c.lineJoin = "round";
+      c.beginPath();
+      if (good) [[180, 400], [250, 470], [390, 320]].forEach(([px, py], k) => (k ? c.lineTo(px, py) : c.moveTo(px, py)));
+      else [[200, 320, 360, 480], [360, 320, 200, 480]].forEach(([ax, ay, bx, by]) => { c.moveTo(ax, ay); c.lineTo(bx, by); });
+      c.stroke();
+      this.text(good ? "Calibrated" : "Not calibrated", x, 200, 46, good ? GOOD : BAD, 700);
+      let y = 262;
+      for (const line of said.lines || []) y = this.lines(line, x, y, 26, INK, width, 4) + 10;
+      if (!good) this.lines("Run it again: nothing was kept.", x, Math.min(y + 16, 650), 24, DIM, width, 2);
+      return;
+    }
+    this.figure(said.name, 280, 400, said.held > 0 ? GOOD : INK);
+    this.text(`STEP ${said.step} OF ${said.of}`, x, 172, 22, DIM, 700);
+    let y = this.lines(said.instruction, x, 232, 42, INK, width, 4);
+    this.ring(said, x + 78, 540);
+    const text = said.hint || (said.held > 0 ? `hold still: ${Number(said.left_s).toFixed(1)} s` : "hold this pose");
+    this.lines(text, x + 190, 532, 28, said.hint ? WARN : said.held > 0 ? GOOD : DIM, width - 190, 3);
+  }
+
+  ring({ held }, x, y) {
+    const c = this.context;
+    c.lineWidth = 18;
+    c.lineCap = "round";
+    for (const [share, colour] of [[1, FAINT], [Math.min(1, held || 0), GOOD]]) {
+      if (!share) continue;
+      c.strokeStyle = colour;
+      c.beginPath();
+      c.arc(x, y, 64, -Math.PI / 2, -Math.PI / 2 + 2 * Math.PI * share);
+      c.stroke();
+    }
+  }
+
+  // A person of sticks; from the side where the arms point ahead.
+  figure(name, x, y, colour) {
+    const c = this.context, arm = 150;
+    c.strokeStyle = colour;
+    c.lineWidth = 16;
+    c.lineCap = c.lineJoin = "round";
+    const line = (...points) => {
+      c.beginPath();
+      points.forEach(([px, py], k) => (k ? c.lineTo(x + px, y + py) : c.moveTo(x + px, y + py)));
+      c.stroke();
+    };
+    c.beginPath();
+    c.arc(x, y - 190, 36, 0, 2 * Math.PI);
+    c.stroke();
+    const ends = POSES[name];
+    line([0, -150], [0, 40]);
+    if (ends) {
+      for (const side of [-1, 1]) {
+        line([0, -122], [44 * side, -122], [side * (44 + arm * ends[0]), -122 + arm * ends[1]]);
+        line([0, 40], [42 * side, 210]);
+        if (name === "pinch") {
+          c.beginPath();
+          c.arc(x + side * (58 + arm * ends[0]), y - 138 + arm * ends[1], 16, 0, 2 * Math.PI);
+          c.stroke();
+        }
+      }
+    } else {
+      line([0, -122], [arm, -122]);
+      line([0, 40], [8, 210], [40, 210]);
+    }
   }
 
   box(x, y, w, h, r, fill) {
@@ -88,11 +188,13 @@ export class Board {
   }
 
   header(status, line) {
-    const robot = status.robot || "Teleoperation";
+    const robot = status.calibration ? "Calibration" : status.robot || "Teleoperation";
     const width = this.text(robot[0].toUpperCase() + robot.slice(1), 40, 70, 40, INK, 700, "left", 420);
     const { state, reason } = status.retargeting || {};
     const connected = line.state === "connected";
-    const [colour, word] = connected ? shown(STATES, state) : [BAD, line.state === "connecting" ? "connecting" : "no line"];
+    // What is measured there is the trainer: no robot is anywhere near.
+    if (connected && status.calibration) return;
+    const [colour, word] = connected ? shown(STATES, state, "waiting for the robot") : [BAD, line.state === "connecting" ? "connecting" : "no line"];
     const c = this.context;
     c.font = `650 24px ${FONT}`;
     const pill = c.measureText(word).width + 66;
@@ -121,8 +223,8 @@ export class Board {
     });
   }
 
-  camera(name, { image, latencyMs }, x, y, w, h) {
-    const c = this.context;
+  camera(name, { image, latencyMs, shownMs }, x, y, w, h) {
+    const c = this.context, sinceMs = performance.now() - shownMs, stopped = sinceMs > STOPPED_MS;
     c.save();
     c.beginPath();
     c.roundRect(x, y, w, h, 22);
@@ -131,12 +233,14 @@ export class Board {
     c.fillRect(x, y, w, h);
     const scale = Math.min(w / image.width, h / image.height);
     const [iw, ih] = [image.width * scale, image.height * scale];
+    c.globalAlpha = stopped ? 0.35 : 1;
     c.drawImage(image, x + (w - iw) / 2, y + (h - ih) / 2, iw, ih);
     c.restore();
-    const label = latencyMs === null ? words(name) : `${words(name)}  ·  ${Math.round(latencyMs)} ms`;
+    const told = stopped ? `stopped ${Math.round(sinceMs / 1000)} s ago` : latencyMs === null ? "" : `${Math.round(latencyMs)} ms`;
+    const label = told ? `${words(name)}  ·  ${told}` : words(name);
     c.font = `600 20px ${FONT}`;
     this.box(x + 14, y + 14, c.measureText(label).width + 28, 36, 18, "rgba(5, 8, 11, 0.72)");
-    this.text(label, x + 28, y + 39, 20, latencyMs > 250 ? WARN : INK, 600);
+    this.text(label, x + 28, y + 39, 20, stopped || latencyMs > 250 ? WARN : INK, 600);
   }
 
   title(string, y) {
@@ -152,13 +256,13 @@ export class Board {
       return y + 60;
     }
     for (const [side, arm] of arms) {
-      const [colour, word] = shown(CLUTCHES, arm.state);
+      const [colour, word] = shown(CLUTCHES, arm.state, "not known yet");
       this.box(836, y, 404, 54, 16, CARD);
       this.dot(866, y + 27, colour);
       this.text(side, 892, y + 36, 25, INK, 600);
       this.text(word, 1220, y + 36, 23, colour, 600, "right");
       y += 62;
-      if (arm.reason) y = this.lines(arm.reason, 852, y + 18, 19, DIM, 388, 2) + 4;
+      if (arm.reason) y = this.lines(words(arm.reason), 852, y + 18, 19, DIM, 388, 2) + 4;
     }
     return y + 8;
   }
@@ -175,33 +279,35 @@ export class Board {
     return y + 10;
   }
 
-  episode(episode, y) {
+  episode(episode, y, menu) {
     y = this.title(episode.of ? `Episode ${episode.number} of ${episode.of}` : "Episode", y);
-    const [colour, word] = shown(EPISODES, episode.state);
+    const [colour, word] = shown(EPISODES, episode.state, "no recorder yet");
     this.box(836, y, 404, 58, 16, episode.state === "recording" ? "#3a1f26" : CARD);
     this.dot(866, y + 29, colour, episode.state === "recording" ? 11 : 9);
     this.text(word, 892, y + 38, 25, INK, 600);
     if (episode.state === "recording" && episode.duration_s !== undefined) {
       this.text(`${Number(episode.duration_s).toFixed(0)} s`, 1220, y + 38, 25, INK, 600, "right");
+    } else if (menu === "start") {
+      this.text("menu starts one", 1220, y + 38, 21, DIM, 500, "right");
     }
     y += 68;
     if (episode.verdict && episode.state !== "recording") {
       const good = episode.verdict === "accepted";
       this.text(good ? "✓ last one accepted" : `✗ last one ${episode.verdict}`, 836, y + 26, 23, good ? GOOD : WARN, 650, "left", 404);
       y += 36;
-      if (episode.reasons && episode.reasons.length) this.lines(episode.reasons.join("; "), 836, y + 18, 20, DIM, 404, 4);
+      if (episode.reasons && episode.reasons.length) this.lines(words(episode.reasons.join("; ")), 836, y + 18, 20, DIM, 404, 4);
     } else if (episode.problem) {
-      this.lines(episode.problem, 836, y + 22, 20, WARN, 404, 4);
+      this.lines(words(episode.problem), 836, y + 22, 20, WARN, 404, 4);
     }
   }
 
-  footer(line) {
+  footer(line, help) {
     const parts = [];
     if (line.rateHz) parts.push(`${line.rateHz.toFixed(0)} frames/s`);
     if (line.clock) parts.push(`line ${line.clock.round_trip_ms.toFixed(1)} ms`, `clock ±${line.clock.uncertainty_ms.toFixed(1)} ms`);
     if (line.held) parts.push(`${line.held} held back`);
     const width = this.text(parts.join("  ·  "), 40, 732, 19, DIM, 500, "left", 620);
-    this.text("grip or pinch: move  ·  B, Y or little finger: end episode", 1240, 732, 19, DIM, 500, "right", 1160 - width);
+    this.text(help, 1240, 732, 19, DIM, 500, "right", 1160 - width);
     this.context.fillStyle = FAINT;
     this.context.fillRect(40, 698, WIDTH - 80, 1.5);
   }

@@ -5,6 +5,7 @@ import { Headset, offeredMode } from "./headset.js";
 import { Link } from "./link.js";
 import { Panel } from "./panel.js";
 import { Rumble } from "./rumble.js";
+import { Guide } from "./speech.js";
 import { Station } from "./station.js";
 
 const $ = (id) => document.getElementById(id);
@@ -15,6 +16,7 @@ const station = new Station(link);
 const board = new Board($("board"));
 const panel = new Panel(board);
 const rumble = new Rumble();
+new Guide(station);
 const headset = new Headset(link, panel, rumble);
 let offer = { mode: null, reason: "Looking for a headset …" };
 let failure = "";

@@ -12,8 +12,9 @@ from mcap.reader import make_reader
 from mcap.writer import CompressionType, Writer
 from mcap_ros2.decoder import DecoderFactory
 
-from episodes.bag import find_episodes, read_bag
+from episodes.bag import read_bag
 from episodes.cdr import begins_with_header
+from episodes.episode_files import find_episodes
 from episodes.errors import EpisodeError
 
 

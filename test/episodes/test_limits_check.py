@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from episodes.attached_model import JointLimits, attached_model
-from episodes.bag import JointSamples, read_bag
+from episodes.bag import read_bag
 from episodes.errors import EpisodeError
 from episodes.limits_check import check_limits, measure_limits
+from episodes.samples import JointSamples
 
 PERIOD_S = 0.005
 LIMITS = JointLimits(

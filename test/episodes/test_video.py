@@ -18,9 +18,10 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from capture_nodes.recording.camera_image import Image
 from capture_nodes.recording.video_encoder import H264Encoder, VideoParameters
-from episodes.bag import COMPRESSED_VIDEO, read_bag
+from episodes.bag import read_bag
 from episodes.cdr import MalformedMessage, begins_with_header
 from episodes.errors import EpisodeError
+from episodes.message_types import COMPRESSED_VIDEO
 from episodes.picture import draw_picture
 from episodes.video import VideoDecoder, cameras, every_picture, pictures
 

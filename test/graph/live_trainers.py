@@ -25,7 +25,7 @@ from retargeting.motion_frame import Axis, Button
 
 TIMEOUT_S = 60.0
 # Both swing the left hand by so much about its middle; 0.45 m/s at most.
-_SWING_M, _SWING_HZ = 0.12, 0.6
+SWING_M, SWING_HZ = 0.12, 0.6
 # Arms ahead, palms down, by the words of OpenXR's specification on grips.
 _PALM_DOWN = {"left": (-0.5, 0.5, -0.5, -0.5), "right": (0.5, 0.5, 0.5, -0.5)}
 _NAMES = ("head", "left_grip", "right_grip")
@@ -84,11 +84,11 @@ class Page:
             if self.frozen or not self._knows_clock:
                 continue
             sequence += 1
-            swing = math.sin(2.0 * math.pi * _SWING_HZ * (time.monotonic() - began_s)) if self.moves else 0.0
+            swing = math.sin(2.0 * math.pi * SWING_HZ * (time.monotonic() - began_s)) if self.moves else 0.0
             poses = np.array(
                 [
                     (0.0, 1.6, 0.0, 0.0, 0.0, 0.0, 1.0),
-                    (-0.2, 1.15 + _SWING_M * swing, -0.4, *_PALM_DOWN["left"]),
+                    (-0.2, 1.15 + SWING_M * swing, -0.4, *_PALM_DOWN["left"]),
                     (0.2, 1.15, -0.4, *_PALM_DOWN["right"]),
                 ]
             )
@@ -184,9 +184,9 @@ def _send_suit(port: int) -> None:
             while True:
                 time.sleep(0.01)
                 # The left arm is 0.53 m long.
-                swing = math.sin(2.0 * math.pi * _SWING_HZ * (time.monotonic() - began_s))
+                swing = math.sin(2.0 * math.pi * SWING_HZ * (time.monotonic() - began_s))
                 values = [0.0] * (3 + 14)
-                values[1], values[5] = 95.0, math.degrees(_SWING_M / 0.53) * swing
+                values[1], values[5] = 95.0, math.degrees(SWING_M / 0.53) * swing
                 if no_numbers:
                     values = [math.nan] * len(values)
                 line.sendall((" ".join(map(repr, values)) + "||").encode())

@@ -20,9 +20,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "test" / "openxr_runtime"))
 
 import retargeting_world  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
 from openxr_script import ENVIRONMENT, ScriptedRuntime, compile_runtime  # noqa: E402
 from retargeting_world import KESTREL, TICK_S, World, check_limits, interrupt, running_node  # noqa: E402
 from sensor_msgs.msg import Joy, MultiDOFJointState  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
 
 from capture_nodes import topics  # noqa: E402
 from capture_nodes.sources.openxr.bodies import BD_JOINTS  # noqa: E402
@@ -111,11 +113,28 @@ class Listener:
             self._node.create_subscription(
                 kind, topic, lambda m, heard=heard: heard.append((time.monotonic_ns(), m)), 100
             )
+        # Words and reasons.
+        self.states: list[tuple[str, str]] = [("", "")]
+        self._node.create_subscription(
+            DiagnosticStatus, "/trainer/headset/state", self._on_state, topics.latched_qos()
+        )
+        self._play = self._node.create_client(Trigger, "/trainer/headset/play")
         self._executor = rclpy.executors.SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
         self._thread.start()
         self._tick = threading.Event()
+
+    def _on_state(self, message: DiagnosticStatus) -> None:
+        values = {item.key: item.value for item in message.values}
+        self.states.append((message.message, values.get("reason", "")))
+
+    def play(self) -> str:
+        """What the node's service answers."""
+        assert self._play.wait_for_service(TIMEOUT_S)
+        answer = self._play.call_async(Trigger.Request())
+        self.until(answer.done, "an answer")
+        return str(answer.result().message)
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         deadline_s = time.monotonic() + TIMEOUT_S
@@ -166,6 +185,13 @@ def test_what_the_runtime_tracks_is_on_the_topics(
         with runtime.writing() as script:
             script.instance_lost, script.present = 1, 0
         listener.until(lambda: listener.buttons[-1][1].axes[Axis.RIGHT_SQUEEZE] == 0.0, "the open deadman")
+        # The same frame's poses may be heard after its buttons.
+        stamp = listener.buttons[-1][1].header.stamp
+        frames = sum(message.header.stamp == stamp for _, message in listener.buttons)
+        listener.until(
+            lambda: sum(message.header.stamp == stamp for _, message in listener.motion) == frames,
+            "its poses",
+        )
         count = len(listener.motion)
         # Its tries to be back are no frames.
         listener.until(lambda: runtime.happened.instances_destroyed == 1, "letting go of the instance")
@@ -176,6 +202,28 @@ def test_what_the_runtime_tracks_is_on_the_topics(
         listener.until(lambda: len(listener.motion) > count + 30, "motion again")
         interrupt(node)
     assert runtime.happened.sessions_ended == 1
+
+
+def test_a_node_whose_runtime_freezes_says_so_serves_and_ends(
+    manifest: Path, runtime: ScriptedRuntime, listener: Listener
+) -> None:
+    with headset_node(manifest, runtime) as node:
+        listener.until(lambda: len(listener.motion) > 30, "motion")
+        listener.until(lambda: listener.states[-1] == ("tracking", "in use"), "the state")
+        with runtime.writing() as script:
+            script.frozen = 1
+        listener.until(lambda: listener.states[-1][0] == "lost", "the word that the trainer is lost")
+        assert listener.states[-1][1].startswith("the OpenXR runtime has not answered for 0.")
+        assert "the trainer is not there: lost" in listener.play()
+        with runtime.writing() as script:
+            script.frozen = 0
+        listener.until(lambda: listener.states[-1][0] == "tracking", "the trainer again")
+        with runtime.writing() as script:
+            script.frozen = 1
+        listener.until(lambda: listener.states[-1][0] == "lost", "another loss")
+        asked_s = time.monotonic()
+        interrupt(node)
+        assert time.monotonic() - asked_s < 8.0, "longer than a station waits"
 
 
 @pytest.fixture
@@ -237,11 +285,18 @@ def test_the_arms_brake_when_the_runtime_dies_and_wait_for_a_new_press(
         # Held all the time, it moves nothing.
         assert world.states[-1][0] == "holding"
         assert not world.commands[-1][2].any()
-        press(released)
-        syncs = runtime.happened.syncs
-        world.wait(lambda: runtime.happened.syncs > syncs + 10, "the release to be seen")
-        press(pressed)
-        world.wait_for("tracking")
+
+        def press_again() -> bool:
+            """Where frames were late, on a busy machine, once more."""
+            if world.states[-1][0] == "holding":
+                press(released)
+                syncs = runtime.happened.syncs
+                world.wait(lambda: runtime.happened.syncs > syncs + 10, "the release to be seen")
+                press(pressed)
+                world.wait(lambda: runtime.happened.syncs > syncs + 60, "the press to be seen")
+            return world.states[-1][0] == "tracking"
+
+        world.wait(press_again, "tracking again")
         world.wait_for_commands(100)
         interrupt(retargeting)
         interrupt(headset)

@@ -48,6 +48,7 @@ class Peers:
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.called: list[str] = []
+        self.deadman = "squeeze"
         self.verdicts: list[str] = []
         self.answers: dict[str, Callable[[int], Answer]] = {"engage": self.tracks, "play": self.finishes}
         self._states = {
@@ -74,8 +75,9 @@ class Peers:
         return response
 
     def tell(self, name: str, word: str, reason: str = "") -> None:
+        values = {"reason": reason, "deadman": self.deadman}
         self._states[name].publish(
-            DiagnosticStatus(message=word, values=[KeyValue(key="reason", value=reason)])
+            DiagnosticStatus(message=word, values=[KeyValue(key=k, value=v) for k, v in values.items()])
         )
 
     def tracks(self, _time: int) -> Answer:
@@ -169,6 +171,46 @@ def test_a_hold_is_discarded_and_tried_again(peers: Peers) -> None:
     assert peers.called == [*WELL[:5], "discard", *WELL] and peers.verdicts == []
 
 
+def test_after_a_hold_hands_are_engaged_by_a_person_only(peers: Peers) -> None:
+    """Hands in view have nothing to press: a program that engaged them would move the arms by itself."""
+    peers.deadman = "hands"
+
+    def interrupted(time: int) -> Answer:
+        if time > 1:
+            return peers.finishes(time)
+        peers.tell(RETARGETING, "holding", "/trainer/motion is stale")
+        return True, ""
+
+    def somebody_engages(time: int) -> Answer:
+        if time == 2:
+            peers.node.create_timer(0.3, lambda: peers.tell(RETARGETING, "tracking", "engaged"))
+        return True, ""
+
+    peers.answers["play"] = interrupted
+    # The last that the session asks for before it needs the arms to follow.
+    peers.answers["halt"] = somebody_engages
+    peers.tell(RETARGETING, "idle")
+    code, text = peers.run()
+    assert code == 0, text
+    assert peers.called.count("engage") == 1, "the first time, before anything went wrong"
+    assert peers.called == [*WELL[:5], "discard", *(word for word in WELL if word != "engage")]
+
+
+def test_a_hold_that_nobody_engages_again_is_named(peers: Peers) -> None:
+    peers.deadman = "hands"
+
+    def held(_time: int) -> Answer:
+        peers.tell(RETARGETING, "engaging")
+        peers.tell(RETARGETING, "holding", "/trainer/motion is stale")
+        return True, "engaging"
+
+    peers.answers["engage"] = held
+    code, text = peers.run("-p", "timeout_s:=1.0")
+    assert code == 1
+    assert "stale; nobody engaged the hands again (call /kestrel/retargeting/engage" in text
+    assert peers.called.count("engage") == 1 and "start" not in peers.called
+
+
 def test_the_last_attempt_that_is_held_is_a_failure_on_file(peers: Peers) -> None:
     def interrupted(_time: int) -> Answer:
         peers.tell(RETARGETING, "holding", "/trainer/motion is stale")
@@ -179,3 +221,47 @@ def test_the_last_attempt_that_is_held_is_a_failure_on_file(peers: Peers) -> Non
     assert code == 1 and "/trainer/motion is stale" in text
     assert peers.called == [*WELL[:5], "stop"]
     assert peers.verdicts[0] == "failure" and "/trainer/motion is stale" in peers.verdicts[1]
+
+
+class Asking(Peers):
+    """A trainer who gives the menu sign as soon as the session waits for it; what it does is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.phases: list[str] = []
+        self.reasons: list[str] = []
+        self.node.create_subscription(
+            DiagnosticStatus, "/kestrel/session/state", self._on_session, latched_qos()
+        )
+
+    def _on_session(self, message: Any) -> None:
+        values = {item.key: item.value for item in message.values}
+        phase = values.get("phase", "")
+        if self.phases[-1:] != [phase]:
+            self.phases.append(phase)
+        if "reason" in values:
+            self.reasons.append(values["reason"])
+        if phase == "waiting":
+            self.tell("/trainer/headset", "asked")
+
+
+def test_a_trainer_starts_each_repetition_by_a_sign() -> None:
+    """One that engaging did not come of is waited for again, with the reason; an old sign starts nothing."""
+    peers = Asking()
+    try:
+        peers.tell("/trainer/headset", "asked")
+        # All tries of the first time.
+        refused = iter([(False, "no deadman is held (squeeze)")] * 3)
+        peers.answers["engage"] = lambda time: next(refused, None) or peers.tracks(time)
+        code, text = peers.run(
+            "-p", "episodes:=2", "-p", "trainer_starts:=true", "-p", "answer_timeout_s:=0.5"
+        )
+        assert code == 0, text
+    finally:
+        peers.close()
+    ready = ["waiting", "resetting", "engaging"]
+    ends = ["recording", "completing", "completed"]
+    assert peers.phases == ["starting", *ready, *ready, *ends, *ready, *ends, "done"]
+    assert any("no deadman is held (squeeze)" in reason for reason in peers.reasons)
+    assert [service for service in peers.called if service in ("start", "play")] == ["start", "play"] * 2
+    assert peers.called[:2] == ["halt", "reset_scene"]

@@ -41,6 +41,7 @@ def test_station_starts_exactly_the_plan(fake_launch: Any, make_context: Any, tm
     handlers = [a.arguments[0] for a in actions if type(a).__name__ == "RegisterEventHandler"]
     watched = [h.options["target_action"] for h in handlers if type(h).__name__ == "OnProcessExit"]
     assert watched == nodes
+    assert [n.options["additional_env"] for n in nodes] == [dict(p.environment) for p in plan.processes]
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,30 @@ typedef struct RuntimeRequest {
 #define RESULT_RUNTIME_UNAVAILABLE ((XrResult)-51)
 #define REFERENCE_SPACE_LOCAL_FLOOR ((XrReferenceSpaceType)1000426000)
 
+/* ---- many spaces at once: OpenXR 1.1, XR_KHR_locate_spaces */
+
+#define TYPE_SPACES_LOCATE_INFO ((XrStructureType)1000471000)
+#define TYPE_SPACE_LOCATIONS ((XrStructureType)1000471001)
+
+typedef struct SpacesLocateInfo {
+    XrStructureType type;
+    const void *next;
+    XrSpace baseSpace;
+    XrTime time;
+    uint32_t spaceCount;
+    const XrSpace *spaces;
+} SpacesLocateInfo;
+typedef struct SpaceLocationData {
+    XrSpaceLocationFlags locationFlags;
+    XrPosef pose;
+} SpaceLocationData;
+typedef struct SpaceLocations {
+    XrStructureType type;
+    void *next;
+    uint32_t locationCount;
+    SpaceLocationData *locations;
+} SpaceLocations;
+
 /* ---- XR_FB_body_tracking */
 
 #define TYPE_BODY_TRACKER_CREATE_INFO_FB ((XrStructureType)1000076001)

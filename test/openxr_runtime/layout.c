@@ -23,6 +23,10 @@ static const struct {
     SIZE(BodyJointLocationsFB), AT(BodyJointLocationsFB, confidence), AT(BodyJointLocationsFB, jointLocations),
     AT(BodyJointLocationsFB, skeletonChangedCount), AT(BodyJointLocationsFB, time),
     SIZE(BodyJointLocationsBD), AT(BodyJointLocationsBD, jointLocationCount), AT(BodyJointLocationsBD, jointLocations),
+    SIZE(SpacesLocateInfo), AT(SpacesLocateInfo, baseSpace), AT(SpacesLocateInfo, time),
+    AT(SpacesLocateInfo, spaceCount), AT(SpacesLocateInfo, spaces), SIZE(SpaceLocations),
+    AT(SpaceLocations, locationCount), AT(SpaceLocations, locations), SIZE(SpaceLocationData),
+    AT(SpaceLocationData, pose),
     SIZE(XrHandJointLocationEXT), AT(XrHandJointLocationEXT, pose), AT(XrHandJointLocationEXT, radius),
     SIZE(XrHandJointLocationsEXT), AT(XrHandJointLocationsEXT, jointLocations),
     {"TYPE_BODY_TRACKER_CREATE_INFO_FB", TYPE_BODY_TRACKER_CREATE_INFO_FB},
@@ -34,6 +38,8 @@ static const struct {
     {"TYPE_BODY_JOINTS_LOCATE_INFO_BD", TYPE_BODY_JOINTS_LOCATE_INFO_BD},
     {"TYPE_BODY_JOINT_LOCATIONS_BD", TYPE_BODY_JOINT_LOCATIONS_BD},
     {"TYPE_SYSTEM_BODY_TRACKING_PROPERTIES_BD", TYPE_SYSTEM_BODY_TRACKING_PROPERTIES_BD},
+    {"TYPE_SPACES_LOCATE_INFO", TYPE_SPACES_LOCATE_INFO},
+    {"TYPE_SPACE_LOCATIONS", TYPE_SPACE_LOCATIONS},
     {"REFERENCE_SPACE_LOCAL_FLOOR", REFERENCE_SPACE_LOCAL_FLOOR},
 };
 

@@ -25,6 +25,7 @@ EXTENSIONS = (
     "XR_BD_body_tracking",
     "XR_BD_controller_interaction",
     "XR_EXT_local_floor",
+    "XR_KHR_locate_spaces",
 )
 PROFILES = ("none", "touch", "index", "vive", "pico 4", "pico neo 3", "hands", "simple")
 COMPONENTS = (
@@ -131,6 +132,8 @@ class Script(ctypes.Structure):
         ("fb_active", c_uint32),
         ("bd_active", c_uint32),
         ("fb_skeleton_count", c_uint32),
+        ("frozen", c_uint32),
+        ("padding", c_uint32),
         ("time_shift_ns", c_int64),
         ("time_origin_ns", c_int64),
         ("time_rate", c_double),
@@ -161,6 +164,8 @@ class Happened(ctypes.Structure):
         ("haptic_amplitude", c_float * 2),
         ("api_minor", c_uint32),
         ("enabled_extensions", c_uint32),
+        ("frozen_calls", c_uint32),
+        ("spaces_at_once", c_uint32),
         ("haptic_duration_ns", c_int64 * 2),
         ("located_ns", c_int64),
         ("located_monotonic_ns", c_int64),

@@ -14,7 +14,7 @@ Instance the_instance;
 const char *const EXTENSION_NAMES[EXTENSIONS] = {
     "XR_MND_headless",     "XR_KHR_convert_timespec_time", "XR_EXT_hand_tracking",
     "XR_EXT_hand_interaction", "XR_FB_body_tracking",      "XR_BD_body_tracking",
-    "XR_BD_controller_interaction", "XR_EXT_local_floor",
+    "XR_BD_controller_interaction", "XR_EXT_local_floor", "XR_KHR_locate_spaces",
 };
 
 /* The script that the environment names now: the library may stay loaded from one test to the next. */
@@ -58,7 +58,14 @@ XrResult bad_call(XrResult result) {
     return result;
 }
 
+static void wait_while_frozen(void) {
+    if (!READ(frozen)) return;
+    shared->happened.frozen_calls += 1;
+    while (READ(frozen)) usleep(1000);
+}
+
 XrResult check_instance(XrInstance instance) {
+    wait_while_frozen();
     if (instance != XR_INSTANCE || !the_instance.alive) return bad_call(XR_ERROR_HANDLE_INVALID);
     return READ(instance_lost) ? XR_ERROR_INSTANCE_LOST : XR_SUCCESS;
 }
@@ -130,6 +137,7 @@ static XrResult EnumerateInstanceExtensionProperties(
 
 static XrResult CreateInstance(const XrInstanceCreateInfo *info, XrInstance *instance) {
     if (!the_instance.alive && !open_shared()) return XR_ERROR_INITIALIZATION_FAILED;
+    wait_while_frozen();
     if (!READ(present)) return RESULT_RUNTIME_UNAVAILABLE;
     if (info->type != XR_TYPE_INSTANCE_CREATE_INFO) return bad_call(XR_ERROR_VALIDATION_FAILURE);
     XrVersion asked = info->applicationInfo.apiVersion;
@@ -155,6 +163,7 @@ static XrResult CreateInstance(const XrInstanceCreateInfo *info, XrInstance *ins
 }
 
 static XrResult DestroyInstance(XrInstance instance) {
+    wait_while_frozen();
     /* A lost instance may be destroyed, and has to be. */
     if (instance != XR_INSTANCE || !the_instance.alive) return bad_call(XR_ERROR_HANDLE_INVALID);
     forget_session();

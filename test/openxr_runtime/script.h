@@ -18,6 +18,7 @@ enum Extension {
     EXT_BD_BODY,
     EXT_BD_CONTROLLER,
     EXT_LOCAL_FLOOR,
+    EXT_LOCATE_SPACES,
     EXTENSIONS
 };
 
@@ -60,6 +61,8 @@ typedef struct Script {
     int32_t failure; /* not 0: what xrSyncActions returns */
     uint32_t exits, recentres, profile_changes; /* counted up: once more of it */
     uint32_t fb_active, bd_active, fb_skeleton_count;
+    uint32_t frozen; /* no call returns while it is set */
+    uint32_t padding;
     int64_t time_shift_ns; /* XrTime less CLOCK_MONOTONIC at `time_origin_ns` */
     int64_t time_origin_ns;
     double time_rate; /* ns of XrTime per ns */
@@ -79,6 +82,8 @@ typedef struct Happened {
     uint32_t haptic_applied[2], haptic_stopped[2];
     float haptic_amplitude[2];
     uint32_t api_minor, enabled_extensions;
+    uint32_t frozen_calls;  /* that have waited, or do */
+    uint32_t spaces_at_once; /* calls of xrLocateSpaces */
     int64_t haptic_duration_ns[2];
     int64_t located_ns, located_monotonic_ns; /* XrTime last asked of the head; CLOCK_MONOTONIC when it was */
 } Happened;

@@ -192,6 +192,32 @@ static XrResult LocateSpace(XrSpace handle, XrSpace base_handle, XrTime time, Xr
     return XR_SUCCESS;
 }
 
+static XrResult locate_spaces(const SpacesLocateInfo *info, SpaceLocations *locations) {
+    if (info->type != TYPE_SPACES_LOCATE_INFO || locations->type != TYPE_SPACE_LOCATIONS || info->spaceCount == 0 ||
+        locations->locationCount != info->spaceCount)
+        return bad_call(XR_ERROR_VALIDATION_FAILURE);
+    shared->happened.spaces_at_once += 1;
+    for (uint32_t k = 0; k < info->spaceCount; ++k) {
+        XrSpaceLocation one = {.type = XR_TYPE_SPACE_LOCATION};
+        XrResult result = LocateSpace(info->spaces[k], info->baseSpace, info->time, &one);
+        if (result != XR_SUCCESS) return result;
+        locations->locations[k] = (SpaceLocationData){one.locationFlags, one.pose};
+    }
+    return XR_SUCCESS;
+}
+
+static XrResult LocateSpaces(XrSession session, const SpacesLocateInfo *info, SpaceLocations *locations) {
+    XrResult result = check_session(session);
+    if (result != XR_SUCCESS) return result;
+    return the_instance.minor < 1 ? bad_call(XR_ERROR_FUNCTION_UNSUPPORTED) : locate_spaces(info, locations);
+}
+
+static XrResult LocateSpacesKHR(XrSession session, const SpacesLocateInfo *info, SpaceLocations *locations) {
+    XrResult result = check_session(session);
+    if (result != XR_SUCCESS) return result;
+    return enabled(EXT_LOCATE_SPACES) ? locate_spaces(info, locations) : bad_call(XR_ERROR_FUNCTION_UNSUPPORTED);
+}
+
 static XrResult LocateViews(XrSession session, const XrViewLocateInfo *info, XrViewState *state, uint32_t capacity,
     uint32_t *count, XrView *views) {
     (void)info, (void)capacity, (void)views;
@@ -355,6 +381,8 @@ static const NamedFunction FUNCTIONS[] = {
     ENTRY(CreateActionSpace),
     ENTRY(DestroySpace),
     ENTRY(LocateSpace),
+    ENTRY(LocateSpaces),
+    ENTRY(LocateSpacesKHR),
     ENTRY(LocateViews),
     ENTRY(GetReferenceSpaceBoundsRect),
     ENTRY(CreateHandTrackerEXT),

@@ -81,6 +81,13 @@ def test_a_trainer_who_goes_and_comes_back():
     assert (len(published), frames.losses) == (2, 2)
 
 
+def test_the_last_frame_given_again_is_passed_on_and_is_nobody():
+    nothing = [None] * (math.ceil(LOST_S / 0.05) + 1)
+    _, frames, published, told = driven([frame(1), *nothing, frame(1), *nothing])
+    assert told == ["waiting", "tracking", "lost"]
+    assert (len(published), frames.losses) == (2, 1)
+
+
 @pytest.mark.parametrize(
     ("hand", "intensity", "felt"),
     [
@@ -140,6 +147,37 @@ def test_a_repetition_lasts_until_menu_is_pressed():
     assert told == ["waiting", "tracking", "finished"]
     frames.halt()
     assert frames.word == "tracking"
+
+
+def test_menu_asks_for_a_repetition_where_somebody_plays_them():
+    """Pressed once: asked until `play`; while one is played it ends it; a lost trainer asks for nothing."""
+    nothing = [None] * (math.ceil(LOST_S / 0.05) + 1)
+    # Held from the beginning, it is no sign.
+    first = [pressed(1), frame(2), pressed(3), pressed(4), frame(5), frame(6)]
+    ended = [pressed(7), frame(8), pressed(9), *nothing]
+    device = FakeDevice([*first, *ended, frame(10), frame(11), pressed(12), *nothing])
+    told, heard = [], []
+
+    def publish(given):
+        if given.stamp_ns == 5:
+            assert frames.word == "asked"
+            frames.play()
+        if given.stamp_ns == 10:
+            frames.halt()
+
+    frames = LiveFrames(
+        device, publish, told.append, lambda: device.now_s, repeats=True, on_menu=lambda: heard.append(1)
+    )
+    device.empty = frames.stop
+    frames.run()
+    # Between the end of one and what comes next nothing is asked for.
+    assert told == ["waiting", "tracking", "asked", "tracking", "finished", "tracking", "asked", "lost"]
+    assert len(heard) == 4
+
+
+def test_menu_asks_for_nothing_where_nobody_plays():
+    _, frames, _, told = driven([frame(1), frame(2), pressed(3), frame(4)])
+    assert told == ["waiting", "tracking"] and frames.word == "tracking"
 
 
 def test_a_live_source_is_checked_without_opening_it(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import socket
 import sys
 import threading
@@ -18,7 +19,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from browser_headset import Headset, browser, needs_browser, running_source, until
 
+from capture_nodes.calibrate import calibrate
+from capture_nodes.live_frames import LiveFrames
+from capture_nodes.sources.station_view import calibration_view, menu_view, notice_view
 from capture_nodes.sources.webxr_wire import HAND_JOINTS
+from retargeting.calibration import INSTRUCTIONS
 from retargeting.motion_frame import Axis, Button
 
 # x forward, y left, z up from x right, y up, z back.
@@ -263,6 +268,8 @@ def test_a_headset_in_the_network_is_paired_once(chromium, tmp_path):
         worn = Headset(chromium, ignore_https_errors=True)
         assert worn.page.goto(url).status == 401
         assert "not paired" in worn.page.inner_text("body")
+        worn.page.set_viewport_size({"width": 1000, "height": 500})
+        worn.picture("refused")
         assert worn.page.goto(f"{url}?token={'x' * len(token)}").status == 403
         worn.errors.clear()
         refused = []
@@ -380,6 +387,8 @@ def test_the_trainer_sees_cameras_arms_task_and_episode(chromium, station):
 
     until(lambda: abs(pixels()[0] - 200) < 20 and abs(pixels()[1] - 60) < 20, "the picture", page=worn.page)
     worn.picture("recording")
+    # No new one comes: what is seen of the camera is not how it is now.
+    until(lambda: pixels()[0] < 100, "the picture that has stopped", page=worn.page)
     source.show(
         {"episode": {"state": "idle", "number": 3, "of": 20, "verdict": "rejected",
                      "reasons": ["camera head: 12 pictures lost"]}}
@@ -394,6 +403,185 @@ def test_the_trainer_sees_cameras_arms_task_and_episode(chromium, station):
     worn.close()
 
 
+MENUS = {
+    "controllers": (
+        "headset.controllers.left.updateButtonValue('y-button', 1)",
+        "headset.controllers.left.updateButtonValue('y-button', 0)",
+    ),
+    "bare hands": ("globalThis.touching = true", "globalThis.touching = false"),
+}
+# Of the right hand thumb and little finger meet; iwer has no such pose.
+_LITTLE_PINCH = """(() => {
+headset.primaryInputMode = 'hand';
+const offset = (space) => space[Object.getOwnPropertySymbols(space).find((s) => space[s]?.offsetMatrix)];
+const {hand} = headset.hands.right.inputSource;
+const update = headset.hands.right.updateHandPose.bind(headset.hands.right);
+headset.hands.right.updateHandPose = () => {
+  update();
+  if (!globalThis.touching) return;
+  offset(hand.get('pinky-finger-tip')).offsetMatrix.set(offset(hand.get('thumb-tip')).offsetMatrix);
+};
+})()"""
+
+
+@pytest.mark.parametrize("held", MENUS)
+def test_the_menu_sign_starts_and_ends_an_episode(chromium, station, held):
+    """Held for a moment; what came of it is shown, once, and goes away by itself."""
+    source, publisher = station
+    worn = Headset(chromium)
+    worn.open(f"http://127.0.0.1:{source.port}/")
+    tracking(worn, publisher)
+    press, let_go = MENUS[held]
+    if held == "bare hands":
+        worn.run(_LITTLE_PINCH)
+        until(lambda: "right_wrist" in publisher.newest.poses, "hands", page=worn.page)
+    told, presses = [], []
+
+    class Worn:
+        """The source as the node's frame thread has it."""
+
+        given = 0
+
+        def wait_frame(self, _timeout_s):
+            worn.page.wait_for_timeout(5)
+            before, self.given = self.given, len(publisher.frames)
+            return publisher.newest if self.given > before else None
+
+    frames = LiveFrames(
+        Worn(), lambda _frame: None, told.append, repeats=True, on_menu=lambda: presses.append(1)
+    )
+
+    def run_until(condition):
+        """The frame thread's loop, here: Playwright's calls belong to this thread."""
+        frames._stopped.clear()
+        frames._publish = lambda _frame: frames.stop() if condition() else None
+        frames.run()
+
+    def give_sign(word):
+        """Again where frames stay away in the middle of it, on a busy machine."""
+
+        def given():
+            worn.run(let_go)
+            count = len(publisher.frames)
+            run_until(lambda: len(publisher.frames) > count + 2)
+            worn.run(press)
+            ends_s = time.monotonic() + 1.5
+            run_until(lambda: frames.word == word or time.monotonic() > ends_s)
+            return frames.word == word
+
+        until(given, word, page=worn.page)
+        worn.run(let_go)
+
+    give_sign("asked")
+    source.show(notice_view(1, True, "Recording 1 of 20") | menu_view("recording", None))
+    frames.play()
+    until(lambda: pixel(worn, 640, 660) == (18, 64, 47), "the notice", page=worn.page)
+    count = len(publisher.frames)
+    run_until(lambda: len(publisher.frames) > count + 20)
+    give_sign("finished")
+    assert len(presses) == 2
+    until(lambda: pixel(worn, 640, 660) != (18, 64, 47), "the end of the notice", page=worn.page)
+    # What was said before a page came is not news to it.
+    source.show(notice_view(2, False, "Not started: the disk is full"))
+    until(lambda: pixel(worn, 640, 660) == (74, 58, 20), "the refusal", page=worn.page)
+    worn.page.set_viewport_size({"width": 1400, "height": 900})
+    worn.picture("menu_refused")
+    worn.page.reload()
+    worn.page.wait_for_selector("#start:not([disabled])")
+    worn.page.wait_for_timeout(500)
+    assert pixel(worn, 640, 660) != (74, 58, 20)
+    assert worn.errors == []
+    worn.close()
+
+
+def pixel(worn, x, y):
+    return tuple(
+        worn.run(
+            "(() => {const d = document.getElementById('board').getContext('2d')"
+            f".getImageData({x}, {y}, 1, 1).data; return [d[0], d[1], d[2]]}})()"
+        )
+    )
+
+
+_VOICE = """globalThis.spoken = [];
+const voice = {cancel() {}, speak(said) { spoken.push(said.text); }};
+Object.defineProperty(window, 'speechSynthesis', {value: voice});
+window.SpeechSynthesisUtterance = class { constructor(text) { this.text = text; } };
+"""
+# Where the hands of somebody with eyes at 1.6 m are; x of the right one.
+_HELD = {
+    "stand": (0.25, 0.85, 0.0), "arms_down": (0.19, 0.83, 0.0), "arms_out": (0.77, 1.41, 0.0),
+    "forward": (0.19, 1.41, -0.58), "pinch": (0.19, 1.2, -0.4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bent_m", [0.0, 0.15])
+def test_a_calibration_is_shown_and_spoken_in_the_headset(chromium, tmp_path, bent_m, monkeypatch):
+    """The command itself, led through by a wearer who does what is spoken; a bent arm is refused."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = ["operator:=anna", "source:=webxr", f"address:=127.0.0.1:{port}", f"trainer_folder:={tmp_path}"]
+    codes = []
+    command = threading.Thread(target=lambda: codes.append(calibrate(words)), daemon=True)
+    command.start()
+    worn = Headset(chromium, before=_VOICE, size=(1400, 900))
+    until(lambda: _listens(port), "server", page=worn.page)
+    worn.open(f"http://127.0.0.1:{port}/")
+    until(lambda: worn.run("spoken.length") > 0, "the first step", page=worn.page)
+    worn.start()
+    worn.run("headset.primaryInputMode = 'hand'")
+    poses = {text: step.value for step, text in INSTRUCTIONS.items()}
+    pictured = set()
+
+    def ended():
+        text = worn.run("spoken.at(-1)")
+        step = poses.get(text)
+        if step is None:
+            return True
+        x, y, z = _HELD[step]
+        for side, sign in (("left", -1.0), ("right", 1.0)):
+            bent = bent_m if (step, side) == ("forward", "left") else 0.0
+            worn.run(f"headset.hands.{side}.position.set({sign * x}, {y + bent}, {z})")
+            worn.run(f"headset.hands.{side}.setPinchValueImmediate({int(step == 'pinch')})")
+        if step not in pictured:
+            pictured.add(step)
+            worn.page.wait_for_timeout(500)
+            worn.picture(f"calibration_{step}")
+        return False
+
+    until(ended, "the outcome", timeout_s=90.0, page=worn.page)
+    worn.page.wait_for_timeout(300)
+    worn.picture("calibration_kept" if bent_m == 0.0 else "calibration_refused")
+    spoken = worn.run("spoken")
+    assert spoken[:5] == list(INSTRUCTIONS.values())
+    assert ("Calibrated." in spoken[-1]) == (bent_m == 0.0), spoken
+    assert worn.errors == []
+    worn.close()
+    command.join(30.0)
+    assert codes == [0 if bent_m == 0.0 else 1]
+    assert (tmp_path / "anna.calibration.yaml").exists() == (bent_m == 0.0)
+
+
+def _listens(port):
+    with socket.socket() as call:
+        call.settimeout(0.2)
+        return call.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_browser_without_a_voice_shows_all_the_same(chromium, station):
+    source, _ = station
+    worn = Headset(
+        chromium, before="delete window.speechSynthesis; delete Window.prototype.speechSynthesis;\n"
+    )
+    worn.open(f"http://127.0.0.1:{source.port}/")
+    assert worn.run("typeof window.speechSynthesis") == "undefined"
+    source.show(calibration_view(1, 5, "stand", "Stand upright.", "", 0.5, 0.5))
+    until(lambda: pixel(worn, 670, 476) == (61, 220, 151), "the ring", page=worn.page)
+    assert worn.errors == []
+    worn.close()
+
+
 def test_rumble_reaches_the_controllers(headset, station):
     source, publisher = station
     headset.run(
@@ -403,8 +591,13 @@ def test_rumble_reaches_the_controllers(headset, station):
         "pulses.push([side, i]); return true;}}]});}"
     )
     tracking(headset, publisher)
-    source.rumble("right", 0.75)
-    until(lambda: headset.run("pulses.length") > 2, "pulses", page=headset.page)
+
+    def pulsed():
+        # Told again and again, as the station does: on a busy machine a page has few frames before it is old.
+        source.rumble("right", 0.75)
+        return headset.run("pulses.length") > 2
+
+    until(pulsed, "pulses", page=headset.page)
     assert all(pulse == ["right", 0.75] for pulse in headset.run("pulses"))
     source.rumble("right", 0.0)
     headset.page.wait_for_timeout(200)
@@ -423,14 +616,10 @@ def test_display_rate_without_gaps(headset, station):
     headset.run("headset.primaryInputMode = 'hand'")
     until(lambda: "left_wrist" in publisher.newest.poses, "hands", page=headset.page)
 
-    def figures():
-        told = source.diagnostics()
-        return np.array([int(told["received_frames"]), int(told["sequence_gaps"])])
-
     def window():
-        before = figures()
+        before = frame_counts(source)
         shown = headset.run(_COUNT_FRAMES)
-        received, gaps = figures() - before
+        received, gaps = frame_counts(source) - before
         # Some are under way at either end, and a busy machine is late with what it counts.
         assert abs(received + gaps - shown) <= 0.1 * shown + 6
         return gaps == 0
@@ -447,21 +636,41 @@ _COUNT_FRAMES = """new Promise((done) => {
 })"""
 
 
+# Ten minutes; shorter to try the test itself.
+SOAK_S = float(os.environ.get("TELEOP_SOAK_S", "600"))
+
+
 @pytest.mark.soak
 def test_ten_minutes_without_a_gap(headset, station):
+    """The display's rate, kept: its frames are counted by the page, and every one has come."""
     source, publisher = station
     tracking(headset, publisher)
     headset.run("headset.primaryInputMode = 'hand'")
     until(lambda: "left_wrist" in publisher.newest.poses, "hands", page=headset.page)
     # What starting the session held up does not count.
     headset.page.wait_for_timeout(2000)
-    gaps, count = source.diagnostics()["sequence_gaps"], len(publisher.frames)
-    headset.page.wait_for_timeout(600_000)
+    count, before = len(publisher.frames), frame_counts(source)
+    headset.run("globalThis.shown = 0; (function next() { shown++; requestAnimationFrame(next); })();")
+    headset.page.wait_for_timeout(1e3 * SOAK_S)
+    shown = headset.run("shown")
+    received, gaps = frame_counts(source) - before
     ages_ms = [1e-6 * (now_ns - f.stamp_ns) for _, now_ns, f in publisher.frames[count:]]
     figures = np.percentile(ages_ms, [50, 99, 100]).round(2).tolist()
-    print(f"{len(ages_ms)} frames; age median, p99, max {figures} ms; {source.diagnostics()}")
-    assert source.diagnostics()["sequence_gaps"] == gaps
-    assert len(publisher.frames) - count > 600 * 50
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(
+        f"{received} received of {shown} shown, {gaps} gaps; age median, p99, max {figures} ms; load {load}"
+    )
+    print(source.diagnostics())
+    assert gaps == 0
+    # Some are under way at either end.
+    assert abs(received - shown) <= 0.005 * shown + 10
+    assert shown > SOAK_S * 50
+
+
+def frame_counts(source):
+    """Received and missing frames so far."""
+    told = source.diagnostics()
+    return np.array([int(told["received_frames"]), int(told["sequence_gaps"])])
 
 
 class Wire:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import random
 import stat
+import threading
 
 import numpy as np
 import pytest
@@ -20,7 +21,15 @@ from capture_nodes.sources.host_names import host_addresses, host_names
 from capture_nodes.sources.pairing import Pairing, load_pairing
 from capture_nodes.sources.round_trip_clock import RoundTripClock
 from capture_nodes.sources.source import SourceError
-from capture_nodes.sources.station_view import episode_view, retargeting_view, task_view, with_reasons
+from capture_nodes.sources.station_view import (
+    episode_view,
+    menu_view,
+    retargeting_view,
+    session_answer,
+    task_view,
+    with_reasons,
+)
+from capture_nodes.sources.webxr_body import CONVENTIONS, INFERRED, BodyAxes, joint_axes, t_pose_axes
 from capture_nodes.sources.webxr_motion import WebxrMotion, tracked_poses
 from capture_nodes.sources.webxr_wire import WireFrame
 from retargeting.errors import RetargetingError
@@ -43,7 +52,7 @@ def test_the_offset_is_within_the_stated_uncertainty(number, offset_s, drift):
         clock.take(now_s, their_s, now_s + there_s + back_s)
         now_s += there_s + back_s + 0.1
         true_s = now_s - (now_s * (1.0 + drift) - offset_s)
-        assert abs(clock.offset_s(now_s) - true_s) <= clock.uncertainty_s(now_s) + 1e-9
+        assert abs(clock.offset_s - true_s) <= clock.uncertainty_s(now_s) + 1e-9
     assert clock.uncertainty_s(now_s) < 0.006
 
 
@@ -53,15 +62,37 @@ def test_the_quickest_answer_decides():
     clock.take(0.0, 50.1, 0.2)
     clock.take(1.0, 51.0005, 1.001)
     clock.take(2.0, 52.05, 2.1)
-    assert clock.offset_s(2.1) == pytest.approx(-50.0)
-    assert clock.round_trip_s(2.1) == pytest.approx(0.001)
+    assert clock.offset_s == pytest.approx(-50.0)
+    assert clock.round_trip_s == pytest.approx(0.001)
 
 
 def test_a_clock_that_was_set_is_followed_at_once():
     clock = RoundTripClock()
     clock.take(0.0, 10.0005, 0.001)
     clock.take(1.0, 99.0, 1.02)
-    assert clock.offset_s(1.02) == pytest.approx(1.01 - 99.0)
+    assert clock.offset_s == pytest.approx(1.01 - 99.0)
+
+
+def test_a_clock_is_read_while_it_learns():
+    """By another thread, as the diagnostics do."""
+    clock, ending = RoundTripClock(), threading.Event()
+    with pytest.raises(RuntimeError, match="not answered yet"):
+        clock.steady_s(0.0)
+    clock.take(0.0, 0.0, 0.001)
+
+    def learn():
+        for k in range(20_000):
+            # Set now and then: all answers before are dropped.
+            clock.take(0.001 * k, 0.001 * k + 100.0 * (k % 997 == 0), 0.001 * k + 0.0005)
+        ending.set()
+
+    thread = threading.Thread(target=learn)
+    thread.start()
+    while not ending.is_set():
+        assert (
+            clock.known and np.isfinite([clock.offset_s, clock.uncertainty_s(20.0), clock.round_trip_s]).all()
+        )
+    thread.join()
 
 
 # ---- gestures
@@ -236,6 +267,69 @@ def test_a_body_comes_with_the_frame():
         np.testing.assert_allclose(rotation_matrix_from_quaternion(pose[3:]), np.eye(3), atol=1e-5)
 
 
+def body_in_t_pose(convention):
+    """Joints ``(n, 7)`` in WebXR's world, in the order of `BODY_JOINTS`."""
+    places = person(Rotation.identity())
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        places |= {
+            f"{side}_{part}": np.array([0.0, sign * (0.2 + far), 1.4])
+            for part, far in (("shoulder", 0.0), ("elbow", 0.3), ("wrist", 0.55))
+        }
+    back = ROTATION_OPENXR_TO_TRAINER.T
+    return np.array(
+        [
+            [*back @ places[p], *Rotation.from_matrix(back @ joint_axes(convention, p)).as_quat()]
+            for p in wire.BODY_JOINTS
+        ]
+    )
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_the_convention_of_a_browser_is_read_off_its_bones(convention):
+    """Also where its joints are some degrees off their bones, and of a trainer who is turned."""
+    random = np.random.default_rng(2)
+    for _ in range(20):
+        body = body_in_t_pose(convention)
+        off = Rotation.from_rotvec(random.uniform(-0.2, 0.2, (len(body), 3)))
+        whole = Rotation.random(random_state=int(random.integers(1 << 30)))
+        body[:, 3:] = (whole * off * Rotation.from_quat(body[:, 3:])).as_quat()
+        body[:, :3] = whole.apply(body[:, :3])
+        axes = BodyAxes()
+        poses = axes.poses(wire.BODY_JOINTS, body)
+        assert axes.convention == convention
+        assert set(poses) == set(wire.BODY_JOINTS) - {"left_wrist", "right_wrist"}
+        for k, point in enumerate(wire.BODY_JOINTS):
+            if point in poses:
+                turned = (whole * off[k]).as_matrix()
+                turned = ROTATION_OPENXR_TO_TRAINER @ turned @ ROTATION_OPENXR_TO_TRAINER.T
+                found = rotation_matrix_from_quaternion(poses[point][3:])
+                np.testing.assert_allclose(found, turned @ t_pose_axes(point), atol=1e-9, err_msg=point)
+
+
+def test_axes_that_follow_no_convention_are_found_from_the_places():
+    random = np.random.default_rng(4)
+    body, axes = body_in_t_pose("meta"), BodyAxes()
+    for k in range(50):
+        body[:, 3:] = Rotation.random(len(body), random_state=k).as_quat()
+        poses = axes.poses(wire.BODY_JOINTS, body)
+        assert axes.convention == INFERRED
+        places = dict(zip(wire.BODY_JOINTS, body[:, :3] @ ROTATION_OPENXR_TO_TRAINER.T, strict=True))
+        expected = body_axes_from_positions(places)
+        assert poses.keys() == expected.keys()
+        assert all((poses[point] == expected[point]).all() for point in poses)
+    # Of too little of a body nothing can be read.
+    axes.forget()
+    assert axes.poses(("left_elbow",), body[3:4]) == {} and axes.convention == INFERRED
+    assert axes.poses((), np.zeros((0, 7))) == {}
+    # One that begins in a bad moment is understood later, and kept through a later one.
+    good = body_in_t_pose("draft")
+    axes.poses(wire.BODY_JOINTS, good)
+    assert axes.convention == "draft"
+    good[:, 3:] = Rotation.random(len(good), random_state=random.integers(99)).as_quat()
+    axes.poses(wire.BODY_JOINTS, good)
+    assert axes.convention == "draft"
+
+
 def test_what_was_known_and_is_guessed_now_is_left_out():
     motion = WebxrMotion()
 
@@ -261,6 +355,18 @@ def test_points_without_neighbours_have_no_axes():
 
 
 # ---- what is shown
+
+
+def test_the_menu_sign_in_every_phase_of_a_session():
+    for phase, does in (("waiting", True), ("recording", True), ("engaging", False), ("completing", False)):
+        good, text = session_answer(phase)
+        assert good is does and text
+        assert menu_view("idle", phase)["menu"] == {"waiting": "start", "recording": "end"}.get(phase, "")
+    assert session_answer("made_up") == (False, "Not now: made up")
+    assert session_answer("") == (False, "Not now: no session runs")
+    assert [menu_view(word, None)["menu"] for word in ("idle", "recording", "finishing")] == [
+        "start", "end", "",
+    ]  # fmt: skip
 
 
 def test_the_station_in_the_words_of_a_trainer():

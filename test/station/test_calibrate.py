@@ -23,12 +23,16 @@ class MadeUp:
         self._asked, self._bent_m = asked, bent_m
         self._k = 0
         self.report = {"suit": "made up"}
+        self.felt: list[tuple[str, float]] = []
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
+
+    def rumble(self, side: str, intensity: float) -> None:
+        self.felt.append((side, intensity))
 
     def wait_frame(self, timeout_s: float) -> MotionFrame | None:
         self._k += 1
@@ -47,11 +51,28 @@ class MadeUp:
         return MotionFrame(self._k, poses)
 
 
+class Seen(MadeUp):
+    """A headset: what it is shown is kept."""
+
+    watched = True
+
+    def __init__(self, asked, bent_m: float = 0.0) -> None:
+        super().__init__(asked, bent_m)
+        self.shown: list[dict[str, object]] = []
+
+    def show(self, status) -> None:
+        self.shown.append(status["calibration"])
+
+    def show_picture(self, camera: str, captured_s: float, jpeg: bytes) -> None:
+        raise AssertionError("there is no camera in a calibration")
+
+
 @pytest.fixture
 def made_up(monkeypatch: pytest.MonkeyPatch):
     """Calibrate with a made-up wearer, on a clock that runs by itself."""
+    worn: list[MadeUp] = []
 
-    def use(bent_m: float = 0.0) -> None:
+    def use(bent_m: float = 0.0, kind: type[MadeUp] = MadeUp) -> list[MadeUp]:
         calibrations: list[Calibration] = []
 
         class Watched(Calibration):
@@ -61,8 +82,14 @@ def made_up(monkeypatch: pytest.MonkeyPatch):
 
         ticks = iter(range(10**9))
         monkeypatch.setattr(module, "Calibration", Watched)
-        monkeypatch.setattr(module, "live_source", lambda *_: MadeUp(lambda: calibrations[0].step, bent_m))
-        monkeypatch.setattr(module.time, "monotonic", lambda: next(ticks) / 90.0)
+
+        def wear(*_: object) -> MadeUp:
+            worn.append(kind(lambda: calibrations[0].step, bent_m))
+            return worn[0]
+
+        monkeypatch.setattr(module, "live_source", wear)
+        monkeypatch.setattr(module.time, "monotonic", lambda: next(ticks) / 300.0)
+        return worn
 
     yield use
     assert time.monotonic() >= 0.0
@@ -86,6 +113,34 @@ def test_a_bad_one_is_refused_and_nothing_is_kept(made_up, tmp_path: Path, capsy
     assert calibrate(["operator:=anna", "source:=mocap", f"trainer_folder:={tmp_path}"]) == 1
     assert "forward left: the hand was" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_headset_shows_each_step_and_what_came_of_it(made_up, tmp_path: Path) -> None:
+    worn = made_up(kind=Seen)
+    assert calibrate(["operator:=anna", "source:=mocap", f"trainer_folder:={tmp_path}"]) == 0
+    *steps, outcome = worn[0].shown
+    assert list(dict.fromkeys(said["name"] for said in steps)) == [
+        "stand",
+        "arms_down",
+        "arms_out",
+        "forward",
+    ]
+    assert [said["step"] for said in steps] == sorted(said["step"] for said in steps)
+    assert {said["of"] for said in steps} == {5} and "forward" in steps[-1]["instruction"]
+    assert all(0.0 <= said["held"] <= 1.0 and 0.0 <= said["left_s"] <= 1.0 for said in steps)
+    assert max(said["held"] for said in steps) > 0.5
+    assert outcome["outcome"] == "kept" and outcome["lines"][0].startswith("left arm 58.0 cm")
+    # A tick for every step that was held, and nothing rumbles on.
+    for side in ("left", "right"):
+        felt = [intensity for at, intensity in worn[0].felt if at == side]
+        assert sum(intensity > 0.0 for intensity in felt) == 4 and felt[-1] == 0.0
+
+
+def test_a_headset_shows_why_one_is_refused(made_up, tmp_path: Path) -> None:
+    worn = made_up(bent_m=0.2, kind=Seen)
+    assert calibrate(["operator:=anna", "source:=mocap", f"trainer_folder:={tmp_path}"]) == 1
+    outcome = worn[0].shown[-1]
+    assert outcome["outcome"] == "refused" and "the hand was" in outcome["lines"][0]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from capture_nodes.headset_parameters import HeadsetParameters
 from capture_nodes.resources import config_file, known_robots, robot_description_file
 from capture_nodes.retargeting_parameters import RetargetingParameters
 from capture_nodes.sources.bvh import BvhParameters
+from capture_nodes.sources.openxr.parameters import OpenXrParameters
 from capture_nodes.station import (
     StationError,
     StationPlan,
@@ -123,8 +124,16 @@ def test_domain_comes_from_argument_then_environment_then_default(tmp_path: Path
     assert make_plan([root], {}).domain_id == 73
     plan = make_plan([root], {})
     assert plan.environment["ROS_DOMAIN_ID"] == "73"
-    assert plan.environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
     assert Path(plan.environment["FASTDDS_DEFAULT_PROFILES_FILE"]).is_file()
+
+
+def test_only_cameras_and_recorder_have_shared_memory(tmp_path: Path) -> None:
+    plan = make_plan([f"root:={tmp_path}"], {})
+    profiles = "FASTDDS_DEFAULT_PROFILES_FILE"
+    assert Path(plan.environment[profiles]).name == "fastdds.xml"
+    found = {process.name: process.environment for process in plan.processes}
+    given = {name: Path(values[profiles]).name for name, values in found.items() if values}
+    assert given == {"simulated_cameras": "fastdds_cameras.xml", "recorder": "fastdds_cameras.xml"}
 
 
 def test_a_wrong_domain_in_the_environment_is_named(tmp_path: Path) -> None:
@@ -286,6 +295,9 @@ def test_how_trainer_and_robot_are_joined_reaches_the_retargeting(tmp_path: Path
     assert (asked["operator"], asked["trainer_folder"]) == ("anna", str(tmp_path))
     made = RetargetingParameters(**asked).retargeter_parameters()
     assert (made.engage_mode, made.deadman.mode) == ("relative", "off")
+    for words, apart in ((), False), (("self_collision:=true",), True):
+        asked = parameters(*words)
+        assert RetargetingParameters(**asked).solver_parameters.self_collision is apart
 
 
 def test_a_bare_off_is_no_deadman_to_yaml_and_ros(tmp_path: Path) -> None:
@@ -546,6 +558,24 @@ def test_what_does_not_go_with_a_recorded_episode(record_trainer, tmp_path: Path
     assert "0.05..20 times as fast" in problems_of(*base, f"file:={file}", "speed:=0.01")[0]
     assert "a played motion holds no deadman" in problems_of(*base, f"file:={file}", "deadman:=squeeze")[0]
     assert "only source:=bag has a speed" in problems_of(f"root:={tmp_path}", "speed:=2")[0]
+
+
+def test_settings_of_an_openxr_runtime_reach_its_source(tmp_path: Path) -> None:
+    base = (f"root:={tmp_path}", "source:=openxr", "episodes:=0")
+    words = [*base, "headset_rate_hz:=120", "openxr_pinch_press:=0.7", "openxr_answer_s:=0.5"]
+    headset = next(p.parameters for p in make_plan(words, {}).processes if p.name == "headset")
+    options = HeadsetParameters(**{**headset, "robot": "kestrel"}).source_options
+    made = OpenXrParameters(rate_hz=options.rate_hz, stature_m=options.stature_m, **options.openxr)
+    assert (made.rate_hz, made.pinch_press, made.answer_s) == (120.0, 0.7, 0.5)
+    # What is not said is as the source has it, here and in the file.
+    others = {name: getattr(OpenXrParameters(), name) for name in options.openxr}
+    assert dict(options.openxr) == {**others, "pinch_press": 0.7, "answer_s": 0.5}
+    (problem,) = problems_of(*base, "openxr_pinch_let_go:=0.9")
+    assert problem == "openxr_pinch_let_go:=0.9: less than openxr_pinch_press (0.8) is expected"
+    (problem,) = problems_of(*base, "openxr_answer_s:=0")
+    assert problem == "openxr_answer_s:=0: a number 0.05 .. 10 is expected"
+    (problem,) = problems_of(f"root:={tmp_path}", "openxr_answer_s:=0.5")
+    assert problem == "openxr_answer_s:=0.5 with source:=script: only source:=openxr has it"
 
 
 def test_a_suit_is_named_with_its_line(tmp_path: Path) -> None:

@@ -1,28 +1,17 @@
-"""The trainer's body, where the runtime tracks or infers one: `XR_FB_body_tracking`, `XR_BD_body_tracking`.
-
-Joints of a body are taken where they are valid: a runtime infers much of a body from head and hands and does
-not call that tracked. A wrist is what an arm follows: it has to be tracked.
-"""
+"""The trainer's body, where a runtime tracks or infers one (`XR_FB_body_tracking`, `XR_BD_body_tracking`)."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from capture_nodes.sources.openxr.driver import TIME_INVALID, Runtime
-from capture_nodes.sources.openxr.joint_array import JointArray
-from capture_nodes.sources.openxr.points import (
-    BODY_POINT_NAMES,
-    BODY_ROWS,
-    FIRST_BODY_ROW,
-    TRACKED,
-    VALID,
-    TrackedPoints,
-)
-from retargeting.body_points import SIDES
+from capture_nodes.sources.openxr.driver import Runtime
+from capture_nodes.sources.openxr.joint_tracker import JointTracker
+from capture_nodes.sources.openxr.points import TrackedPoints
 from retargeting.frames import (
     ROTATION_OPENXR_TO_TRAINER,
     Array,
@@ -33,7 +22,7 @@ from retargeting.frames import (
     quaternion_multiply,
 )
 
-_FB_COUNT, _BD_COUNT, _BD_FULL_BODY = 70, 24, 2
+_BD_FULL_BODY = 2
 
 FB_JOINTS: Mapping[str, int] = {
     "head": 7,
@@ -63,7 +52,24 @@ BD_JOINTS: Mapping[str, int] = {
     "right_knee": 5,
     "right_ankle": 8,
 }
-_WRISTS = tuple(f"{side}_wrist" for side in SIDES)
+
+
+@dataclass(frozen=True)
+class BodyKind:
+    """A vendor's body: its joint of each body point, how many joints it has, and which set is asked for.
+
+    own_t_pose: it hands out the T-pose that the axes of its joints are read off; otherwise they are, in a
+    T-pose, the runtime's own (x right, y up, z back).
+    """
+
+    vendor: str
+    joints: Mapping[str, int]
+    count: int
+    own_t_pose: bool
+
+
+FB_BODY = BodyKind("FB", FB_JOINTS, 70, own_t_pose=True)
+BD_BODY = BodyKind("BD", BD_JOINTS, 24, own_t_pose=False)
 
 
 def t_pose_axes(point: str) -> Array:
@@ -74,95 +80,47 @@ def t_pose_axes(point: str) -> Array:
     return quaternion_from_rotation_vector([0.0, 0.0, 0.5 * np.pi if side == "left" else -0.5 * np.pi])
 
 
-class Body(Protocol):
+class Body:
     """Raises `RuntimeFailed`."""
 
-    name: str
-
-    def locate(self, base: Any, xr_time: int, points: TrackedPoints) -> None: ...
-
-
-class _JointRows:
-    """Which joints of a body go to which rows of the points."""
-
-    def __init__(self, joints: Mapping[str, int]) -> None:
-        self.names = tuple(joints)
-        self.joints = np.array(list(joints.values()))
-        self.rows = np.array([FIRST_BODY_ROW + BODY_POINT_NAMES.index(name) for name in joints])
-        self._wrists = np.array([name in _WRISTS for name in joints])
-
-    def give(self, array: JointArray, poses: Array, points: TrackedPoints) -> None:
-        array.poses_into(poses)
-        valid, tracked = array.has(VALID)[self.joints], array.has(TRACKED)[self.joints]
-        points.poses[self.rows] = poses[self.joints]
-        points.tracked[self.rows] = valid & (tracked | ~self._wrists)
-
-
-class FbBody:
-    """Upper body, 70 joints. The axes of its joints are read off the runtime's own T-pose."""
-
-    name = "XR_FB_body_tracking"
-
-    def __init__(self, runtime: Runtime, session: Any, points: TrackedPoints) -> None:
+    def __init__(self, runtime: Runtime, session: Any, kind: BodyKind, points: TrackedPoints) -> None:
         xr = runtime.xr
-        self._runtime = runtime
-        create = runtime.function(
-            "xrCreateBodyTrackerFB",
-            xr.Session,
-            ctypes.POINTER(xr.BodyTrackerCreateInfoFB),
-            ctypes.POINTER(xr.BodyTrackerFB),
+        self._runtime, self._points = runtime, points
+        joint_set = (
+            {"body_joint_set": xr.BodyJointSetFB(0)}
+            if kind is FB_BODY
+            else {"joint_set": xr.BodyJointSetBD(_BD_FULL_BODY)}
         )
-        self._locate = runtime.function(
-            "xrLocateBodyJointsFB",
-            xr.BodyTrackerFB,
-            ctypes.POINTER(xr.BodyJointsLocateInfoFB),
-            ctypes.POINTER(xr.BodyJointLocationsFB),
-        )
-        self._skeleton = runtime.function(
-            "xrGetBodySkeletonFB", xr.BodyTrackerFB, ctypes.POINTER(xr.BodySkeletonFB)
-        )
-        self._tracker = xr.BodyTrackerFB()
-        info = xr.BodyTrackerCreateInfoFB(body_joint_set=xr.BodyJointSetFB(0))
-        runtime.check(create(session, info, ctypes.byref(self._tracker)), "xrCreateBodyTrackerFB")
-        self._array = JointArray(xr.BodyJointLocationFB, _FB_COUNT)
-        self._locations = xr.BodyJointLocationsFB(joint_locations=self._array.structures)
-        self._info = xr.BodyJointsLocateInfoFB()
-        self._rows = _JointRows(FB_JOINTS)
-        self._poses = np.zeros((_FB_COUNT, 7))
+        name = "Body", kind.vendor
+        self._tracker = JointTracker(runtime, session, name, joint_set, points.table, points.body_rows)
         self._skeleton_seen: int | None = None
-        points.tracked[BODY_ROWS] = False
+        self._skeleton = None
+        if kind.own_t_pose:
+            self._skeleton = runtime.function(
+                "xrGetBodySkeletonFB", xr.BodyTrackerFB, ctypes.POINTER(xr.BodySkeletonFB)
+            )
+        else:
+            points.set_body_axes(np.array([t_pose_axes(point) for point in kind.joints]))
 
-    def locate(self, base: Any, xr_time: int, points: TrackedPoints) -> None:
-        self._info.base_space, self._info.time = base, xr_time
-        code = self._locate(self._tracker, self._info, ctypes.byref(self._locations))
-        if code == TIME_INVALID:
+    def locate(self, base: Any, xr_time: int) -> None:
+        if not self._tracker.locate(base, xr_time) or self._skeleton is None:
             return
-        self._runtime.check(code, "xrLocateBodyJointsFB")
-        if not self._locations.is_active:
-            return
-        if self._skeleton_seen != self._locations.skeleton_changed_count:
-            points.own_axes[self._rows.rows] = self._own_axes()
-            self._skeleton_seen = self._locations.skeleton_changed_count
-        self._rows.give(self._array, self._poses, points)
+        changes = int(self._tracker.locations.skeleton_changed_count)
+        if self._skeleton_seen != changes:
+            self._points.set_body_axes(skeleton_axes(self._t_pose(self._skeleton)))
+            self._skeleton_seen = changes
 
-    def _own_axes(self) -> Array:
-        """The points' axes in those of the joints ``(points, 4)``, from the skeleton's T-pose."""
+    def _t_pose(self, skeleton_of: Any) -> Array:
+        """The runtime's own T-pose ``(70, 7)``, position and rotation in OpenXR axes."""
         xr = self._runtime.xr
-        joints = (xr.BodySkeletonJointFB * _FB_COUNT)()
+        joints = (xr.BodySkeletonJointFB * FB_BODY.count)()
         skeleton = xr.BodySkeletonFB(joints=joints)
-        code = self._skeleton(self._tracker, ctypes.byref(skeleton))
+        code = skeleton_of(self._tracker.handle, ctypes.byref(skeleton))
         self._runtime.check(code, "xrGetBodySkeletonFB")
-        poses = np.array(
-            [
-                [
-                    *(getattr(j.pose.position, a) for a in "xyz"),
-                    *(getattr(j.pose.orientation, a) for a in "xyzw"),
-                ]
-                for j in joints
-            ]
-        )
+        poses = np.array([np.frombuffer(j.pose, "<f4", 7) for j in joints], dtype=np.float64)
+        poses = np.hstack([poses[:, 4:], poses[:, :4]])
         poses[:, 3:] /= np.maximum(np.linalg.norm(poses[:, 3:], axis=1, keepdims=True), 1e-9)
-        return skeleton_axes(poses)
+        return poses
 
 
 def skeleton_axes(poses: Array) -> Array:
@@ -182,43 +140,3 @@ def skeleton_axes(poses: Array) -> Array:
     wanted = np.stack([quaternion_multiply(facing, t_pose_axes(point)) for point in FB_JOINTS])
     has = in_trainer[list(FB_JOINTS.values()), 3:]
     return quaternion_multiply(quaternion_inverse(has), wanted)
-
-
-class BdBody:
-    """Whole body, 24 joints, whose axes in a T-pose are the runtime's own (x right, y up, z back)."""
-
-    name = "XR_BD_body_tracking"
-
-    def __init__(self, runtime: Runtime, session: Any, points: TrackedPoints) -> None:
-        xr = runtime.xr
-        self._runtime = runtime
-        create = runtime.function(
-            "xrCreateBodyTrackerBD",
-            xr.Session,
-            ctypes.POINTER(xr.BodyTrackerCreateInfoBD),
-            ctypes.POINTER(xr.BodyTrackerBD),
-        )
-        self._locate = runtime.function(
-            "xrLocateBodyJointsBD",
-            xr.BodyTrackerBD,
-            ctypes.POINTER(xr.BodyJointsLocateInfoBD),
-            ctypes.POINTER(xr.BodyJointLocationsBD),
-        )
-        self._tracker = xr.BodyTrackerBD()
-        info = xr.BodyTrackerCreateInfoBD(joint_set=xr.BodyJointSetBD(_BD_FULL_BODY))
-        runtime.check(create(session, info, ctypes.byref(self._tracker)), "xrCreateBodyTrackerBD")
-        self._array = JointArray(xr.BodyJointLocationBD, _BD_COUNT)
-        self._locations = xr.BodyJointLocationsBD(joint_locations=self._array.structures)
-        self._info = xr.BodyJointsLocateInfoBD()
-        self._rows = _JointRows(BD_JOINTS)
-        self._poses = np.zeros((_BD_COUNT, 7))
-        points.tracked[BODY_ROWS] = False
-        points.own_axes[self._rows.rows] = [t_pose_axes(name) for name in self._rows.names]
-
-    def locate(self, base: Any, xr_time: int, points: TrackedPoints) -> None:
-        self._info.base_space, self._info.time = base, xr_time
-        code = self._locate(self._tracker, self._info, ctypes.byref(self._locations))
-        if code == TIME_INVALID:
-            return
-        self._runtime.check(code, "xrLocateBodyJointsBD")
-        self._rows.give(self._array, self._poses, points)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from capture_nodes.sources.openxr.driver import SESSION_NOT_FOCUSED, Runtime, failure
+from capture_nodes.sources.openxr.driver import SESSION_NOT_FOCUSED, SUCCESS, Runtime, failure
 from capture_nodes.sources.openxr.profiles import (
     BOOLEAN_ACTIONS,
     FLOAT_ACTIONS,
@@ -38,6 +38,16 @@ class Reading:
 _NOTHING = Reading("", False, {})
 
 
+class _Read:
+    """One action of one hand, and the structures that it is read with."""
+
+    __slots__ = ("function", "info", "name", "state", "told")
+
+    def __init__(self, name: str, function: Callable[..., int], info: Any, state: Any) -> None:
+        self.name, self.function, self.state = name, function, state
+        self.info, self.told = info, ctypes.byref(state)
+
+
 class Controllers:
     """One action set for both hands. Raises `RuntimeFailed`.
 
@@ -50,6 +60,7 @@ class Controllers:
         self.refused: dict[str, str] = {}
         self.suggested: list[str] = []
         self._profiles: dict[int, Profile] = {}
+        self._bound: dict[str, list[_Read]] = {side: [] for side in SIDES}
         self._held: dict[str, tuple[str, bool]] = dict.fromkeys(SIDES, ("", False))
         try:
             self._make(offered_profiles(extensions, minor))
@@ -143,17 +154,22 @@ class Controllers:
         self._stop = function("xrStopHapticFeedback", xr.Session, haptic_info)
         self._active_set = xr.ActiveActionSet(action_set=self._set, subaction_path=0)
         self._sync_info = xr.ActionsSyncInfo(active_action_sets=[self._active_set])
-        self._reads: dict[str, list[tuple[str, Callable[..., int], Any, Any]]] = {}
+        self._reads: dict[str, dict[str, _Read]] = {}
         self._haptics: dict[str, Any] = {}
         for side, path in self._side_paths.items():
             infos = {
                 name: xr.ActionStateGetInfo(action=self._actions[name], subaction_path=path)
                 for name in (*FLOAT_ACTIONS, *BOOLEAN_ACTIONS)
             }
-            self._reads[side] = [
-                *((name, get_float, infos[name], xr.ActionStateFloat()) for name in FLOAT_ACTIONS),
-                *((name, get_boolean, infos[name], xr.ActionStateBoolean()) for name in BOOLEAN_ACTIONS),
-            ]
+            kinds = (
+                (FLOAT_ACTIONS, get_float, xr.ActionStateFloat),
+                (BOOLEAN_ACTIONS, get_boolean, xr.ActionStateBoolean),
+            )
+            self._reads[side] = {
+                name: _Read(name, function, infos[name], state())
+                for names, function, state in kinds
+                for name in names
+            }
             self._haptics[side] = xr.HapticActionInfo(
                 action=self._actions[HAPTIC_ACTION], subaction_path=path
             )
@@ -169,11 +185,12 @@ class Controllers:
         if not profile:
             return _NOTHING
         inputs = {}
-        for name, function, info, state in self._reads[side]:
-            code = function(self._session, info, ctypes.byref(state))
-            self._runtime.check(code, "reading an action")
-            if state.is_active:
-                inputs[name] = float(state.current_state)
+        for read in self._bound[side]:
+            code = read.function(self._session, read.info, read.told)
+            if code != SUCCESS:
+                self._runtime.check(code, "reading an action")
+            if read.state.is_active:
+                inputs[read.name] = float(read.state.current_state)
         return Reading(profile, bare, inputs)
 
     def look_what_is_held(self) -> None:
@@ -184,6 +201,9 @@ class Controllers:
             self._runtime.check(code, "xrGetCurrentInteractionProfile")
             held = int(state.interaction_profile)
             profile = self._profiles.get(held)
+            # Of a device that we suggested nothing for, the runtime may have bound anything.
+            reads = self._reads[side]
+            self._bound[side] = [r for name, r in reads.items() if profile is None or name in profile.inputs]
             known = (profile.name, profile.bare_hands) if profile is not None else ("another device", False)
             self._held[side] = known if held else ("", False)
 

@@ -17,12 +17,13 @@ FB_BODY = "XR_FB_body_tracking"
 BD_BODY = "XR_BD_body_tracking"
 BD_CONTROLLER = "XR_BD_controller_interaction"
 LOCAL_FLOOR = "XR_EXT_local_floor"
+LOCATE_SPACES = "XR_KHR_locate_spaces"
 
 REQUIRED = {
     HEADLESS: "a session without pictures",
     TIMESPEC: "the time of a pose on this machine's clock",
 }
-OPTIONAL = (HAND_TRACKING, HAND_INTERACTION, FB_BODY, BD_BODY, BD_CONTROLLER, LOCAL_FLOOR)
+OPTIONAL = (HAND_TRACKING, HAND_INTERACTION, FB_BODY, BD_BODY, BD_CONTROLLER, LOCAL_FLOOR, LOCATE_SPACES)
 
 _HEAD_MOUNTED = 1
 _NO_RUNTIME = (

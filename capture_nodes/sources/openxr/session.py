@@ -10,29 +10,34 @@ from typing import Any
 
 from capture_nodes.sources.openxr.bare_hands import BareHand
 from capture_nodes.sources.openxr.base_space import BaseSpace
-from capture_nodes.sources.openxr.bodies import BdBody, Body, FbBody
+from capture_nodes.sources.openxr.bodies import BD_BODY, FB_BODY, Body
 from capture_nodes.sources.openxr.controllers import Controllers, Reading
 from capture_nodes.sources.openxr.device_time import DeviceTime
-from capture_nodes.sources.openxr.driver import EVENT_UNAVAILABLE, TIME_INVALID, RuntimeFailed, failure
+from capture_nodes.sources.openxr.driver import EVENT_UNAVAILABLE, RuntimeFailed, failure
 from capture_nodes.sources.openxr.hands import Hands
 from capture_nodes.sources.openxr.instance import OpenInstance
 from capture_nodes.sources.openxr.parameters import OpenXrParameters
-from capture_nodes.sources.openxr.points import (
-    CONTROLLER_ROWS,
-    HEAD_ROW,
-    ORIENTATION_TRACKED,
-    TRACKED,
-    VALID,
-    TrackedPoints,
-)
+from capture_nodes.sources.openxr.points import TrackedPoints
+from capture_nodes.sources.openxr.spaces import Spaces
 from retargeting.body_points import SIDES
-from retargeting.frames import ROTATION_OPENXR_TO_TRAINER, Array, pose_to_trainer
+from retargeting.frames import Array
 from retargeting.motion_frame import Axis, Button, Controls
 
 _MOST_EVENTS = 64
 _EVENT_INSTANCE_LOSS, _EVENT_STATE, _EVENT_SPACE_CHANGE, _EVENT_PROFILE = 17, 18, 40, 52
 _PRIMARY_STEREO = 2
 _STATES_WITHIN_S = 2.0
+_AXES = {
+    side: tuple(Axis[f"{side.upper()}_{name}"] for name in ("TRIGGER", "SQUEEZE", "STICK_X", "STICK_Y"))
+    for side in SIDES
+}
+_BUTTONS = {
+    side: [
+        (Button[f"{side.upper()}_{action.upper()}"], action)
+        for action in ("primary", "secondary", "stick", "menu")
+    ]
+    for side in SIDES
+}
 
 
 class State(IntEnum):
@@ -77,29 +82,22 @@ class Session:
             )
         except (xr.XrException, ValueError) as error:
             raise failure("xrCreateSession", error) from error
-        self.points = TrackedPoints()
+        kind = BD_BODY if system.bd_body else FB_BODY if system.fb_body else None
+        self.points = TrackedPoints(kind.joints, kind.count) if kind is not None else TrackedPoints()
         self.base = BaseSpace(self._runtime, self._handle, parameters.stature_m)
         self.controllers = Controllers(self._runtime, self._handle, system.extensions, system.minor_version)
-        self._hands = Hands(self._runtime, self._handle) if system.hands else None
-        self.body: Body | None = None
-        if system.bd_body:
-            self.body = BdBody(self._runtime, self._handle, self.points)
-        elif system.fb_body:
-            self.body = FbBody(self._runtime, self._handle, self.points)
+        self._spaces = Spaces(self._runtime, self._handle, system, self.base, self.controllers, self.points)
+        self._hands = Hands(self._runtime, self._handle, self.points) if system.hands else None
+        self._body = Body(self._runtime, self._handle, kind, self.points) if kind is not None else None
         self._bare_hands = {side: BareHand(side, parameters) for side in SIDES}
         self.state = State.UNKNOWN
         self._running = self._recentred = self._focused = False
         self._begun_s = 0.0
-        # A headset that never tracks where it is (three degrees of freedom) may infer it from a neck; of one
-        # that did, an inferred place is a lost one.
-        self._head_needs = VALID | ORIENTATION_TRACKED
         function, session = self._runtime.function, xr.Session
-        self._locate = function(
-            "xrLocateSpace", xr.Space, xr.Space, ctypes.c_int64, ctypes.POINTER(xr.SpaceLocation)
-        )
-        self._location = xr.SpaceLocation()
         self._poll = function("xrPollEvent", xr.Instance, ctypes.POINTER(xr.EventDataBuffer))
         self._event = xr.EventDataBuffer()
+        self._told = ctypes.byref(self._event)
+        self._buffer_type = int(self._event._type)
         self._begin = function("xrBeginSession", session, ctypes.POINTER(xr.SessionBeginInfo))
         self._end = function("xrEndSession", session)
         self._request_exit = function("xrRequestExitSession", session)
@@ -126,11 +124,12 @@ class Session:
     def poll(self) -> None:
         """Take all events in and do what they ask for."""
         for _ in range(_MOST_EVENTS):
-            self._event.type = self._xr.StructureType.EVENT_DATA_BUFFER
-            self._event.next = None
-            code = self._poll(self._runtime.instance, ctypes.byref(self._event))
-            if self._runtime.check(code, "xrPollEvent") == EVENT_UNAVAILABLE:
+            # The event before was written over these.
+            self._event._type, self._event.next = self._buffer_type, None
+            code = self._poll(self._runtime.instance, self._told)
+            if code == EVENT_UNAVAILABLE:
                 return
+            self._runtime.check(code, "xrPollEvent")
             self._take(self._event)
 
     def _take(self, event: Any) -> None:
@@ -192,53 +191,28 @@ class Session:
     def _track(self, xr_time: int, readings: dict[str, Reading]) -> dict[str, Array]:
         points, base = self.points, self.base.handle
         points.clear()
-        if self._locate_space(self.base.view, xr_time, HEAD_ROW, self._head_needs) & TRACKED == TRACKED:
-            self._head_needs = TRACKED
-        for name, space in self.controllers.spaces.items():
-            # What hangs on a bare hand is no controller: its joints and gestures say more.
-            if readings[name.partition("_")[0]].holds:
-                self._locate_space(space, xr_time, CONTROLLER_ROWS[name], TRACKED)
+        self._spaces.locate(xr_time, {side: reading.holds for side, reading in readings.items()})
         if self._hands is not None:
-            self._hands.locate(base, xr_time, points)
-        if self.body is not None:
-            self.body.locate(base, xr_time, points)
+            self._hands.locate(base, xr_time)
+        if self._body is not None:
+            self._body.locate(base, xr_time)
         if self.base.is_trainer:
             return points.in_trainer()
-        to_trainer = self.base.to_trainer(self._head())
+        to_trainer = self.base.to_trainer(points.head())
         return {} if to_trainer is None else points.in_trainer(to_trainer)
-
-    def _locate_space(self, space: Any, xr_time: int, row: int, needs: int) -> int:
-        """Take a space over as a point where it has the flags it needs; its flags."""
-        location = self._location
-        code = self._locate(space, self.base.handle, xr_time, ctypes.byref(location))
-        if code == TIME_INVALID:
-            return 0
-        self._runtime.check(code, "xrLocateSpace")
-        flags = int(location._location_flags)
-        if flags & needs == needs:
-            pose = location.pose
-            p, q = pose.position, pose.orientation
-            self.points.poses[row] = (p.x, p.y, p.z, q.x, q.y, q.z, q.w)
-            self.points.tracked[row] = True
-        return flags
-
-    def _head(self) -> Array | None:
-        if not self.points.tracked[HEAD_ROW]:
-            return None
-        return pose_to_trainer(self.points.poses[HEAD_ROW], ROTATION_OPENXR_TO_TRAINER)
 
     def _controls(self, readings: dict[str, Reading], poses: dict[str, Array]) -> Controls:
         axes, buttons = [0.0] * len(Axis), [0] * len(Button)
         for side, reading in readings.items():
-            inputs, word = reading.inputs, side.upper()
+            inputs = reading.inputs
             squeeze, trigger = inputs.get("squeeze", 0.0), inputs.get("trigger", 0.0)
             if not reading.holds:
                 squeeze, trigger = self._bare_hands[side].observe(poses, inputs)
-            axes[Axis[f"{word}_TRIGGER"]], axes[Axis[f"{word}_SQUEEZE"]] = trigger, squeeze
-            for direction in "xy":
-                axes[Axis[f"{word}_STICK_{direction.upper()}"]] = inputs.get(f"stick_{direction}", 0.0)
-            for button in ("primary", "secondary", "stick", "menu"):
-                buttons[Button[f"{word}_{button.upper()}"]] = int(inputs.get(button, 0.0) > 0.5)
+            trigger_axis, squeeze_axis, x_axis, y_axis = _AXES[side]
+            axes[trigger_axis], axes[squeeze_axis] = trigger, squeeze
+            axes[x_axis], axes[y_axis] = inputs.get("stick_x", 0.0), inputs.get("stick_y", 0.0)
+            for button, action in _BUTTONS[side]:
+                buttons[button] = int(inputs.get(action, 0.0) > 0.5)
         # A runtime's number that is none presses nothing.
         finite = [min(1.0, max(-1.0, value)) if abs(value) < 2.0 else 0.0 for value in axes]
         return Controls(tuple(finite), tuple(buttons))

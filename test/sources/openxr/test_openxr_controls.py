@@ -265,3 +265,31 @@ def test_a_rumble_of_no_device_does_nothing(headset: Headset) -> None:
             any_frame(source)
         assert isinstance(any_frame(source), MotionFrame)
     assert headset.happened.haptic_applied[:] == [0, 0]
+
+
+def test_a_menu_sign_where_there_is_no_menu_button(headset: Headset) -> None:
+    """The Index' B held, and a bare hand's thumb on its little finger; neither by a touch."""
+    menu = Button.RIGHT_MENU
+    headset.hold("index", "index")
+    with headset.worn() as source:
+        wait_for(source, lambda frame: "right_grip" in frame.poses)
+        press(headset, {}, {"b__click": 1.0})
+        first = wait_for(source, lambda frame: bool(frame.controls.buttons[Button.RIGHT_SECONDARY]))
+        assert not first.controls.buttons[menu]
+        held = wait_for(source, lambda frame: bool(frame.controls.buttons[menu]), "menu")
+        assert held.stamp_ns - first.stamp_ns > 0.5e9
+        press(headset, {}, {})
+        wait_for(source, lambda frame: not frame.controls.buttons[menu])
+        headset.hold("none", "none")
+        with headset.writing() as script:
+            script.hands[1].active = 1
+            for k, joint in enumerate(script.hands[1].joints):
+                joint.put((0.05 * k, 1.2, -0.4))
+        apart = wait_for(source, lambda frame: "right_little_tip" in frame.poses)
+        assert not any(apart.controls.buttons)
+        with headset.writing() as script:
+            joints = script.hands[1].joints
+            names = HAND_POINT_NAMES
+            joints[names.index("little_tip")].put((0.05 * names.index("thumb_tip") + 0.01, 1.2, -0.4))
+        wait_for(source, lambda frame: bool(frame.controls.buttons[menu]), "menu of a bare hand")
+    assert headset.validation_errors() == []

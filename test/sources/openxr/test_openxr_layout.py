@@ -10,7 +10,7 @@ import pytest
 from openxr_script import STRUCTURES
 
 from capture_nodes.sources.openxr.driver import load_pyopenxr
-from capture_nodes.sources.openxr.joint_array import JointArray
+from capture_nodes.sources.openxr.location_table import LocationTable
 
 # Structure of the test runtime: pyopenxr's, and the names of its fields.
 _TWINS = {
@@ -22,6 +22,9 @@ _TWINS = {
     "BodySkeletonFB": ("BodySkeletonFB",),
     "BodyJointLocationsFB": ("BodyJointLocationsFB",),
     "BodyJointLocationsBD": ("BodyJointLocationsBD",),
+    "SpacesLocateInfo": ("SpacesLocateInfo",),
+    "SpaceLocations": ("SpaceLocations",),
+    "SpaceLocationData": ("SpaceLocationData", "SpaceLocationDataKHR"),
     "XrHandJointLocationEXT": ("HandJointLocationEXT",),
     "XrHandJointLocationsEXT": ("HandJointLocationsEXT",),
 }
@@ -29,6 +32,10 @@ _FIELDS = {
     "supportsBodyTracking": ("supports_body_tracking",),
     "jointSet": ("_body_joint_set", "_joint_set"),
     "baseSpace": ("base_space",),
+    "spaceCount": ("space_count",),
+    "spaces": ("_spaces",),
+    "locationCount": ("location_count",),
+    "locations": ("_locations",),
     "joints": ("_joints",),
     "jointLocations": ("_joint_locations",),
     "jointLocationCount": ("joint_location_count",),
@@ -59,13 +66,13 @@ def test_newer_structures_are_laid_out_as_in_pyopenxr(layout: dict[str, int]) ->
                 attribute = next(name for name in _FIELDS.get(field, (field,)) if hasattr(kind, name))
                 assert getattr(kind, attribute).offset == value, key
             compared += 1
-    assert compared >= 30
+    assert compared >= 40
 
 
 def test_newer_numbers_are_those_of_pyopenxr(layout: dict[str, int]) -> None:
     xr = load_pyopenxr()
     types = {key: value for key, value in layout.items() if key.startswith("TYPE_")}
-    assert len(types) == 9
+    assert len(types) == 11
     for key, value in types.items():
         assert xr.StructureType[key.removeprefix("TYPE_")] == value
     assert layout["REFERENCE_SPACE_LOCAL_FLOOR"] == xr.ReferenceSpaceType.LOCAL_FLOOR
@@ -83,23 +90,26 @@ def test_the_script_is_laid_out_alike_in_both_languages(layout: dict[str, int]) 
     assert compared >= 15
 
 
-@pytest.mark.parametrize("name", ["HandJointLocationEXT", "BodyJointLocationFB", "BodyJointLocationBD"])
-def test_joints_are_read_where_the_structures_say(name: str) -> None:
-    """Field by field through pyopenxr, against the array's view of the same memory."""
-    import numpy as np
-
-    structure = getattr(load_pyopenxr(), name)
-    array = JointArray(structure, 3)
-    for k in range(3):
-        joint = array.structures[k]
-        joint._location_flags = 15 - k
-        position, rotation = joint.pose.position, joint.pose.orientation
+@pytest.mark.parametrize(
+    "name", ["HandJointLocationEXT", "BodyJointLocationFB", "BodyJointLocationBD", "SpaceLocationData"]
+)
+def test_locations_are_read_where_the_structures_say(name: str) -> None:
+    """Field by field through pyopenxr, against the table's view of the same memory."""
+    table = LocationTable(5)
+    locations = table.structures(getattr(load_pyopenxr(), name), slice(1, 4))
+    for k, location in enumerate(locations):
+        location._location_flags = 15 - k
+        position, rotation = location.pose.position, location.pose.orientation
         position.x, position.y, position.z = k, k + 0.25, k + 0.5
         rotation.x, rotation.y, rotation.z, rotation.w = 10 + k, 20 + k, 30 + k, 40 + k
-    poses = np.zeros((3, 7))
-    array.poses_into(poses)
-    expected = [[k, k + 0.25, k + 0.5, 10 + k, 20 + k, 30 + k, 40 + k] for k in range(3)]
-    assert np.array_equal(poses, expected)
-    assert array.has(15).tolist() == [True, False, False]
-    assert array.has(3).tolist() == [True, False, False]
-    assert array.has(8).tolist() == [True, True, True]
+    assert table.positions[1:4].tolist() == [[k, k + 0.25, k + 0.5] for k in range(3)]
+    assert table.rotations[1:4].tolist() == [[10 + k, 20 + k, 30 + k, 40 + k] for k in range(3)]
+    assert table.flags.tolist() == [0, 15, 14, 13, 0]
+    table.take(slice(4, 5), 7, locations[2].pose)
+    assert (table.positions[4] == table.positions[3]).all() and table.flags[4] == 7
+    assert (table.rotations[4] == table.rotations[3]).all()
+
+
+def test_a_structure_of_another_layout_is_refused() -> None:
+    with pytest.raises(TypeError, match="SpaceLocation is 56 bytes, not 40"):
+        LocationTable(1).structures(load_pyopenxr().SpaceLocation, slice(0, 1))

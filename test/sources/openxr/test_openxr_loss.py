@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -255,6 +256,60 @@ def test_an_input_that_is_no_number_presses_nothing(headset: Headset, value: flo
             script.controllers[0].press(squeeze__value=value, trigger__value=0.5)
         frame = wait_for(source, lambda frame: frame.controls.axes[Axis.LEFT_TRIGGER] == 0.5)
     assert frame.controls.axes[Axis.LEFT_SQUEEZE] == 0.0
+
+
+def freeze(headset: Headset, source: OpenXrSource) -> None:
+    """Until a call into the runtime waits, and the source has said so."""
+    with headset.writing() as script:
+        script.frozen = 1
+    wait_for(source, lambda frame: frame.controls == Controls(), "the open deadman")
+    assert source.wait_frame(0.3) is None
+    assert headset.happened.frozen_calls == 1
+    assert str(source.diagnostics()["device"]).startswith("the OpenXR runtime has not answered for 0.")
+
+
+def test_a_runtime_that_freezes_opens_the_deadman_and_may_answer_again(headset: Headset) -> None:
+    with headset.worn() as source:
+        worn_and_squeezed(headset, source)
+        freeze(headset, source)
+        # What a moment long past looked like is no frame any more.
+        thawed_ns = round(1e9 * time.monotonic())
+        with headset.writing() as script:
+            script.frozen = 0
+        assert any_frame(source).stamp_ns > thawed_ns
+        check_needs_a_new_press(headset, source)
+        diagnostics = source.diagnostics()
+        assert (diagnostics["freezes"], diagnostics["device"]) == (1, "in use")
+        assert (diagnostics["device_losses"], diagnostics["connections"]) == (0, 1)
+
+
+def test_a_frozen_runtime_that_is_restarted_is_opened_anew(headset: Headset) -> None:
+    """As when the process behind it is killed: its calls come back with an error."""
+    with headset.worn(retry_first_s=0.05, retry_longest_s=0.2) as source:
+        worn_and_squeezed(headset, source)
+        freeze(headset, source)
+        with headset.writing() as script:
+            script.frozen, script.instance_lost, script.present = 0, 1, 0
+        assert source.wait_frame(0.3) is None
+        with headset.writing() as script:
+            script.instance_lost, script.present = 0, 1
+        check_needs_a_new_press(headset, source)
+        assert headset.happened.instances_made == 2
+
+
+def test_a_runtime_that_freezes_for_good_holds_up_no_end(headset: Headset) -> None:
+    with headset.worn() as source:
+        worn_and_squeezed(headset, source)
+        freeze(headset, source)
+        left_s = time.monotonic()
+    assert time.monotonic() - left_s < 10.0
+    # Its thread is still in there.
+    with headset.writing() as script:
+        script.frozen = 0
+    end_s = time.monotonic() + 20.0
+    while headset.happened.instances_destroyed < 1:
+        assert time.monotonic() < end_s
+        source.wait_frame(0.01)
 
 
 def test_a_body_that_is_lost_takes_its_points_along(headset: Headset) -> None:

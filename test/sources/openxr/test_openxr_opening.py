@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from openxr_script import EXTENSIONS
-from worn_headset import Headset, any_frame
+from worn_headset import Headset, any_frame, wait_for
 
 from capture_nodes.sources.openxr import driver
 from capture_nodes.sources.openxr.parameters import OpenXrParameters
@@ -113,7 +113,21 @@ def test_a_runtime_with_nothing_but_the_least_will_do(headset: Headset) -> None:
         assert source.report["runtime"].endswith("OpenXR 1.0")
         assert headset.runtime.suggested() == {"touch", "index", "vive", "simple"}
     assert set(frame.poses) == {"head", *(f"{s}_{p}" for s in ("left", "right") for p in ("grip", "aim"))}
-    assert headset.happened.api_minor == 0
+    assert headset.happened.api_minor == headset.happened.spaces_at_once == 0
+
+
+@pytest.mark.parametrize("minor", [0, 1])
+def test_all_spaces_are_located_in_one_call_where_there_is_one(headset: Headset, minor: int) -> None:
+    """With OpenXR 1.1, or the extension that became it."""
+    with headset.writing() as script:
+        script.minor = minor
+    if minor == 1:
+        headset.runtime.without("XR_KHR_locate_spaces")
+    headset.hold("touch", "touch")
+    with headset.worn() as source:
+        wait_for(source, lambda frame: "right_aim" in frame.poses)
+    assert headset.happened.api_minor == minor
+    assert headset.happened.spaces_at_once > 0
 
 
 def test_bindings_are_suggested_for_every_profile_that_is_known(headset: Headset) -> None:
