@@ -13,10 +13,11 @@ from retargeting.frames import (
     rotation_matrix_from_quaternion,
 )
 from retargeting.robot_model import RobotModel
-from retargeting.solver import Solver, SolverTargets
+from retargeting.solver import Solver, SolverParameters, SolverTargets
 from retargeting.target_clearance import LEAD_M_S, LEAD_RAD_S, led_pose, rotate_matrix
 
 TICK_S = 0.005
+APART = SolverParameters(self_collision=True)
 
 
 def angle(one: np.ndarray, two: np.ndarray) -> float:
@@ -25,7 +26,7 @@ def angle(one: np.ndarray, two: np.ndarray) -> float:
 
 def at_rest(model: RobotModel) -> tuple[Solver, np.ndarray, np.ndarray, np.ndarray]:
     """A solver in the neutral posture, its sites' poses there, and the grippers."""
-    solver, m = Solver(model), model.body_count
+    solver, m = Solver(model, APART), model.body_count
     positions, rotations = solver.layout.site_poses(model.neutral[:m].copy())
     return solver, positions, rotations, model.neutral[m:].copy()
 
@@ -110,7 +111,8 @@ def test_a_hand_that_is_asked_into_the_body_is_led_out_and_disturbs_nobody(
     model: RobotModel, side: int
 ) -> None:
     solver, positions, rotations, grippers = at_rest(model)
-    start, inwards = positions.copy(), np.array([-0.10, (-0.15, 0.15)[side], 0.0])
+    # Most of the way to the line through the base.
+    start, inwards = positions.copy(), -0.8 * positions[side] * [1.0, 1.0, 0.0]
     for k in range(1600):
         # In, there for a while, out again.
         share = min(1.0, k * TICK_S / 1.5) if k < 1000 else max(0.0, 1.0 - (k - 1000) * TICK_S / 1.5)
