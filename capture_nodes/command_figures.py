@@ -18,7 +18,8 @@ class CommandFigures:
     it), `newest_motion_age` (of the newest frame, in every command), `shown_motion_age` (of the motion that
     the targets show), `input_delay` (of that, what smoothing takes); `clipped_share` (ticks in which a limit
     shaped the motion), `clipped_joints` (which, with their share of the ticks), and with self-collision
-    `collision_limited_share`, `clearance_m` and `clearance_links` (the least, and where).
+    `collision_limited_share`, `clearance_m` and `clearance_links` (the least, and where), `led_m` (the
+    farthest that a wrist's target was led out of the body).
     """
 
     def __init__(self) -> None:
@@ -36,6 +37,7 @@ class CommandFigures:
         window.clipped.update(command.clipped)
         window.clipped_commands += bool(command.clipped)
         window.collision_limited += command.collision_limited
+        window.led_m = max([window.led_m, *command.led_m.values()])
         if command.clearance is not None and command.clearance.distance_m < window.clearance_m:
             window.clearance_m, window.links = command.clearance.distance_m, command.clearance.links
         if command.motion_age_s is not None:
@@ -64,6 +66,7 @@ class CommandFigures:
         if np.isfinite(window.clearance_m):
             figures["clearance_m"] = f"{window.clearance_m:.4f}"
             figures["clearance_links"] = " ".join(window.links or ())
+            figures["led_m"] = f"{window.led_m:.4f}"
             figures["collision_limited_share"] = f"{window.collision_limited / window.commands:.3f}"
         return figures
 
@@ -81,6 +84,7 @@ class _Window:
         self.commands = self.clipped_commands = self.collision_limited = 0
         self.clipped: Counter[str] = Counter()
         self.clearance_m = np.inf
+        self.led_m = 0.0
         self.links: tuple[str, str] | None = None
 
 

@@ -376,7 +376,12 @@ def _parser() -> argparse.ArgumentParser:
         help="(default: what it was recorded with)",
     )
     parser.add_argument("--mapping", default="", metavar="FILE", help="as config/mapping.yaml")
-    parser.add_argument("--self-collision", action="store_true", help="keep the robot's links apart")
+    parser.add_argument(
+        "--self-collision",
+        action=argparse.BooleanOptionalAction,
+        default=SolverParameters.self_collision,
+        help="keep the robot's links apart",
+    )
     parser.add_argument(
         "--incomplete", action="store_true", help="also recordings that were cut off and recovered"
     )

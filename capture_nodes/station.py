@@ -153,6 +153,7 @@ class StationArguments:
     command_rate_hz: float
     stale_s: float
     engage_mode: str
+    self_collision: bool
     deadman: str
     deadman_button: str
     mapping: str
@@ -413,6 +414,7 @@ def _retargeting_parameters(settings: StationArguments) -> dict[str, ParameterVa
         # A trainer with a deadman engages by pressing it.
         "auto_engage": settings.episodes == 0 and _deadman(settings) == DeadmanMode.OFF.value,
         "engage_mode": settings.engage_mode,
+        "self_collision": settings.self_collision,
         "deadman": _deadman(settings),
         "deadman_button": settings.deadman_button,
         "mapping": _absolute(settings.mapping),

@@ -38,13 +38,15 @@ class ArmStop:
 
 
 _NO_STOPS: Mapping[str, tuple[ArmStop, ...]] = MappingProxyType({})
+_NOT_LED: Mapping[str, float] = MappingProxyType({})
 
 
 class AppliedCommand(NamedTuple):
     """What was commanded in one tick.
 
     positions, velocities ``(n,)`` in the order of `joint_names` (rad, rad/s; prismatic m, m/s);
-    targets: pose ``(7,)`` per site in the robot's root, as the solver was asked;
+    targets: pose ``(7,)`` per site in the robot's root, as the solver was asked; led_m: how far wrists'
+    targets were led out of the robot's body for that, by site, where they were;
     cause_stamp_ns: stamp of the newest motion frame it follows, None while standing still; motion_age_s: how
     long before the command the motion was that the wrists' places in `targets` show, smoothing and the
     way between frames counted; smoothing_delay_s: of that, what smoothing takes; clipped: joints whose limits
@@ -64,3 +66,4 @@ class AppliedCommand(NamedTuple):
     clearance: Clearance | None = None
     collision_limited: bool = False
     smoothing_delay_s: float = 0.0
+    led_m: Mapping[str, float] = _NOT_LED

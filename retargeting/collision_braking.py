@@ -1055,11 +1055,12 @@ class MarginState(NamedTuple):
 
 
 class GoalRowsRoom(NamedTuple):
-    """Room for the rows of the goal's search ``(r, m)``, their gaps and pairs ``(r,)``."""
+    """Room for the rows of the goal's search ``(r, m)``, their gaps and pairs ``(r,)``, damping ``(m,)``."""
 
     rows: Array
     gaps: Array
     owners: IntArray
+    damping: Array
 
 
 class Margins(NamedTuple):

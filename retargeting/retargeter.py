@@ -43,6 +43,7 @@ from retargeting.robot_body import measure_robot
 from retargeting.robot_model import RobotModel
 from retargeting.robot_posture import posture_at_rest, robot_posture
 from retargeting.solver import Solver, SolverParameters, Step
+from retargeting.target_clearance import led_pose
 from retargeting.trainer_input import TrainerInput
 from retargeting.trainer_reader import TrainerReader
 from retargeting.trainer_size import TrainerSize
@@ -346,11 +347,13 @@ class Retargeter:
         cause: int | None = None
         age_s: float | None = None
         smoothing_s = 0.0
+        led_m: dict[str, float] = {}
         body = self._targets
         if self.state in MOVING_STATES and body is not None and self.trainer.motion is not None:
             try:
                 step = self._follow(body, now_s, dt)
                 targets = body.by_site()
+                led_m = self._lead_targets(targets, step)
                 following = body.following()
                 if following:
                     cause = self.trainer.motion.stamp_ns
@@ -376,6 +379,7 @@ class Retargeter:
             step.clearance,
             step.collision_limited,
             smoothing_s,
+            led_m,
         )
 
     def _follow(self, body: BodyTargets, now_s: float, dt: float) -> Step:
@@ -392,6 +396,18 @@ class Retargeter:
                 goal, reached, turned, body.poses, step.clearance, step.collision_limited
             )
         return step
+
+    def _lead_targets(self, targets: dict[str, Array], step: Step) -> dict[str, float]:
+        """Replace wrists' targets by what the solver led them to; how far that is (m), by site."""
+        led_m: dict[str, float] = {}
+        if step.leads is None:
+            return led_m
+        for side in self.arms:
+            lead, site = step.leads[SIDES.index(side)], f"{side}_wrist"
+            if lead.any():
+                targets[site] = led_pose(targets[site], lead)
+                led_m[site] = math.hypot(*lead[:3].tolist())
+        return led_m
 
     def _watch_arms(self, body: BodyTargets) -> None:
         """Bring arms to rest whose wrists are lost, and hold where none is left."""

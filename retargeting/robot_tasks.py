@@ -64,5 +64,6 @@ def robot_tasks(model: RobotModel, parameters: SolverParameters) -> TaskLayout:
             ]
         ),
         posture=model.neutral[: model.body_count].copy(),
+        trunk=np.array([name in waist for name in names]),
     )
     return TaskLayout(tree, arrays)

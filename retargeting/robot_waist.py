@@ -103,6 +103,7 @@ class RobotWaist:
             direction_weights=np.zeros(0),
             posture_weights=np.full(count, _POSTURE_WEIGHT),
             posture=self.neutral,
+            trunk=np.zeros(count, dtype=np.bool_),
         )
         rows = np.zeros((len(SIDES), 3))
         for side in self._sides:

@@ -1,7 +1,8 @@
 """From targets to the next joint command: two box-constrained problems per tick.
 
 1. *Goal* (`goal_search`): a few damped Gauss-Newton steps of the inverse kinematics inside the position
-   limits, from the last goal. It says where the joints should be, however far that is.
+   limits, from the last goal. It says where the joints should be, however far that is. With self-collision
+   it keeps links apart, and targets are led out of the body before (`target_clearance`).
 2. *Command* (`command_step`): among the velocities that the position (with braking distance), velocity
    and acceleration limits allow from the previously published command, the one whose motion of wrists,
    head and elbows is nearest to that of the wanted velocity. The wanted velocity follows the goal's
@@ -27,6 +28,7 @@ from retargeting.command_step import (
     bound_velocity,
     fill_metric,
     move_command,
+    part_trunk,
     want_velocity,
     weigh_velocity,
 )
@@ -41,13 +43,14 @@ from retargeting.robot_tasks import POSE_SITES as POSE_SITES
 from retargeting.robot_tasks import robot_tasks
 from retargeting.self_collision import Clearance, SelfCollision
 from retargeting.solver_parameters import SolverParameters as SolverParameters
+from retargeting.target_clearance import TargetLead, lead_targets
 from retargeting.tasks import SolverTargets as SolverTargets
 from retargeting.tasks import TaskArrays, quadratic_model
 
 Array = NDArray[np.float64]
 
-# In contact, where the rows turn from tick to tick, the goal's steps are damped more.
-_CONTACT_M, _CONTACT_DAMPING = 0.002, 0.03
+# What is left of a joint's contact (`CommandWork.contact`) after a tick without.
+_FADING = 0.9
 # How often a goal's step that led nearer than this to what it must not is halved.
 _SHORTENINGS, _GOAL_STRAY_M = 3, 2e-4
 # By how much (rad, m) a joint at its limit may be measured beyond it.
@@ -58,7 +61,8 @@ class Step(NamedTuple):
     """One tick's result: positions, velocities ``(n,)`` and which joints' limits shaped it.
 
     clearance: the smallest distance between the robot's own links (None without self-collision);
-    collision_limited: whether a margin shaped the velocity.
+    collision_limited: whether a margin shaped the velocity; leads ``(2, 6)``: what the wrists' targets were
+    led by, see `retargeting.target_clearance` (None where they were not).
     """
 
     positions: Array
@@ -67,6 +71,7 @@ class Step(NamedTuple):
     forced_exceptions: int
     clearance: Clearance | None = None
     collision_limited: bool = False
+    leads: Array | None = None
 
 
 class SolverArrays(NamedTuple):
@@ -153,12 +158,13 @@ class ApartArrays(NamedTuple):
 
     solver: SolverArrays
     margins: Margins
+    lead: TargetLead
 
 
 @compiled
 def _follow_apart(packed, targets, grippers, dt):  # type: ignore[no-untyped-def]
     """One tick with self-collision, on packed `ApartArrays`; returns as `_follow`."""
-    arrays, margins = packed.content.solver, packed.content.margins
+    arrays, margins, lead = packed.content
     motion, tree, tasks, limits, work = arrays.motion, arrays.tree, arrays.tasks, arrays.limits, arrays.work
     m = arrays.reach.shape[0]
     _lean(tasks, targets)
@@ -170,12 +176,22 @@ def _follow_apart(packed, targets, grippers, dt):  # type: ignore[no-untyped-def
     nearest = np.inf
     for k in range(used):
         nearest = min(nearest, margins.goal.gaps[k])
-    damping = _CONTACT_DAMPING if nearest < _CONTACT_M else arrays.damping
+    # What is at its margin leaves it for a tick now and then.
+    contact = _FADING * work.contact[0] if work.contact[0] > 1e-3 else 0.0
+    contact = max(contact, min(1.0, 2.0 - nearest / arrays.approach.contact_gap_m))
+    if margins.state.found[0] > 0:
+        contact = 1.0
+    for i in range(m):
+        work.contact[i] = contact
+        margins.goal.damping[i] = arrays.approach.contact_damping * contact
     goal, origin = motion.goal[:m], arrays.origin
+    near = GoalRows(margins.goal.rows, margins.goal.gaps, used, margins.goal.damping)
+    led = lead_targets(
+        goal, tree, tasks, targets, limits, near, arrays.damping, dt, arrays.goal_work.model, lead
+    )
     status, _ = search_goal(
-        goal, origin, arrays.reach, arrays.goal_steps, damping, arrays.residual_damping,
-        tree, tasks, targets, limits,
-        GoalRows(margins.goal.rows, margins.goal.gaps, used), arrays.goal_work,
+        goal, origin, arrays.reach, arrays.goal_steps, arrays.damping, arrays.residual_damping,
+        tree, tasks, led, limits, near, arrays.goal_work,
     )  # fmt: skip
     if status != SOLVED:
         return status, 0, 0
@@ -197,6 +213,7 @@ def _advance_apart(arrays, margins, dt, weighed):  # type: ignore[no-untyped-def
     motion, limits, work = arrays.motion, arrays.limits, arrays.work
     forced, until = bound_velocity(motion, limits, dt, arrays.outside, work)
     fill_metric(arrays.goal_work.model.hessian, work)
+    part_trunk(arrays.tasks.trunk, work)
     limited = weighed and arrays.outside[: arrays.reach.shape[0]].any()
     keep_margins(
         margins, motion.q, motion.v, work.wanted, work.low, work.high, work.hessian, limited, dt,
@@ -228,7 +245,12 @@ class Solver:
         )
         self._work = CommandWork.shared(n)
         self._approach = Approach(
-            float(said.goal_average_s), float(said.settling_time_s), float(said.braking_share)
+            float(said.goal_average_s),
+            float(said.contact_average_s),
+            float(said.settling_time_s),
+            float(said.braking_share),
+            float(said.contact_damping),
+            float(said.contact_gap_m),
         )
         self._reach, self._no_reach = np.empty(m), np.full(m, 2.0 * np.pi)
         self._origin, self._led, self._lead = np.empty(m), np.zeros(m, dtype=np.bool_), np.zeros(m)
@@ -257,7 +279,8 @@ class Solver:
             self._work,
         )
         apart = self._self_collision
-        self._packed = pack(arrays if apart is None else ApartArrays(arrays, apart.margins))
+        self._aims = TargetLead.of_size(float(said.lead_time_s), m, len(POSE_SITES), MOST_ROWS)
+        self._packed = pack(arrays if apart is None else ApartArrays(arrays, apart.margins, self._aims))
         self._compiled_follow = _follow if apart is None else _follow_apart
         self._expected: tuple[SolverTargets | None, Array | None] = None, None
         self._body_goal, self._cost_gradient = self._motion.goal[:m], np.zeros(m)
@@ -297,6 +320,8 @@ class Solver:
         """Let the search for the goal continue from `positions` ``(n,)``, at rest."""
         np.clip(positions, self.model.lower, self.model.upper, out=self.goal)
         self._motion.goal_velocity[:] = 0.0
+        self._work.contact[:] = 0.0
+        self._aims.leads[:] = 0.0
         if self._recovery is not None:
             self._recovery.reset()
 
@@ -353,8 +378,14 @@ class Solver:
         step = self._step(forced, until)
         if recovery is not None:
             room = None if self._self_collision is None else self._room
-            recovery.watch(self._body_goal, targets, room, dt)
+            recovery.watch(self._body_goal, self.led(targets), room, dt)
         return step
+
+    def led(self, targets: SolverTargets) -> SolverTargets:
+        """What the last `follow`, with these targets, led them to; good until the next call."""
+        if self._self_collision is None:
+            return targets
+        return targets._replace(positions=self._aims.positions, rotations=self._aims.rotations)
 
     def expect(self, targets: SolverTargets, gripper_positions: Array) -> None:
         """These very arrays come in the following ticks, filled anew each time: `follow` is faster then."""
@@ -387,4 +418,5 @@ class Solver:
         motion, apart = self._motion, self._self_collision
         if apart is None:
             return Step(motion.q.copy(), motion.v.copy(), clipped, forced)
-        return Step(motion.q.copy(), motion.v.copy(), clipped, forced, apart.clearance, apart.how > 0)
+        leads = self._aims.leads.copy() if self._aims.leads.any() else None
+        return Step(motion.q.copy(), motion.v.copy(), clipped, forced, apart.clearance, apart.how > 0, leads)

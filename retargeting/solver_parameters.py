@@ -16,6 +16,11 @@ class SolverParameters:
     goal_average_s: over this time the goal's own velocity is averaged (frames come slower than ticks; their
     beat would shake the joints); settling_time_s: what is left of the distance to the goal closes with this
     time constant, at most as fast as `braking_share` of the acceleration limits can brake it.
+
+    self_collision: keep the robot's links apart. Along a margin the goal is held steady: where a pair is
+    nearer than twice `contact_gap_m` above its margin (wholly from `contact_gap_m` on), joints get
+    `contact_damping` (m²/rad²) and their goals' velocity is averaged over `contact_average_s`.
+    lead_time_s: see `retargeting.target_clearance`.
     """
 
     position_weight: float = 1.0
@@ -30,6 +35,10 @@ class SolverParameters:
     goal_average_s: float = 0.007
     settling_time_s: float = 0.025
     braking_share: float = 0.7
+    contact_damping: float = 0.1
+    contact_gap_m: float = 0.005
+    contact_average_s: float = 0.007
+    lead_time_s: float = 0.05
     self_collision: bool = False
     branch_recovery: bool = False
 
@@ -43,6 +52,12 @@ class SolverParameters:
             raise RetargetingError(
                 f"solver parameter braking_share: {self.braking_share} must be above 0, at most 1"
             )
-        for name in ("goal_average_s", "settling_time_s"):
+        for name in (
+            "goal_average_s",
+            "settling_time_s",
+            "contact_gap_m",
+            "contact_average_s",
+            "lead_time_s",
+        ):
             if getattr(self, name) <= 0.0:
                 raise RetargetingError(f"solver parameter {name}: {getattr(self, name)} must be above 0")

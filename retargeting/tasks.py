@@ -35,7 +35,7 @@ class TaskArrays(NamedTuple):
     site_bodies ``(k,)`` rows of the tree, site_positions ``(k, 3)``, site_rotations ``(k, 3, 3)`` in the
     body, position_weights, orientation_weights ``(k,)``; from_bodies, to_bodies ``(d,)`` with
     from_positions, to_positions ``(d, 3)``, direction_weights ``(d,)``; posture_weights, posture ``(n,)``.
-    Weights of 0 switch a task off.
+    Weights of 0 switch a task off. trunk ``(n,)``: joints that arms share.
     """
 
     site_bodies: IntArray
@@ -50,6 +50,7 @@ class TaskArrays(NamedTuple):
     direction_weights: Array
     posture_weights: Array
     posture: Array
+    trunk: NDArray[np.bool_]
 
 
 class SolverTargets(NamedTuple):

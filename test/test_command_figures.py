@@ -55,16 +55,18 @@ def test_limits_and_margins() -> None:
                 clipped=("elbow", "wrist") if k < 10 else ("elbow",) if k < 25 else (),
                 clearance=near if k == 50 else Clearance(0.05, None),
                 collision_limited=k == 50,
+                led_m={"left_wrist": 0.03, "right_wrist": 0.02} if k == 50 else {},
             ),
             1e-4,
         )
     values = figures.take()
     assert values["clipped_share"] == "0.250" and values["clipped_joints"] == "elbow 0.250 wrist 0.100"
     assert (values["clearance_m"], values["clearance_links"]) == ("0.0110", "left_hand torso")
-    assert values["collision_limited_share"] == "0.010"
+    assert values["collision_limited_share"] == "0.010" and values["led_m"] == "0.0300"
     figures.add(command(0, clearance=Clearance(0.05, None)), 1e-4)
     values = figures.take()
     assert (values["clearance_m"], values["clearance_links"]) == ("0.0500", "")
+    assert values["led_m"] == "0.0000"
 
 
 @pytest.mark.parametrize("ticks", [0, 3])

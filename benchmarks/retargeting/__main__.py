@@ -34,8 +34,8 @@ from retargeting.robot_model import RobotModel, load_robot  # noqa: E402
 from retargeting.solver import SolverParameters  # noqa: E402
 
 ROBOTS = Path(__file__).resolve().parents[2] / "robot_descriptions"
-# Ours, as the node runs it; further entries are replayed on the same targets.
-VARIANTS = {"ours": SolverParameters()}
+# Ours, with the peers' tasks and limits; further entries are replayed on the same targets.
+VARIANTS = {"ours": SolverParameters(), "ours apart": SolverParameters(self_collision=True)}
 PEERS = ("pink", "mink", "least_squares", "ipopt")
 _PACKAGES = (
     *("numpy", "numba", "pin", "coal", "pin-pink", "mink", "mujoco"),

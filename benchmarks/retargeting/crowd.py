@@ -195,7 +195,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--fingers", action="store_true", help="track fingers too, that open and close")
     parser.add_argument("--seconds", type=float, default=STANDING_S + 10.0, metavar="S", help="of the motion")
-    parser.add_argument("--self-collision", action="store_true")
+    parser.add_argument(
+        "--self-collision", action=argparse.BooleanOptionalAction, default=SolverParameters.self_collision
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     given = parser.parse_args(arguments)
     try:

@@ -26,8 +26,9 @@ _TRY_ENGAGE_S = 2.0
 class Playback:
     """What was published, one row a tick, and what the solver was asked.
 
-    targets: what the solver got in each tick, the last ones while it held; tracking ``(t,)``: whether the
-    state was TRACKING; tick_s, frame_s: processor time of one tick and of taking one motion frame in.
+    targets: what the solver got in each tick, led out of the body where it keeps margins, the last ones
+    while it held; tracking ``(t,)``: whether the state was TRACKING; tick_s, frame_s: processor time of one
+    tick and of taking one motion frame in.
     """
 
     model: RobotModel
@@ -76,13 +77,14 @@ class Playback:
 
 
 class _ListeningSolver(Solver):
-    """Our solver, keeping the last targets it was given."""
+    """Our solver, keeping the last targets, as it led them."""
 
     heard: SolverTargets | None = None
 
     def follow(self, targets: SolverTargets, *others: Any, **named: Any) -> Step:
-        self.heard = SolverTargets(*(array.copy() for array in targets))
-        return super().follow(targets, *others, **named)
+        step = super().follow(targets, *others, **named)
+        self.heard = SolverTargets(*(array.copy() for array in self.led(targets)))
+        return step
 
 
 def play(model: RobotModel, motion: Motion, parameters: SolverParameters | None = None) -> Playback:

@@ -48,7 +48,7 @@ def test_the_playback_tracks_inside_every_limit_of_the_separate_judge(playback: 
 
 def test_ours_replayed_is_what_was_published(robot: ReducedRobot, playback: Playback):
     m = len(robot.names)
-    ((commands, times),) = replay([Ours(robot.model, SolverParameters())], playback, m)
+    ((commands, times),) = replay([Ours(robot.model, SolverParameters(self_collision=False))], playback, m)
     np.testing.assert_allclose(commands, playback.positions[:, :m], atol=1e-12)
     assert (times > 0.0).all()
 
@@ -67,7 +67,7 @@ def test_a_ready_pose_can_be_reached_and_one_two_metres_away_not(robot: ReducedR
 def peers(robot: ReducedRobot, word: str) -> list[BenchmarkSolver]:
     for package in ("pink", "mink", "casadi"):
         pytest.importorskip(package)
-    return make_solvers(robot, {"ours": SolverParameters()}, 3, [word])[1:]
+    return make_solvers(robot, {"ours": SolverParameters(self_collision=False)}, 3, [word])[1:]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from retargeting.robot_posture import robot_posture
 from retargeting.solver import Solver, SolverParameters, SolverTargets
 
 TICK_S = 0.005
-RECOVERING = SolverParameters(branch_recovery=True)
+RECOVERING = SolverParameters(self_collision=False, branch_recovery=True)
 
 
 def resting_targets(solver: Solver) -> SolverTargets:
@@ -133,7 +133,7 @@ def test_a_stuck_arm_comes_home(model: RobotModel, closed_form: bool, monkeypatc
 
 def test_without_recovery_it_stays(model: RobotModel):
     """The postures of the test above are no mere detours."""
-    run = Run(model, SolverParameters(branch_recovery=False))
+    run = Run(model, SolverParameters(self_collision=False))
     wrong_posture(run, np.random.default_rng(0))
     for _ in range(300):
         run.tick(run.home)
@@ -191,7 +191,7 @@ def test_in_reach_nothing_is_sought(model: RobotModel):
 
 
 def test_a_way_that_breaks_a_margin_is_not_taken(kestrel: RobotModel):
-    run = Run(kestrel, SolverParameters(branch_recovery=False))
+    run = Run(kestrel, SolverParameters(self_collision=False))
     wrong_posture(run, np.random.default_rng(0))
     goal = run.solver.goal[: kestrel.body_count]
     for blocked in (True, False):
@@ -212,7 +212,7 @@ def test_a_way_that_breaks_a_margin_is_not_taken(kestrel: RobotModel):
 
 def watched(model: RobotModel, parameters: RecoveryParameters) -> tuple[list[Phase], ArmRecovery, np.ndarray]:
     """The phases of a recovery that is shown a goal in the wrong branch and a target at rest; the goal."""
-    run = Run(model, SolverParameters(branch_recovery=False))
+    run = Run(model, SolverParameters(self_collision=False))
     wrong_posture(run, np.random.default_rng(0))
     goal = run.solver.goal[: model.body_count]
     recovery = ArmRecovery(model, run.solver.layout, run.solver.parameters, parameters)
@@ -257,7 +257,7 @@ def test_only_the_arm_that_is_wrong_is_led(kestrel: RobotModel):
 
 
 def test_walks_lead_from_the_neutral_posture_to_the_targets(model: RobotModel):
-    run = Run(model, SolverParameters(branch_recovery=False))
+    run = Run(model, SolverParameters(self_collision=False))
     search = BranchSearch(model, run.solver.layout, run.solver.parameters, {})
     neutral = model.neutral[: model.body_count].copy()
     near = moved(run.home, np.full((2, 3), 0.05), np.full((2, 3), 0.2))
@@ -275,7 +275,7 @@ def test_the_goal_meets_reachable_targets_as_well_with_damping(model: RobotModel
     """Damping by the residual costs no accuracy where the targets can be met."""
     errors = []
     for residual_damping in (0.0, SolverParameters().residual_damping):
-        run = Run(model, SolverParameters(branch_recovery=False, residual_damping=residual_damping))
+        run = Run(model, SolverParameters(self_collision=False, residual_damping=residual_damping))
         near = moved(run.home, np.full((2, 3), 0.04), np.full((2, 3), 0.1))
         for _ in range(200):
             run.tick(near)
@@ -287,7 +287,7 @@ def test_beyond_reach_the_error_grows_smoothly_and_nothing_shakes(model: RobotMo
     """From within reach to beyond it at 0.12 m/s, and back."""
     rough = []
     for residual_damping in (0.0, SolverParameters().residual_damping):
-        run = Run(model, SolverParameters(branch_recovery=False, residual_damping=residual_damping))
+        run = Run(model, SolverParameters(self_collision=False, residual_damping=residual_damping))
         outward = np.array([0.9, 0.0, 0.45])
         velocities = []
         for k in range(1200):

@@ -288,7 +288,7 @@ def test_wild_targets_never_break_a_margin_or_a_limit(model: RobotModel):
 
 
 def test_without_self_collision_the_same_targets_go_through_the_body(kestrel: RobotModel):
-    solver = Solver(kestrel)
+    solver = Solver(kestrel, SolverParameters(self_collision=False))
     collision = collision_model(kestrel)
     rng = np.random.default_rng(11)
     worst = np.inf
