@@ -520,6 +520,9 @@ class _Reader:
             opened = joint.number("open", None, -LARGEST_ANGLE_RAD, LARGEST_ANGLE_RAD, hint)
             joints[name] = GripperJoint(closed, opened)
             joint.refuse_unknown()
+        if not joints:
+            problem = "at least one joint is expected; a hand without joints is no gripper: leave it out"
+            section.reader.problem(section.path("joints"), problem)
         return Gripper(joints)
 
     def _hands(self, section: _Section) -> dict[str, dict[str, Finger]]:
