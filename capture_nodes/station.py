@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from capture_nodes.calibrate import calibrate
 from capture_nodes.certain_exit import exit_within
 from capture_nodes.errors import CaptureError
@@ -55,6 +53,7 @@ from retargeting.errors import InvalidConfiguration, RetargetingError
 from retargeting.retargeter_parameters import EngageMode
 from retargeting.robot_model import RobotModel, load_robot
 from retargeting.trainer_store import TrainerStore
+from retargeting.yaml_file import read_yaml
 
 DEFAULT_DOMAIN_ID = 73
 # The recorder completes the episode at hand and hears everyone's final counts before it ends.
@@ -484,12 +483,9 @@ def _scene(settings: StationArguments) -> Path:
 
 def _read_yaml(path: Path, problems: list[str]) -> dict[str, object]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"config:={path}: cannot be read: {error}")
-        return {}
-    except yaml.YAMLError as error:
-        problems.append(f"config:={path}: not YAML: {' '.join(str(error).split())}")
+        content = read_yaml(path)[1]
+    except InvalidConfiguration as error:
+        problems += [f"config:={problem}" for problem in error.problems]
         return {}
     if content is None:
         return {}

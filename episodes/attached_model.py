@@ -8,15 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from episodes.bag import Bag
 from episodes.errors import EpisodeError
 from episodes.kinematics import KinematicTree, Site, rotation_from_rpy
+from retargeting.errors import InvalidConfiguration
+from retargeting.yaml_file import parse_yaml
 
 Array = NDArray[np.float64]
 
@@ -115,7 +117,7 @@ def attached_model(bag: Bag) -> AttachedModel:
     """The robot attached to an episode. Raises `EpisodeError` where it is missing or cannot be read."""
     try:
         tree = KinematicTree(attached_urdf(bag).decode("utf-8"))
-        content = yaml.safe_load(bag.attachment(YAML_ATTACHMENT).decode("utf-8"))
+        content = parse_yaml(bag.attachment(YAML_ATTACHMENT).decode("utf-8"), Path(YAML_ATTACHMENT))
         if not isinstance(content, dict):
             raise EpisodeError(bag.path, f"{YAML_ATTACHMENT} is no mapping of keys to values")
         sensors = _mapping(content.get("sensors"))
@@ -135,8 +137,9 @@ def attached_model(bag: Bag) -> AttachedModel:
         )
     except EpisodeError as error:
         raise error if error.path is not None else EpisodeError(bag.path, error.message) from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise EpisodeError(bag.path, f"attached robot files cannot be read: {error}") from error
+    except (UnicodeDecodeError, InvalidConfiguration) as error:
+        words = error.problems[0] if isinstance(error, InvalidConfiguration) else error
+        raise EpisodeError(bag.path, f"attached robot files cannot be read: {words}") from error
     except KeyError as error:
         raise EpisodeError(
             bag.path, f"{YAML_ATTACHMENT} lacks the key {error} somewhere it is needed"

@@ -20,6 +20,8 @@ from mcap.reader import make_reader
 
 from episodes.episode_files import ACTIVE_SUFFIX
 from episodes.errors import EpisodeError
+from retargeting.errors import InvalidConfiguration
+from retargeting.yaml_file import parse_yaml
 
 METADATA_NAME = "metadata.yaml"
 RECORD = "rosbag2"
@@ -104,8 +106,8 @@ def _information(path: Path) -> dict[str, Any]:
     if record is None:
         raise EpisodeError(path, f"has no record {RECORD!r}: neither this recorder nor `ros2 bag` wrote it")
     found: Any = None
-    with suppress(yaml.YAMLError, KeyError):
-        found = yaml.safe_load(record["serialized_metadata"])
+    with suppress(InvalidConfiguration, KeyError):
+        found = parse_yaml(record["serialized_metadata"], path)
     try:
         _check(found)
     except (KeyError, TypeError) as error:

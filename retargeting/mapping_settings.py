@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from retargeting.body_points import SIDES
 from retargeting.errors import InvalidConfiguration, Problem
 from retargeting.frames import IDENTITY_POSE, pose_from_xyz_rpy
+from retargeting.yaml_file import read_yaml
 
 Array = NDArray[np.float64]
 
@@ -57,13 +57,6 @@ class _MappingFile:
 
     def problem(self, key: str, message: str) -> None:
         self.problems.append(Problem(self.file, key, message))
-
-    def content(self) -> Any:
-        try:
-            return yaml.safe_load(self.file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            problem = Problem(self.file, "file", f"cannot be read: {error}")
-            raise InvalidConfiguration([problem]) from error
 
     def mapping(self, key: str, value: Any, known: tuple[str, ...]) -> dict[str, Any]:
         if value is None:
@@ -119,7 +112,7 @@ def load_mapping_settings(file: Path) -> MappingSettings:
     """Read a mapping file; what it leaves out keeps its default. Raises `InvalidConfiguration`."""
     reader = _MappingFile(file)
     known = ("position_gain", "orientation_gain", "waist_gain", "wrist_in_point")
-    top = reader.mapping("", reader.content(), known)
+    top = reader.mapping("", read_yaml(file)[1], known)
     points = reader.mapping("wrist_in_point", top.get("wrist_in_point"), HAND_SOURCES)
     default = MappingSettings()
     poses = {}

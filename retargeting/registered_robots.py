@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from retargeting.body_points import SIDES
-from retargeting.errors import InvalidConfiguration
+from retargeting.errors import InvalidConfiguration, RetargetingError
 from retargeting.robot_description import CHAINS, load_robot_description
 from retargeting.robot_model import load_robot
+from retargeting.yaml_file import read_yaml
 
 USABLE = "usable"
 
@@ -53,9 +52,11 @@ def _robot(file: Path, thorough: bool) -> RegisteredRobot:
         state = first.message if first.key.startswith("urdf.") else f"{first.key}: {first.message}"
         if len(error.problems) > 1:
             state += f" (and {len(error.problems) - 1} more)"
+    except RetargetingError as error:
+        state = str(error)
     content = _content(file)
     chains, urdf = _mapping(content.get("chains")), _mapping(content.get("urdf"))
-    counts = {chain: len(chains.get(chain) or []) for chain in CHAINS}
+    counts = {chain: _length(chains.get(chain)) for chain in CHAINS}
     return RegisteredRobot(
         name=str(content.get("name", file.parent.name)),
         file=file,
@@ -69,13 +70,17 @@ def _robot(file: Path, thorough: bool) -> RegisteredRobot:
 def _content(file: Path) -> dict[str, Any]:
     """What can be read of a file that may be unusable; its problem is told elsewhere."""
     try:
-        return _mapping(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return _mapping(read_yaml(file)[1])
+    except InvalidConfiguration:
         return {}
 
 
 def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, list) else 0
 
 
 def _hand(content: dict[str, Any], side: str) -> str:

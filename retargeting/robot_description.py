@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib.metadata
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from retargeting.body_points import FINGERS, SIDES
 from retargeting.errors import InvalidConfiguration, Problem
 from retargeting.frames import pose_from_xyz_rpy, quaternion_from_rotation_matrix
 from retargeting.package_paths import PackagePaths
+from retargeting.yaml_file import read_yaml
 
 Array = NDArray[np.float64]
 
@@ -395,20 +396,8 @@ class _Reader:
     def problem(self, key: str, message: str) -> None:
         self.problems.append(Problem(self.file, key or "file", message))
 
-    def _load(self) -> tuple[str, Any]:
-        try:
-            text = self.file.read_text(encoding="utf-8")
-            return text, yaml.safe_load(text)
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidConfiguration([Problem(self.file, "file", f"cannot be read: {error}")]) from error
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            place = "file" if mark is None else f"line {mark.line + 1}"
-            message = f"not valid YAML: {getattr(error, 'problem', None) or error}"
-            raise InvalidConfiguration([Problem(self.file, place, message)]) from error
-
     def read(self) -> RobotDescription:
-        text, content = self._load()
+        text, content = read_yaml(self.file)
         top = _Section(self, "", content)
         name = top.text("name")
         if name and (problem := name_problem(name)):
@@ -459,10 +448,10 @@ class _Reader:
     def _urdf(self, section: _Section) -> tuple[Path, tuple[Path, ...], dict[str, str]]:
         file, package = section.text("file"), section.raw("package")
         searched = tuple(
-            self.file.parent / Path(path).expanduser() for path in section.names("package_paths")
+            self.file.parent / os.path.expanduser(path) for path in section.names("package_paths")
         )
         for path in searched:
-            if not path.is_dir():
+            if not os.path.isdir(path):
                 self.problem("urdf.package_paths", f"{path} is no folder")
         arguments = section.section("xacro_arguments")
         xacro_arguments = {key: _as_xacro_writes(value) for key, value in arguments.values.items()}
@@ -472,14 +461,14 @@ class _Reader:
             path = self.file.parent / file
             if file.startswith("package://"):
                 path = packages.file(file) or path
-            if file and not path.is_file():
+            if file and not os.path.isfile(path):
                 self.problem("urdf.file", f"{path} does not exist")
             return path, (*searched, self.file.parent), xacro_arguments
         folder, version = self._package(str(package), packages)
         if folder is None:
             return self.file, searched, xacro_arguments
         path = folder / file
-        if not path.is_file():
+        if not os.path.isfile(path):
             self.problem("urdf.file", f"{package} {version} holds no {file}")
         return path, (*searched, *path.parents), xacro_arguments
 
@@ -531,6 +520,9 @@ class _Reader:
             opened = joint.number("open", None, -LARGEST_ANGLE_RAD, LARGEST_ANGLE_RAD, hint)
             joints[name] = GripperJoint(closed, opened)
             joint.refuse_unknown()
+        if not joints:
+            problem = "at least one joint is expected; a hand without joints is no gripper: leave it out"
+            section.reader.problem(section.path("joints"), problem)
         return Gripper(joints)
 
     def _hands(self, section: _Section) -> dict[str, dict[str, Finger]]:

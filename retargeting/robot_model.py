@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from retargeting.arm_sites import arm_site_problems
 from retargeting.errors import InvalidConfiguration, Problem, RetargetingError
 from retargeting.frames import pose_compose, pose_from_matrix
 from retargeting.joint_caps import joint_caps, range_problem, with_range
@@ -169,6 +170,8 @@ def load_robot(robot_yaml: Path) -> RobotModel:
         for pair in getattr(description.collision, key):
             for link in pair:
                 check_link(f"collision.{key}", link)
+    for key, message in arm_site_problems(description, urdf):
+        problem(key, message)
     body = [name for chain in CHAINS for name in description.chains[chain]]
     grippers = [name for gripper in description.grippers.values() for name in gripper.joints]
     names = (*body, *grippers)

@@ -10,8 +10,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from capture_nodes.errors import CaptureError
 from capture_nodes.recording.camera_encoding import ENCODINGS, CameraSettings, Encoding
 from capture_nodes.recording.camera_image import IMAGE
@@ -20,7 +18,8 @@ from capture_nodes.recording.mcap_file import COMPRESSIONS, FileOptions
 from capture_nodes.recording.stream import HIGHEST_PRIORITY
 from capture_nodes.recording.stream_quality import StreamExpectation
 from capture_nodes.recording.video_encoder import VideoParameters
-from retargeting.errors import Problem
+from retargeting.errors import InvalidConfiguration, Problem
+from retargeting.yaml_file import read_yaml
 
 # Keys of a topic that are bounds of its quality.
 _EXPECTATIONS = ("rate_share", "intervals_share", "longest_gap_s", "longest_gap_periods", "allowed_lost")
@@ -125,14 +124,13 @@ def load_recorder_configuration(path: Path) -> RecorderConfiguration:
     """Read and check `recorder.yaml`. Raises `InvalidRecorderConfiguration` listing every problem."""
     problems: list[Problem] = []
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
+        data = read_yaml(path)[1]
+    except InvalidConfiguration as error:
         raise InvalidRecorderConfiguration(
-            [Problem(path, "file", f"cannot be read: {error.strerror}; see the parameter `config`")]
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidRecorderConfiguration(
-            [Problem(path, "file", f"is not YAML: {' '.join(str(error).split())}")]
+            [
+                replace(problem, message=f"{problem.message}; see the parameter `config`")
+                for problem in error.problems
+            ]
         ) from error
     if not isinstance(data, dict):
         problem = Problem(path, "file", "a mapping with the key `topics` is expected")

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from capture_nodes.errors import CaptureError
 from capture_nodes.simulation.shapes import lowest_point_m
 from retargeting.body_points import SIDES
+from retargeting.errors import InvalidConfiguration
 from retargeting.frames import quaternion_from_rpy
 from retargeting.robot_description import name_problem
 from retargeting.robot_model import RobotModel
+from retargeting.yaml_file import read_yaml
 
 Array = NDArray[np.float64]
 Rgba = tuple[float, float, float, float]
@@ -149,9 +150,9 @@ class _Reader:
 def load_scene(file: Path) -> SceneDescription:
     """Read a scene file (`config/scene.yaml`). Raises `CaptureError` listing every problem."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CaptureError(f"{file}: cannot be read: {error}") from error
+        content = read_yaml(file)[1]
+    except InvalidConfiguration as error:
+        raise CaptureError("\n".join(map(str, error.problems))) from error
     reader = _Reader()
     top = content if isinstance(content, dict) else {}
     table, goal = reader.section(top, "", "table"), reader.section(top, "", "goal")

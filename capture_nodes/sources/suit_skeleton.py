@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from capture_nodes.sources.bvh_file import BvhJoint, read_bvh
 from capture_nodes.sources.bvh_motion import UP_AXES, is_up_axis
 from capture_nodes.sources.source import SourceError
 from retargeting.body_points import BODY_POINTS
+from retargeting.errors import InvalidConfiguration
+from retargeting.yaml_file import read_yaml
 
 _KEYS = ("joints", "hierarchy", "actor", "up_axis", "scale_m_per_unit")
 _LARGEST_FILE_BYTES = 1_000_000
@@ -40,11 +40,11 @@ def load_suit_skeleton(path: Path) -> SuitSkeleton:
     try:
         if path.stat().st_size > _LARGEST_FILE_BYTES:
             raise SourceError(f"skeleton:={path}: larger than {_LARGEST_FILE_BYTES} bytes")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        content = read_yaml(path)[1]
+    except (OSError, ValueError) as error:
         raise SourceError(f"skeleton:={path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise SourceError(f"skeleton:={path}: not YAML: {' '.join(str(error).split())}") from error
+    except InvalidConfiguration as error:
+        raise SourceError(*(f"skeleton:={problem}" for problem in error.problems)) from error
     if content is None:
         content = {}
     if not isinstance(content, dict):

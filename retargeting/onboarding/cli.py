@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from retargeting.errors import InvalidConfiguration, RetargetingError
+from retargeting.errors import InvalidConfiguration, Problem, RetargetingError
 from retargeting.onboarding.body import Body, infer_body
 from retargeting.onboarding.picture import draw_body
 from retargeting.onboarding.report import Report, problem_text
@@ -19,7 +19,7 @@ from retargeting.onboarding.robot_yaml_writer import robot_yaml
 from retargeting.onboarding.self_test import Motion, SelfTest, run_self_test
 from retargeting.onboarding.urdf_origin import UrdfOrigin, find_origin
 from retargeting.robot_description import name_problem
-from retargeting.robot_model import load_robot
+from retargeting.robot_model import RobotModel, load_robot
 from retargeting.urdf import Urdf, load_urdf
 
 # A motion file to its motion and its length in s; raises `RetargetingError` or `OSError`.
@@ -122,18 +122,31 @@ def _motion_files(given: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _write(text: str, file: Path) -> None:
-    """The whole file or none: an interrupted run leaves what was there."""
+def _write(text: str, file: Path) -> RobotModel:
+    """The robot of a file that loads, written whole; where it does not load all is left as it was."""
+    made = [folder for folder in (file.parent, *file.parent.parents) if not folder.exists()]
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".robot.yaml.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)
         Path(temporary).chmod(0o644)
+        model = load_robot(Path(temporary))
         Path(temporary).replace(file)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        for folder in made:
+            folder.rmdir()
+        if isinstance(error, InvalidConfiguration):
+            raise InvalidConfiguration(
+                [_named(problem, Path(temporary), file) for problem in error.problems]
+            ) from error
         raise
+    return dataclasses.replace(model, description=dataclasses.replace(model.description, file=file))
+
+
+def _named(problem: Problem, written: Path, file: Path) -> Problem:
+    return dataclasses.replace(problem, file=file) if problem.file == written else problem
 
 
 def onboard(
@@ -149,7 +162,7 @@ def onboard(
     package_paths: tuple[Path, ...] = (),
     arguments: Mapping[str, str] | None = None,
 ) -> Report:
-    """Infer, write, load again, test, draw. Raises `RetargetingError` where it cannot.
+    """Infer, write what loads, test, draw. Raises `RetargetingError` where it cannot.
 
     `package_paths`: folders that hold packages, absolute; `arguments`: a xacro file's.
     """
@@ -163,8 +176,7 @@ def onboard(
     body: Body = infer_body(urdf)
     origin = relative_origin(find_origin(urdf_file), file.parent)
     origin = dataclasses.replace(origin, package_paths=package_paths, xacro_arguments=dict(arguments or {}))
-    _write(robot_yaml(name, body, origin), file)
-    model = load_robot(file)
+    model = _write(robot_yaml(name, body, origin), file)
     test: SelfTest | None = run_self_test(model, motions or {}) if self_test else None
     drawn: Path | None = None
     if draw:

@@ -48,6 +48,10 @@ class Limb:
         return self.joints[-1]
 
 
+# The posture of an arm is found in a time that grows with the square of its joints and more.
+_MOST_ARM_JOINTS = 40
+
+
 @dataclass(frozen=True)
 class Limbs:
     """What the tree of joints is made of; `up` ``(3,)`` in the root. `waist` carries the arms."""
@@ -276,6 +280,12 @@ def find_limbs(skeleton: Skeleton) -> Limbs:
     lifted = [_lift_to_waist(skeleton, arm, up) for arm in arms] if len(arms) == 1 else []
     if lifted:
         arms = [lifted[0][0]]
+    for arm in arms:
+        if len(arm.joints) > _MOST_ARM_JOINTS:
+            raise RetargetingError(
+                f"{skeleton.urdf.path}: the arm {arm.first} … {arm.last} has {len(arm.joints)} joints, "
+                f"{_MOST_ARM_JOINTS} at most are looked through; write robot.yaml by hand (docs/robots.md)"
+            )
     # What carries all arms; a leg that is the root's own way to the ground is not among it.
     common = [name for name in arms[0].trunk if all(name in arm.trunk for arm in arms)]
     waist = skeleton.own([name for name in common if not count("leg", (name,))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 
@@ -19,6 +20,9 @@ from retargeting.robot_description import BodyAxes, Site
 Array = NDArray[np.float64]
 
 _WIDTH = 110
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+# Words that YAML 1.1 reads as something else.
+_WORDS = ("on", "off", "yes", "no", "true", "false", "null", "y", "n")
 # The first line of every file that onboard wrote.
 HEADING = "Written by `onboard` from the URDF alone."
 
@@ -43,15 +47,18 @@ def _list(values: Iterable[float]) -> str:
 
 
 def _quoted(name: str) -> str:
-    """A name as YAML reads it back: quoted where it would be something else (`on`, `1`, `a: b`)."""
-    plain = name.replace("_", "").replace("-", "").replace(".", "").isalnum() and not name[0].isdigit()
-    words = ("on", "off", "yes", "no", "true", "false", "null", "y", "n")
-    return name if plain and name.lower() not in words else '"' + name.replace('"', '\\"') + '"'
+    """A name as YAML reads it back: quoted where it would be something else (`on`, `-1`, `a: b`)."""
+    return name if _PLAIN.fullmatch(name) and name.lower() not in _WORDS else _text(name)
+
+
+def _escaped(text: str) -> str:
+    """`text` without what cannot stand in YAML or would end a line of it."""
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in text)
 
 
 def _text(value: str) -> str:
     """Text that YAML reads back as text, whatever is in it."""
-    return json.dumps(value, ensure_ascii=False)
+    return _escaped(json.dumps(value, ensure_ascii=False))
 
 
 def _names(names: Sequence[str]) -> str:
@@ -60,7 +67,11 @@ def _names(names: Sequence[str]) -> str:
 
 def _comment(text: str, indent: str = "") -> list[str]:
     return textwrap.wrap(
-        text, _WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}#   ", break_on_hyphens=False
+        _escaped(" ".join(text.split())),
+        _WIDTH,
+        initial_indent=f"{indent}# ",
+        subsequent_indent=f"{indent}#   ",
+        break_on_hyphens=False,
     )
 
 
@@ -120,7 +131,7 @@ def robot_yaml(name: str, body: Body, origin: UrdfOrigin) -> str:
     unsure = [finding for finding in body.findings if not finding.sure]
     lines += _comment(f"{len(sure)} findings are sure, {len(unsure)} are not.")
     lines += _reasons(unsure)
-    lines.append(f"name: {name}")
+    lines.append(f"name: {_quoted(name)}")
     if origin.package:
         license_text = origin.urdf_license or origin.model_license or origin.package_license
         if license_text:
@@ -134,7 +145,7 @@ def robot_yaml(name: str, body: Body, origin: UrdfOrigin) -> str:
         stated = [f"{where} says {license_}" for where, license_ in said if license_]
         note += f" Licence: {', '.join(stated)}." if stated else ""
         lines.append(f"comment: {_quoted(note)}")
-        lines += ["urdf:", f"  package: {origin.package}", f"  file: {_quoted(origin.file)}"]
+        lines += ["urdf:", f"  package: {_quoted(origin.package)}", f"  file: {_quoted(origin.file)}"]
     elif origin.package_paths or origin.xacro_arguments:
         lines += ["urdf:", f"  file: {_quoted(origin.file)}"]
     else:

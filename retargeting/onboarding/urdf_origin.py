@@ -87,6 +87,8 @@ def find_origin(urdf_file: Path) -> UrdfOrigin:
     model_license, upstream = readme.get("license", ""), readme.get("upstream", "")
     urdf_license = _urdf_license(resolved)
     for distribution in importlib.metadata.distributions():
+        if urdf_file.name not in (distribution.read_text("RECORD") or urdf_file.name):
+            continue  # far quicker than its list of files
         for entry in distribution.files or []:
             if entry.name != urdf_file.name:
                 continue

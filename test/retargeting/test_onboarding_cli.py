@@ -100,6 +100,23 @@ def test_bad_files_end_in_a_sentence(
     assert not (tmp_path / "out").exists()
 
 
+def test_an_arm_of_very_many_joints_ends_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    joints = "".join(
+        f'<link name="l{k + 1}"/><joint name="j{k}" type="revolute">'
+        f'<parent link="l{k}"/><child link="l{k + 1}"/>'
+        f'<origin xyz="0 0 0.2"/><axis xyz="0 {k % 2} {1 - k % 2}"/>'
+        '<limit lower="-2" upper="2" velocity="3" effort="10"/></joint>'
+        for k in range(300)
+    )
+    file = tmp_path / "snake.urdf"
+    file.write_text(f'<robot name="snake"><link name="l0"/>{joints}</robot>', "utf-8")
+    assert main([str(file), "--folder", str(tmp_path / "out")]) == 2
+    assert "has 300 joints, 40 at most are looked through" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_bad_names_and_motions_end_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(KESTREL), "--name", "my robot", "--folder", str(tmp_path)]) == 2
     assert "cannot name a topic" in capsys.readouterr().err

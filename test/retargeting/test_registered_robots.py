@@ -71,10 +71,16 @@ def test_a_bad_file_is_a_state_not_an_error(tmp_path: Path) -> None:
                    "chains: {left_arm: [j]}\nsites: {left_shoulder: {link: a}, left_wrist: {link: a}}\n"),
         ("broken", "name: [\n"),
         ("empty", ""),
+        ("number", "name: number\nchains: {waist: 5, left_arm: true, right_arm: joint}\n"),
+        ("date", "name: 2020-13-45\n"),
+        ("long", f"name: {'9' * 5000}\n"),
+        ("deep", "a: " + "[" * 3000 + "]" * 3000),
     ):  # fmt: skip
         (tmp_path / name).mkdir()
         (tmp_path / name / "robot.yaml").write_text(text, "utf-8")
     robots = {robot.name: robot for robot in registered_robots(tmp_path)}
+    assert robots["number"].chains == dict.fromkeys(("waist", "head", "left_arm", "right_arm"), 0)
+    assert {robot.state for robot in registered_robots(tmp_path, thorough=True)}.isdisjoint({USABLE})
     assert robots["absent"].chains["left_arm"] == 1
     assert "no-such-package-here" in robots["absent"].state
     assert "not valid YAML" in robots["broken"].state

@@ -55,6 +55,41 @@ def test_every_robot_that_ships_is_usable(model: RobotModel):
         ("base_link: pelvis", "base_lnk: pelvis", "did you mean 'base_link'?"),
         ("file: kestrel.urdf", "file: kestrl.urdf", "does not exist"),
         (
+            "left: {joints: {left_finger_inner: {closed: 0.0, open: 0.05}}}",
+            "left: {}",
+            "grippers.left.joints: at",
+        ),
+        (
+            "left_finger_inner: {closed: 0.0, open: 0.05}",
+            "",
+            "grippers.left.joints: at least one joint is expected; a hand without joints is no gripper",
+        ),
+        (
+            "left_wrist: {link: left_hand,",
+            "left_wrist: {link: right_hand,",
+            "sites.left_wrist.link: 'right_hand' is not carried by 'left_wrist_roll', the last joint of",
+        ),
+        (
+            "left_wrist: {link: left_hand,",
+            "left_wrist: {link: pelvis,",
+            "name 'left_hand' or a link beyond it",
+        ),
+        (
+            "left_shoulder: {link: left_upper_arm",
+            "left_shoulder: {link: left_hand",
+            "sites.left_shoulder.link: 'left_hand' is carried by 7 joints of the arm, a shoulder by 6",
+        ),
+        (
+            "left_shoulder: {link: left_upper_arm",
+            "left_shoulder: {link: right_upper_arm",
+            "sites.left_shoulder.link: 'right_upper_arm' is carried by the other arm",
+        ),
+        (
+            "left_elbow: {link: left_forearm",
+            "left_elbow: {link: left_upper_arm",
+            "sites.left_elbow: is the same point of 'left_upper_arm' as left_shoulder",
+        ),
+        (
             "urdf: {file: kestrel.urdf}",
             "urdf: {package: no-such-package, file: x.urdf}",
             "pip install no-such-package",

@@ -251,7 +251,7 @@ def test_every_problem_of_a_mapping_file_is_told(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert "degrees" in str(caught.value)
     file.write_text("a: [")
-    with pytest.raises(InvalidConfiguration, match="cannot be read"):
+    with pytest.raises(InvalidConfiguration, match="not valid YAML"):
         load_mapping_settings(file)
 
 

@@ -266,7 +266,7 @@ def _plain() -> Person:
         ("scale_m_per_unit: true", "1e-6..1000 is expected"),
         ("hierarchy: none.bvh", "none.bvh"),
         ("- 1", "keys and values are expected"),
-        ("a: [", "not YAML"),
+        ("a: [", "not valid YAML"),
     ],
 )
 def test_what_is_wrong_with_a_skeleton_file(tmp_path: Path, text: str, problem: str) -> None:

@@ -479,7 +479,7 @@ def test_config_file_is_merged_and_its_keys_checked(tmp_path: Path) -> None:
     file.write_text("- a\n", encoding="utf-8")
     assert "keys and values" in problems_of(f"root:={tmp_path}", f"config:={file}")[0]
     file.write_text("a: [", encoding="utf-8")
-    assert "not YAML" in problems_of(f"root:={tmp_path}", f"config:={file}")[0]
+    assert "not valid YAML" in problems_of(f"root:={tmp_path}", f"config:={file}")[0]
 
 
 def test_arguments_given_twice() -> None:
@@ -523,7 +523,7 @@ def test_skill_and_scene_follow_the_source(tmp_path: Path, words: list[str], ski
 
 def test_an_unusable_scene_is_told_by_the_plan(tmp_path: Path) -> None:
     (problem,) = problems_of(f"root:={tmp_path}", "scene:=/nowhere/scene.yaml")
-    assert "/nowhere/scene.yaml: cannot be read" in problem
+    assert "/nowhere/scene.yaml: file: cannot be read" in problem
 
 
 def _episode(record_trainer: Callable[..., Path], folder: Path) -> Path:
