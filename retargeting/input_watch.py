@@ -19,12 +19,18 @@ Array = NDArray[np.float64]
 
 
 @compiled
-def _farthest(measured, commanded, count):  # type: ignore[no-untyped-def]
-    """Of the first `count` joints the one that is farthest from its command, and by how much."""
+def _farthest(measured, commanded, turn, cap, count):  # type: ignore[no-untyped-def]
+    """Of the first `count` joints the one that is farthest from its command, and by how many of its caps.
+
+    turn ``(n,)``: after what a joint is where it was (0: never); cap ``(n,)``: how far it may be.
+    """
     worst, error = 0, 0.0
     for i in range(count):
-        # Not `distance > error`: one that is no number is farther than any.
         distance = abs(measured[i] - commanded[i])
+        if turn[i] > 0.0:
+            distance = abs(distance - turn[i] * np.rint(distance / turn[i]))
+        distance /= cap[i]
+        # Not `distance > error`: one that is no number is farther than any.
         if not distance <= error:
             worst, error = i, distance
     return worst, error
@@ -49,12 +55,17 @@ class InputWatch:
     def __init__(self, model: RobotModel, parameters: RetargeterParameters) -> None:
         self._model, self._names = model, model.joint_names
         self._parameters = parameters
-        self._following_error_rad = model.description.safety.following_error_rad
         self.measured: Array | None = None
         count = len(self._names)
         self._heard, self._measured = np.zeros(count), np.zeros(count)
         self._positions_of = itemgetter(*self._names)
         self._take = bind(_take, (self._heard, self._measured))
+        # Their encoders may begin anew after a turn; commands go on counting.
+        slides = np.array([model.urdf.joints[name].kind == "prismatic" for name in self._names])
+        self._turn = 2.0 * np.pi * (~slides & np.isinf(model.lower) & np.isinf(model.upper))
+        self._units = np.where(slides, "m", "rad").tolist()
+        safety = model.description.safety
+        self._cap = np.where(slides, safety.following_error_m, safety.following_error_rad)
         self._commanded: Array | None = None
         self._measured_s = -math.inf
         self._motion_s = -math.inf
@@ -74,6 +85,15 @@ class InputWatch:
         if not self._take():
             raise RetargetingError("joint_states hold a non-finite position")
         self.measured, self._measured_s = self._measured, now_s
+
+    def measured_near(self, positions: Array) -> Array | None:
+        """The measured joints ``(n,)``, endless ones at the turn nearest to `positions` ``(n,)``."""
+        if self.measured is None:
+            return None
+        turns = np.zeros(len(self._turn))
+        away = positions - self.measured
+        np.divide(away, self._turn, out=turns, where=self._turn > 0.0)
+        return np.asarray(self.measured + self._turn * np.rint(turns))
 
     def refusal(self, now_s: float) -> str | None:
         """Why these inputs allow no engage now."""
@@ -102,17 +122,17 @@ class InputWatch:
         if age_s > self._parameters.stale_s:
             return f"joint_states are stale: the newest are {age_s * 1e3:.0f} ms old"
         if commanded is not self._commanded:
-            fixed = self._measured, commanded, self._model.body_count
+            fixed = self._measured, commanded, self._turn, self._cap, self._model.body_count
             self._farthest, self._commanded = bind(_farthest, fixed), commanded
-        worst, error_rad = self._farthest()
-        cap = self._following_error_rad
-        if error_rad <= cap:
+        worst, caps = self._farthest()
+        if caps <= 1.0:
             self._lagging_since_s = None
         elif self._lagging_since_s is None:
             self._lagging_since_s = now_s
         elif now_s - self._lagging_since_s > self._parameters.following_error_time_s:
+            cap, unit = float(self._cap[worst]), self._units[worst]
             return (
-                f"{self._model.joint_names[worst]} is {error_rad:.2f} rad away from its command, "
-                f"over the cap of {cap:g} rad"
+                f"{self._names[worst]} is {caps * cap:.2f} {unit} away from its command, "
+                f"over the cap of {cap:g} {unit}"
             )
         return None

@@ -263,6 +263,8 @@ class Retargeter:
             self.forced_exceptions += self.solver.start_from(measured)
         else:
             # Commands are flowing: they may not step to the measured joints, but the search starts there.
+            near = self._watch.measured_near(self.solver.q)
+            measured = measured if near is None else near
             self.solver.reset_goal(measured)
         self.trainer.input.freeze_size()
         self.transform_trainer_to_robot = self.trainer.transform_trainer_to_robot()
