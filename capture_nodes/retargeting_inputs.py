@@ -73,15 +73,21 @@ class RetargetingInputs:
                 self._logger.warning(f"input refused: {error}", throttle_duration_sec=1.0)
 
     def _take_controls(self, _stamp_ns: int) -> None:
-        if (data := drain(self._buttons, Joy, raw=True)) is not None:
-            _, self.controls = read_controls(data)
-            self._controls_s = time.monotonic()
-        elif self._controls_s is not None and (
-            time.monotonic() - self._controls_s > self._retargeter.parameters.stale_s
-        ):
+        data = drain(self._buttons, Joy, raw=True)
+        try:
+            if data is not None:
+                _, self.controls = read_controls(data)
+                self._controls_s = time.monotonic()
+        finally:
+            # Also where what comes cannot be read.
+            self._let_go_of_stale_controls()
+            self._retargeter.observe_controls(self.controls)
+
+    def _let_go_of_stale_controls(self) -> None:
+        stale_s = self._retargeter.parameters.stale_s
+        if self._controls_s is not None and time.monotonic() - self._controls_s > stale_s:
             # Nobody knows any more whether the deadman is held; but no hand opens for that.
             self.controls, self._controls_s = self.controls.let_go(), None
-        self._retargeter.observe_controls(self.controls)
 
     def _take_motion(self, stamp_ns: int) -> None:
         # A tick that comes late may find a frame from after its stamp: the cause of a later one.
