@@ -120,7 +120,7 @@ class RetargetingNode(CaptureNode):
             stamp_ns = self._stamps.stamp(due_s)
             started_s = time.monotonic()
             with self._lock:
-                self._inputs.take(stamp_ns)
+                self._inputs.take(stamp_ns, self._stamps.clock_ns)
                 waiting = self._settings.auto_engage and self._retargeter.state is State.IDLE
                 if waiting and self._retargeter.refusal(started_s) is None:
                     self._retargeter.engage(started_s)
@@ -155,6 +155,7 @@ class RetargetingNode(CaptureNode):
             **health(self._retargeter),
             "missed_ticks": self._schedule.missed,
             "rejected_inputs": self._inputs.rejected,
+            "silent_wrenches": " ".join(self._inputs.silent_wrenches),
             "real_time_priority": self.real_time_priority,
             **self._figures.take(),
         }

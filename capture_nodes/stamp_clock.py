@@ -35,6 +35,8 @@ class StampClock:
     before plus the time between the two on the schedule, corrected by at most `SLEW_NS` where the clocks
     drift apart. Is the ROS clock set forward, stamps jump with it; is it set back, they go on at half pace
     until it is reached.
+
+    clock_ns: what the ROS clock said when the tick of the last stamp was due.
     """
 
     DEAD_BAND_NS = 300_000
@@ -44,6 +46,7 @@ class StampClock:
     def __init__(self, ros_now_ns: Callable[[], int]) -> None:
         self._ros_now_ns = ros_now_ns
         self._last: tuple[int, float] | None = None
+        self.clock_ns = 0
 
     def stamp(self, due_s: float) -> int:
         """The stamp of the tick that was due at `due_s` of the steady clock, later than at the last call."""
@@ -51,7 +54,7 @@ class StampClock:
 
     def stamp_at(self, ros_now_ns: int, steady_now_s: float, due_s: float) -> int:
         """`stamp` by two clocks that were read at the same moment."""
-        due_ns = ros_now_ns - round((steady_now_s - due_s) * 1e9)
+        due_ns = self.clock_ns = ros_now_ns - round((steady_now_s - due_s) * 1e9)
         if self._last is not None:
             last_ns, last_due_s = self._last
             step_ns = max(1_000, round((due_s - last_due_s) * 1e9))

@@ -42,7 +42,7 @@ from retargeting.retargeter_parameters import RetargeterParameters as Retargeter
 from retargeting.robot_body import measure_robot
 from retargeting.robot_model import RobotModel
 from retargeting.robot_posture import posture_at_rest, robot_posture
-from retargeting.solver import Solver, SolverParameters, Step
+from retargeting.solver import SENSED, Solver, SolverParameters, Step
 from retargeting.target_clearance import led_pose
 from retargeting.trainer_input import TrainerInput
 from retargeting.trainer_reader import TrainerReader
@@ -53,6 +53,8 @@ Array = NDArray[np.float64]
 
 # Nobody feels a rumble of less than some ticks.
 _STOPS_EVERY = 4
+# A command this near (rad, m) to where it should come is there.
+_JOINED = 1e-3
 
 
 class State(Enum):
@@ -85,7 +87,7 @@ class Retargeter:
         trainer: TrainerInput | None = None,
     ) -> None:
         self.model = model
-        self.parameters = parameters or RetargeterParameters()
+        self.parameters = said = parameters or RetargeterParameters()
         self.solver = Solver(model, solver_parameters)
         self.state = State.IDLE
         self.reason = "not engaged yet"
@@ -108,6 +110,14 @@ class Retargeter:
         self._watch = InputWatch(model, self.parameters)
         self._recentre_wanted = False
         self._last_stamp_ns: int | None = None
+        self._join_at = model.neutral.copy()
+        # Since the emergency stop: whether the command has come to rest, and what was moved by hand.
+        self._stands, self._moved = False, np.zeros(len(model.joint_names), dtype=np.bool_)
+        speed = [
+            said.approach_m_s if model.urdf.joints[name].kind == "prismatic" else said.approach_rad_s
+            for name in model.joint_names
+        ]
+        self._lead = np.array(speed) * self.solver.parameters.settling_time_s
 
     @property
     def mapping(self) -> TrainerToRobot | None:
@@ -217,6 +227,8 @@ class Retargeter:
             return "the emergency stop is set; reset it first"
         if (reason := self._watch.refusal(now_s)) is not None:
             return reason
+        if self.state not in MOVING_STATES and (outside := self._watch.outside()):
+            return f"{'; '.join(outside)}: bring the robot inside them, or mend its joint_states or limits"
         if self.trainer.targets is None:
             return "the trainer is still being measured (arms or head must be tracked)"
         wanted = self._engageable(sides)
@@ -246,17 +258,62 @@ class Retargeter:
         body, why = self._targets, ""
         if self.state not in MOVING_STATES or body is None:
             first = self.state is State.IDLE
+            if not first and self._is_away(now_s):
+                self._begin_joining(measured)
+                return
+            forced = self.forced_exceptions
             body = self._targets = self._start(measured, targets, now_s)
+            if self.forced_exceptions > forced:
+                why = f"{'; '.join(self._watch.outside(SENSED))}: commands begin at the limit; "
             if first and self.solver.starts_inside:
                 pairs = ", ".join(
                     f"{one} - {other}" for one, other in dict.fromkeys(self.solver.starts_inside)
                 )
-                why = f"the robot starts inside its collision margin ({pairs}), these come no nearer; "
+                why += f"the robot starts inside its collision margin ({pairs}), these come no nearer; "
         joining = [side for side in self._engageable(sides) if self.arms[side].state is ArmState.RELEASED]
         for side in joining:
             body.approach(side, targets, now_s, absolute=self.engage_mode is EngageMode.ABSOLUTE)
         if joining:
             self._say_approaching(body, now_s, why)
+
+    def _is_away(self, now_s: float) -> bool:
+        """Whether the robot stands farther from the command than one that follows it."""
+        away = self._watch.away(self.solver.q, now_s)
+        return away is not None and bool((away > 1.0).any())
+
+    def _begin_joining(self, measured: Array) -> None:
+        """Let the command come to where the robot stands now, before any arm approaches anything.
+
+        It may not step there; and to where the robot is by then it is not led, or one that gives way to its
+        load would be led down.
+        """
+        near = self._watch.measured_near(self.solver.q)
+        self._join_at = measured if near is None else near
+        self._targets = None
+        self._change(State.ENGAGING, "the command comes to where the robot stands")
+
+    def _join(self, now_s: float, dt: float) -> Step | None:
+        """A tick of that; then the arms engage whose deadman is held. None: it cannot go on, and holds."""
+        held = self._engageable(None)
+        if (reason := self.refusal(now_s, held)) is not None:
+            self._hold(reason)
+            return None
+        step = self._come_to(self._join_at, dt)
+        if step is not None:
+            return step
+        if self._is_away(now_s):
+            self._hold("the robot moved while its command came to it: let it stand still and engage again")
+            return None
+        self.engage(now_s, held)
+        return None
+
+    def _come_to(self, positions: Array, dt: float) -> Step | None:
+        """Bring the body's joints softly nearer to `positions` ``(n,)``; None where they are there."""
+        away = np.clip(positions, self.model.lower, self.model.upper) - self.solver.q
+        away[self.model.body_count :] = 0.0
+        if (np.abs(away) < _JOINED).all():
+            return None
+        return self.solver.brake(dt, self.solver.q + np.clip(away, -self._lead, self._lead))
 
     def _start(self, measured: Array, targets: Targets, now_s: float) -> BodyTargets:
         """Let the commands begin, or go on, with every arm holding where it is measured."""
@@ -264,6 +321,8 @@ class Retargeter:
             self.forced_exceptions += self.solver.start_from(measured)
         else:
             # Commands are flowing: they may not step to the measured joints, but the search starts there.
+            near = self._watch.measured_near(self.solver.q)
+            measured = measured if near is None else near
             self.solver.reset_goal(measured)
         self.trainer.input.freeze_size()
         self.transform_trainer_to_robot = self.trainer.transform_trainer_to_robot()
@@ -301,6 +360,7 @@ class Retargeter:
         """Latched: brakes at once; after the reset a new engage is needed."""
         if active and self.state is not State.EMERGENCY_STOP:
             self.deadman.require_press()
+            self._stands, self._moved[:] = False, False
             self._change(State.EMERGENCY_STOP, "emergency stop")
         elif not active and self.state is State.EMERGENCY_STOP:
             commanded = self._last_stamp_ns is not None
@@ -336,13 +396,17 @@ class Retargeter:
                 self.late_ticks += 1
             dt = min(real_s, nominal_s)
         self.ticks += 1
-        if self.state in MOVING_STATES:
+        step: Step | None = None
+        if self.state is State.ENGAGING and self._targets is None:
+            step = self._join(now_s, dt)
+        elif self.state in MOVING_STATES:
             fault = self._watch.fault(self.solver.q, now_s)
             if fault is not None:
                 self._hold(fault)
             elif self._targets is not None:
                 self._watch_arms(self._targets)
-        step: Step | None = None
+        elif self.state is State.EMERGENCY_STOP:
+            step = self._attend(now_s, dt)
         targets: dict[str, Array] = {}
         cause: int | None = None
         age_s: float | None = None
@@ -362,8 +426,9 @@ class Retargeter:
             except RetargetingError as error:
                 self._hold(str(error))
         if step is None:
-            self._stopped = {}
             step = self.solver.brake(dt)
+        if self.state not in MOVING_STATES or body is None:
+            self._stopped = {}
         self.forced_exceptions += step.forced_exceptions
         self._last_stamp_ns = stamp_ns
         return AppliedCommand(
@@ -381,6 +446,19 @@ class Retargeter:
             smoothing_s,
             led_m,
         )
+
+    def _attend(self, now_s: float, dt: float) -> Step | None:
+        """In the emergency stop nothing obeys: the command that stands goes where the robot is moved by hand.
+
+        So that it does not go back by itself when the stop is reset.
+        """
+        self._stands = self._stands or not self.solver.v.any()
+        away = self._watch.away(self.solver.q, now_s)
+        measured = self._watch.measured_near(self.solver.q)
+        if not self._stands or away is None or measured is None:
+            return None
+        self._moved |= away > 1.0
+        return self._come_to(np.where(self._moved, measured, self.solver.q), dt)
 
     def _follow(self, body: BodyTargets, now_s: float, dt: float) -> Step:
         body.move_to(now_s)

@@ -167,7 +167,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Safety:
+    """`following_error_*`: how far a joint that turns or slides may be from its command."""
+
     following_error_rad: float = 0.5
+    following_error_m: float = 0.05
     wrench_n: float = 150.0
     command_timeout_s: float = 0.1
 
@@ -619,6 +622,9 @@ class _Reader:
         default = Safety()
         safety = Safety(
             section.number("following_error_rad", default.following_error_rad, 0.01, math.pi),
+            section.number(
+                "following_error_m", default.following_error_m, 0.001, 1.0, "is it in millimetres?"
+            ),
             section.number("wrench_n", default.wrench_n, 1.0, 5000.0),
             section.number(
                 "command_timeout_s", default.command_timeout_s, 0.01, 2.0, "is it in milliseconds?"

@@ -54,7 +54,7 @@ _FADING = 0.9
 # How often a goal's step that led nearer than this to what it must not is halved.
 _SHORTENINGS, _GOAL_STRAY_M = 3, 2e-4
 # By how much (rad, m) a joint at its limit may be measured beyond it.
-_SENSED = 1e-3
+SENSED = 1e-3
 
 
 class Step(NamedTuple):
@@ -144,11 +144,19 @@ def _follow(packed, targets, grippers, dt):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _want_goal(arrays, dt):  # type: ignore[no-untyped-def]
+    """Want to come to rest at a goal that stands still; where that is the command itself, to brake."""
+    motion, m = arrays.motion, arrays.reach.shape[0]
+    arrays.work.before[:] = motion.goal
+    want_velocity(motion, motion.goal[m:], arrays.limits, arrays.approach, dt, m, arrays.work)
+
+
+@compiled
 def _brake(packed, dt):  # type: ignore[no-untyped-def]
     """One tick towards standing still; returns as `_follow`."""
     arrays = packed.content
     motion, limits, work = arrays.motion, arrays.limits, arrays.work
-    work.wanted[:] = 0.0
+    _want_goal(arrays, dt)
     forced, until = bound_velocity(motion, limits, dt, arrays.outside, work)
     return move_command(motion, limits, dt, work), forced, until
 
@@ -225,7 +233,7 @@ def _advance_apart(arrays, margins, dt, weighed):  # type: ignore[no-untyped-def
 @compiled
 def _brake_apart(packed, dt):  # type: ignore[no-untyped-def]
     arrays = packed.content.solver
-    arrays.work.wanted[:] = 0.0
+    _want_goal(arrays, dt)
     arrays.goal_work.model.hessian[:] = 0.0
     return _advance_apart(arrays, packed.content.margins, dt, False)
 
@@ -314,7 +322,7 @@ class Solver:
         self.reset_goal(inside)
         if self._self_collision is not None:
             self.starts_inside = self._self_collision.start(inside)
-        return int(np.count_nonzero(np.abs(inside - positions) > _SENSED))
+        return int(np.count_nonzero(np.abs(inside - positions) > SENSED))
 
     def reset_goal(self, positions: Array) -> None:
         """Let the search for the goal continue from `positions` ``(n,)``, at rest."""
@@ -401,9 +409,9 @@ class Solver:
         full = np.concatenate([q, self.goal[self.model.body_count :]])
         return apart.collision.distances(full) - apart.collision.margins
 
-    def brake(self, dt: float) -> Step:
-        """One tick towards standing still, as fast as the limits allow."""
-        self.reset_goal(self.q)
+    def brake(self, dt: float, towards: Array | None = None) -> Step:
+        """One tick towards standing still, as fast as the limits allow, or to rest at `towards` ``(n,)``."""
+        self.reset_goal(self.q if towards is None else towards)
         braking = _brake if self._self_collision is None else _brake_apart
         status, forced, until = braking(self._packed, dt)
         self._check(status)

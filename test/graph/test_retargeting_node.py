@@ -81,6 +81,19 @@ def test_services_faults_and_the_emergency_stop(world: World, node: subprocess.P
     assert world.call("set_emergency_stop", SetBool.Request(data=False)).success
     world.wait_for("holding", "emergency stop was reset")
 
+    # Nobody else's False undoes a stop, and who publishes best effort is heard too.
+    engage()
+    hurried = world.node.create_publisher(Bool, "/kestrel/emergency_stop", topics.newest_qos())
+    world.wait(lambda: hurried.get_subscription_count() > 0, "a subscription to what is best effort")
+    hurried.publish(Bool(data=True))
+    world.wait_for("emergency_stop")
+    for _ in range(20):
+        world.stop.publish(Bool(data=False))
+        world.wait_for_commands(2)
+    world.wait_for("emergency_stop")
+    hurried.publish(Bool(data=False))
+    world.wait_for("holding", "emergency stop was reset")
+
     engage()
     interrupt(node)
     # It braked before it ended: the robot's own watchdog had nothing left to do.

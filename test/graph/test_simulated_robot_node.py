@@ -168,6 +168,22 @@ def test_streams_commands_stop_and_reset(processes: list[subprocess.Popen[str]])
         stops.publish(Bool(data=False))
         listener.until(lambda: state_of(states) == "holding", "holding state")
 
+        # Of others only the retargeter's service undoes it.
+        stops.publish(Bool(data=True))
+        listener.until(lambda: state_of(states) == "emergency_stop", "emergency stop state")
+        panel = listener.node.create_publisher(Bool, "/kestrel/emergency_stop", 10)
+        service = rclpy.create_node("retargeting", namespace="/kestrel", context=listener.context)
+        resets = service.create_publisher(Bool, "/kestrel/emergency_stop", LATCHED)
+        for publisher in (panel, resets):
+            listener.until(lambda p=publisher: p.get_subscription_count() >= 2, "the robot to listen")
+        for _ in range(20):
+            panel.publish(Bool(data=False))
+            listener.until_more(joints)
+        assert state_of(states) == "emergency_stop"
+        resets.publish(Bool(data=False))
+        listener.until(lambda: state_of(states) == "holding", "holding state")
+        service.destroy_node()
+
         before = cube[-1].pose.position
         assert reset.wait_for_service(timeout_sec=10.0)
         answer = reset.call_async(Trigger.Request())
