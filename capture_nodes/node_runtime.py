@@ -266,7 +266,12 @@ class CaptureNode(Node):
 
 
 def key_values(values: Mapping[str, object]) -> list[KeyValue]:
-    return [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+    """Of any text: what UTF-8 has no bytes for, in a file's name or somebody's message, becomes `?`."""
+    return [KeyValue(key=_utf8(key), value=_utf8(value)) for key, value in values.items()]
+
+
+def _utf8(value: object) -> str:
+    return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 def _complain(name: str, error: Exception) -> None:

@@ -319,7 +319,7 @@ class WebxrServer:
         page, device = hello.get("page"), hello.get("device")
         if not isinstance(page, str) or not 8 <= len(page) <= 64 or not isinstance(device, str):
             raise WireError("a hello with page and device is expected")
-        return {"page": page, "device": "".join(c for c in device[:200] if c.isprintable())}
+        return {"page": page, "device": _printable(device[:200])}
 
     def _leave(self, line: Line, reason: str) -> None:
         if self._line is line:
@@ -365,10 +365,10 @@ class WebxrServer:
     def _take_text(self, line: Line, text: str) -> None:
         message = _object(text)
         if message.get("type") == "session" and isinstance(message.get("mode"), str):
-            line.mode = "".join(c for c in message["mode"][:40] if c.isprintable())
+            line.mode = _printable(message["mode"][:40])
         elif message.get("type") == "end" and isinstance(message.get("reason"), str):
             line.mode = "no session"
-            self._receiver.on_interruption(message["reason"][:80])
+            self._receiver.on_interruption(_printable(message["reason"][:80]))
         else:
             raise WireError(f"text message of type {str(message.get('type'))[:40]!r} is unknown")
 
@@ -461,6 +461,11 @@ def _refusal_page(status: int, reason: str) -> str:
         '<meta name="color-scheme" content="dark"></head>'
         f"<body><h1>This headset may not come in.</h1><h2>{status}: {escape(reason)}</h2></body></html>\n"
     )
+
+
+def _printable(text: str) -> str:
+    """Without what no message and no terminal takes: half characters, controls."""
+    return "".join(c for c in text if c.isprintable())
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -303,6 +303,24 @@ def test_what_the_session_says_opens_the_deadman(tmp_path, more):
         run(work())
 
 
+def test_what_a_page_says_can_be_told_on(tmp_path):
+    """Half a character, which JSON can say, has no bytes that a message could take it with."""
+    with running_source(tmp_path) as (source, _):
+
+        async def work():
+            async with aiohttp.ClientSession() as session:
+                page = await connect(session, source, {**HELLO, "device": "a\ud800\0 test"})
+                await page.ready()
+                await page.socket.send_json({"type": "session", "mode": "immersive\udfff\n"})
+                await page.until(lambda: source.diagnostics()["session"] == "immersive")
+                assert source.diagnostics()["device"] == "a test"
+                await page.socket.send_json({"type": "end", "reason": "hidden\ud800\x1b" + "!" * 500})
+                await page.until(lambda: str(source.diagnostics()["last_interruption"]).startswith("hidden!"))
+                assert len(str(source.diagnostics()["last_interruption"])) <= 80
+
+        run(work())
+
+
 def test_a_page_that_freezes_lets_go(tmp_path):
     with running_source(tmp_path) as (source, publisher):
 
