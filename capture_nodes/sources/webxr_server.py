@@ -32,8 +32,8 @@ from capture_nodes.sources.webxr_wire import WireError
 
 # Close codes of our own; the page tells what they mean.
 BUSY, REPLACED, SILENT, BAD_HELLO = 4001, 4002, 4003, 4004
-# What is larger is not even read to its end.
-_LARGEST_MESSAGE_BYTES = 65_536
+# What is larger is refused; from the second bound on the line is cut, as it is not even read to its end.
+_LARGEST_MESSAGE_BYTES, _CUT_MESSAGE_BYTES = 65_536, 1 << 20
 _LARGEST_TEXT = 2_000
 _HELLO_TIMEOUT_S = 5.0
 _FIRST_PINGS, _FIRST_PING_PERIOD_S, _PING_PERIOD_S = 10, 0.02, 0.1
@@ -288,7 +288,7 @@ class WebxrServer:
 
     async def _socket(self, request: web.BaseRequest) -> web.StreamResponse:
         socket = web.WebSocketResponse(
-            max_msg_size=_LARGEST_MESSAGE_BYTES, compress=False, autoping=True, timeout=1.0
+            max_msg_size=_CUT_MESSAGE_BYTES, compress=False, autoping=True, timeout=1.0
         )
         socket.headers.update(_HEADERS)
         await socket.prepare(request)
@@ -343,6 +343,8 @@ class WebxrServer:
             if line is not self._line:
                 return
             try:
+                if message.type in (WSMsgType.BINARY, WSMsgType.TEXT):
+                    _check_size(message.data)
                 if message.type is WSMsgType.BINARY:
                     await self._take(line, message.data, arrived_s)
                 elif message.type is WSMsgType.TEXT:
@@ -355,7 +357,7 @@ class WebxrServer:
             except ConnectionError:
                 return
         if line.socket.close_code == WSCloseCode.MESSAGE_TOO_BIG:
-            self.complaints.say("message", f"more than {_LARGEST_MESSAGE_BYTES} bytes: the line was cut")
+            self.complaints.say("message", f"more than {_CUT_MESSAGE_BYTES} bytes: the line was cut")
 
     async def _take(self, line: Line, data: bytes, arrived_s: float) -> None:
         kind = wire.message_kind(data)
@@ -471,6 +473,11 @@ def _refusal_page(status: int, reason: str) -> str:
         '<meta name="color-scheme" content="dark"></head>'
         f"<body><h1>This headset may not come in.</h1><h2>{status}: {escape(reason)}</h2></body></html>\n"
     )
+
+
+def _check_size(message: bytes | str) -> None:
+    if len(message) > _LARGEST_MESSAGE_BYTES:
+        raise WireError(f"message of {len(message)} bytes: at most {_LARGEST_MESSAGE_BYTES} are expected")
 
 
 def _printable(text: str) -> str:

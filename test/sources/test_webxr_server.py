@@ -253,7 +253,7 @@ def test_what_is_wrong_is_refused_and_the_line_stays_up(tmp_path, caplog):
         b"", b"\1", b"\0\1", b"\xff" * 50, frame(1)[:-3], frame(1) + b"more", frame(1, poses=nan),
         frame(1, poses=HEAD * 1e4), bytes([wire.FRAME, 9]) + bytes(60), b"\1\1" + bytes(20_000),
         "no json", "[]", "{}", '{"type": "dance"}', '{"type": "end", "reason": 5}', "[" * 1900,
-        '{"type": "x", "y": "' + "z" * 5000 + '"}',
+        '{"type": "x", "y": "' + "z" * 5000 + '"}', bytes(65_537), bytes(1_000_000), "z" * 1_000_000,
     ]  # fmt: skip
     with running_source(tmp_path) as (source, publisher):
 
@@ -269,8 +269,8 @@ def test_what_is_wrong_is_refused_and_the_line_stays_up(tmp_path, caplog):
                         await page.socket.send_bytes(message)
                     await page.send_frame(number)
                 assert not page.socket.closed
-                # What is larger than anything of ours ends the line, not the server.
-                await page.socket.send_bytes(bytes(200_000))
+                # What is far larger than anything of ours ends the line, not the server.
+                await page.socket.send_bytes(bytes(1_200_000))
                 await page.until(page.closed.is_set)
                 again = await connect(session, source)
                 await again.ready()
