@@ -41,8 +41,11 @@ _ADDRESS = re.compile(r"^(?:(tcp|tcp-listen|udp)://)?(\[[^\]]+\]|[^:/\[\]]+):(\d
 # How soon a stop is heard, and how long the first try to call again waits.
 _TICK_S = 0.1
 _CALLING_S, _AGAIN_S, _LONGEST_AGAIN_S = 2.0, 0.25, 2.0
-# A sender that is silent for this long has given its place up.
-_SILENT_S = 1.0
+# A sender that is silent for this long has given its place up; a line of ours is then dialled anew, later:
+# software that is paused says nothing either.
+_SILENT_S, _DIALLED_ANEW_S = 1.0, 5.0
+# A sender whose machine is gone is found out by the system (s, s, number): nobody else may ever call.
+_KEEPALIVE = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 3))
 _RECEIVED_BYTES = 1 << 16
 # A number this far from the one before belongs to a sender that has begun anew.
 _ANEW_FRAMES = 1000
@@ -265,9 +268,10 @@ class MocapSource:
                 again_s = min(2.0 * again_s, _LONGEST_AGAIN_S)
                 continue
             again_s = _AGAIN_S
-            with contextlib.closing(line):
-                self._take_stream(line)
-            self._end_session()
+            while line is not None:
+                with contextlib.closing(line):
+                    line = self._take_stream(line)
+                self._end_session()
 
     def _connect(self) -> socket.socket | None:
         """The next line to a sender, None where there is none yet."""
@@ -288,42 +292,59 @@ class MocapSource:
         except OSError as error:
             figures.line = f"waiting: {error.strerror or error}"
             return None
+        return line
+
+    def _take_stream(self, line: socket.socket) -> socket.socket | None:
+        """Until the line ends; that of whoever takes its place, if somebody does."""
         line.settimeout(_TICK_S)
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE:
+            line.setsockopt(socket.IPPROTO_TCP, option, value)
+        figures = self._figures
         figures.connections += 1
         figures.line = "connected"
         self._begin_session()
-        return line
-
-    def _take_stream(self, line: socket.socket) -> None:
-        """Until the line ends."""
+        heard_s = self._now_s()
         while not self._stopped.is_set():
+            silent_s = self._now_s() - heard_s
+            if self._server is None and silent_s > _DIALLED_ANEW_S:
+                figures.line = f"silent for {_DIALLED_ANEW_S:g} s: calling again"
+                return None
+            if silent_s > _SILENT_S:
+                figures.line = f"silent for {_SILENT_S:g} s"
             if self._server is not None:
-                self._turn_away()
+                successor = self._next_caller(self._server, may_come=silent_s > _SILENT_S)
+                if successor is not None:
+                    return successor
             try:
                 data = line.recv(_RECEIVED_BYTES)
             except TimeoutError:
                 continue
             except OSError as error:
-                self._figures.line = f"lost: {error.strerror or error}"
-                return
+                figures.line = f"lost: {error.strerror or error}"
+                return None
             if not data:
-                self._figures.line = "the sender hung up"
-                return
-            self._take(data, self._now_s())
+                figures.line = "the sender hung up"
+                return None
+            heard_s = self._now_s()
+            figures.line = "connected"
+            self._take(data, heard_s)
+        return None
 
-    def _turn_away(self) -> None:
-        """Whoever else calls while somebody sends."""
-        server = self._server
-        if server is None:
-            return
+    def _next_caller(self, server: socket.socket, *, may_come: bool) -> socket.socket | None:
+        """Whoever else calls; turned away while somebody sends."""
         server.setblocking(False)
         try:
-            with contextlib.suppress(OSError):
-                other, _ = server.accept()
-                other.close()
-                self._figures.refused_peers += 1
+            other, peer = server.accept()
+        except OSError:
+            return None
         finally:
             server.settimeout(_TICK_S)
+        if may_come and self._parameters.may_send(peer[0]):
+            return other
+        other.close()
+        self._figures.refused_peers += 1
+        return None
 
     def _take_datagrams(self, server: socket.socket) -> None:
         """Until the sender at hand falls silent."""

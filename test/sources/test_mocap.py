@@ -230,6 +230,77 @@ def test_waiting_for_the_software_to_call(file: Path) -> None:
             until(lambda: source.diagnostics()["connections"] == 2, source)
 
 
+def silent(source: MocapSource) -> bool:
+    return "silent" in str(source.diagnostics()["line"])
+
+
+def test_a_silent_caller_gives_its_place_to_the_next() -> None:
+    """It may be paused, or its machine be gone: nobody can tell, so it keeps the line until another calls."""
+    with suit("tcp-listen://127.0.0.1:0") as source:
+        address = ("127.0.0.1", source.bound_port)
+        said = (HEADER + line(motion(1)[0]) + "\n").encode()
+        with socket.create_connection(address) as paused:
+            paused.sendall(said)
+            next_frame(source)
+            until(lambda: silent(source), source)
+            paused.sendall(line(motion(2)[1]).encode() + b"\n")
+            next_frame(source)
+            assert source.diagnostics()["line"] == "connected"
+            until(lambda: silent(source), source)
+            with socket.create_connection(address) as other:
+                other.sendall(said)
+                until(lambda: source.diagnostics()["connections"] == 2, source)
+                paused.settimeout(TIMEOUT_S)
+                assert paused.recv(1) == b""
+                other.sendall(line(motion(2)[1]).encode() + b"\n")
+                next_frame(source)
+            assert source.diagnostics()["refused_peers"] == 0
+
+
+def test_software_that_falls_silent_is_called_again(software: Software) -> None:
+    """A line whose other end is gone without a word looks like this; the steady clock is the test's."""
+    ahead_s = [0.0]
+    source = MocapSource(
+        MocapParameters(f"127.0.0.1:{software.port}"), stamp_of, lambda: time.monotonic() + ahead_s[0]
+    )
+    with source:
+        software.accept()
+        software.say(HEADER + line(motion(1)[0]) + "\n")
+        first = next_frame(source)
+        gone = software.line
+        assert gone is not None
+        ahead_s[0] = 2.0
+        until(lambda: silent(source), source)
+        assert source.diagnostics()["connections"] == 1, "paused for a moment"
+        ahead_s[0] = 6.0
+        last = next_frame(source)
+        assert last.stamp_ns == first.stamp_ns
+        gone.settimeout(TIMEOUT_S)
+        assert gone.recv(1) == b""
+        gone.close()
+        software.accept()
+        software.say(line(motion(2)[1]) + "\n")
+        assert next_frame(source).stamp_ns > first.stamp_ns
+        assert source.diagnostics()["connections"] == 2
+
+
+def test_the_system_looks_after_a_line_that_nobody_replaces(software: Software, monkeypatch) -> None:
+    made = []
+    connect = socket.create_connection
+
+    def connecting(*arguments, **more):
+        made.append(connect(*arguments, **more))
+        return made[-1]
+
+    monkeypatch.setattr(socket, "create_connection", connecting)
+    with suit(f"127.0.0.1:{software.port}") as source:
+        software.accept()
+        software.say(HEADER + line(motion(1)[0]) + "\n")
+        next_frame(source)
+        assert made[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert made[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 10
+
+
 def test_datagrams_from_one_sender(file: Path) -> None:
     said = SuitSkeleton(hierarchy=read_bvh(file).joints)
     with suit("udp://127.0.0.1:0", skeleton=said) as source:
