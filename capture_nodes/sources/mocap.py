@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import math
 import re
 import socket
@@ -68,12 +69,16 @@ class MocapParameters:
 
     def __post_init__(self) -> None:
         found = _ADDRESS.match(self.address or USUAL_ADDRESS)
-        problems = []
+        problems: list[str] = []
         if found is None or not 0 <= int(found.group(3)) <= 65535:
             raise SourceError(
                 f"address:={self.address}: tcp://host:port, tcp-listen://host:port or udp://host:port "
                 "is expected"
             )
+        try:
+            self.host.encode("idna")
+        except UnicodeError:
+            problems.append(f"address:={self.address}: {self.host!r} is no host's name")
         for peer in self.allowed or ():
             try:
                 ipaddress.ip_address(peer)
@@ -257,21 +262,43 @@ class MocapSource:
         return server
 
     def _run(self) -> None:
+        """Whatever goes wrong is told and tried again: without this thread a node would wait for good."""
         again_s = _AGAIN_S
         while not self._stopped.is_set():
-            if self._parameters.kind == "udp" and self._server is not None:
-                self._take_datagrams(self._server)
+            try:
+                heard = self._hear_one()
+            except Exception as error:
+                self._tell_failure(error)
+                heard = False
+            if heard:
+                again_s = _AGAIN_S
                 continue
-            line = self._connect()
-            if line is None:
-                self._stopped.wait(again_s if self._server is None else 0.0)
-                again_s = min(2.0 * again_s, _LONGEST_AGAIN_S)
-                continue
-            again_s = _AGAIN_S
-            while line is not None:
-                with contextlib.closing(line):
-                    line = self._take_stream(line)
-                self._end_session()
+            self._stopped.wait(again_s)
+            again_s = min(2.0 * again_s, _LONGEST_AGAIN_S)
+
+    def _hear_one(self) -> bool:
+        """One sender from coming to going, False where none could be reached."""
+        if self._parameters.kind == "udp" and self._server is not None:
+            self._take_datagrams(self._server)
+            return True
+        line = self._connect()
+        if line is None:
+            # Who waits to be called has waited already.
+            return self._server is not None
+        while line is not None:
+            with contextlib.closing(line):
+                line = self._take_stream(line)
+            self._end_session()
+        return True
+
+    def _tell_failure(self, error: Exception) -> None:
+        figures, told = self._figures, f"{self._name} failed: {type(error).__name__}: {error}"
+        if figures.problem != told:
+            logging.getLogger("mocap").error("mocap: %s; it is tried again", told)
+            logging.getLogger("mocap").debug("mocap: where", exc_info=error)
+        figures.problem = told
+        figures.line = "lost: it failed"
+        self._end_session()
 
     def _connect(self) -> socket.socket | None:
         """The next line to a sender, None where there is none yet."""

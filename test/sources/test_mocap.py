@@ -346,6 +346,9 @@ def test_who_may_send_must_be_named() -> None:
     assert not MocapParameters("tcp://192.168.1.5:7001").waits
     with pytest.raises(SourceError, match=r"'suit\.local' is no address"):
         MocapParameters("udp://0.0.0.0:1", "suit.local")
+    for host in ("a" * 70, "a..b"):
+        with pytest.raises(SourceError, match="is no host's name"):
+            MocapParameters(f"tcp://{host}:7001")
     for address in ("ftp://a:1", "host", "udp://a:70000", "a:b:c"):
         with pytest.raises(SourceError, match="is expected"):
             MocapParameters(address)
@@ -353,6 +356,41 @@ def test_who_may_send_must_be_named() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"HIERARCHY\n", ("127.0.0.1", source.bound_port))
         until(lambda: source.diagnostics()["refused_peers"] == 1, source)
+
+
+@pytest.mark.parametrize("where", ["calling", "reading"])
+def test_a_failure_that_nobody_foresaw_is_told_and_tried_again(
+    software: Software, monkeypatch, caplog, where: str
+) -> None:
+    """A thread that ends would leave a node that lives and hears nobody."""
+    times = [0]
+
+    def failing(*arguments, **more):
+        times[0] += 1
+        if times[0] == 3:
+            monkeypatch.undo()
+        raise RuntimeError("half a\ud800 name")
+
+    with suit(f"127.0.0.1:{software.port}") as source:
+        software.accept()
+        software.say(HEADER + line(motion(1)[0]) + "\n")
+        first = next_frame(source)
+        if where == "reading":
+            monkeypatch.setattr(source, "_take", failing)
+            for _ in range(3):
+                software.say("1 2 3\n")
+                software.accept()
+        else:
+            monkeypatch.setattr(socket, "create_connection", failing)
+            software.hang_up()
+            software.accept()
+        last = next_frame(source)
+        assert last.stamp_ns == first.stamp_ns and last.controls == Controls()
+        assert "failed: RuntimeError: half a" in str(source.diagnostics()["problem"])
+        software.say(line(motion(2)[1]) + "\n")
+        assert next_frame(source).stamp_ns > first.stamp_ns
+        assert source.diagnostics()["problem"] == ""
+    assert sum("it is tried again" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_a_port_that_is_taken_is_told_on_opening() -> None:
