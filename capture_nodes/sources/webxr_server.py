@@ -188,8 +188,17 @@ class WebxrServer:
         except Exception as error:
             self._failure = error
         finally:
+            self._end_tasks()
             self._loop.close()
             self._started.set()
+
+    def _end_tasks(self) -> None:
+        """What still waits for a body that never came, or for a page to close its side."""
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
     async def _serve(self) -> None:
         listener = HttpListener(self._answer, self._refuse)
