@@ -13,28 +13,26 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import Joy, JoyFeedback, JoyFeedbackArray, MultiDOFJointState
-from std_srvs.srv import Trigger
 
 from capture_nodes import topics
-from capture_nodes.errors import CaptureError
 from capture_nodes.headset_parameters import HeadsetParameters
 from capture_nodes.live_frames import LiveFrames, LiveState
 from capture_nodes.menu_episodes import MenuEpisodes
 from capture_nodes.motion_messages import MotionWriter, transform_messages
 from capture_nodes.node_runtime import CaptureNode, DrainedGroup, drain, run_node
 from capture_nodes.played_frames import PlayedFrames
+from capture_nodes.repetition_services import RepetitionServices
 from capture_nodes.replayed_frames import ReplayedFrames
 from capture_nodes.resources import robot_description_file
 from capture_nodes.scripted_task import ScriptedTask
 from capture_nodes.sources.bag import BagSource
 from capture_nodes.sources.person import Person
 from capture_nodes.sources.registry import LIVE_SOURCES, live_source, open_source
-from capture_nodes.sources.source import LiveSource, SourceError, TrainerDisplay, TrainerSource
+from capture_nodes.sources.source import LiveSource, TrainerDisplay, TrainerSource
 from capture_nodes.sources.station_view import task_view
 from capture_nodes.stamp_clock import StampClock
 from capture_nodes.thread_priority import MOTION, prefer_thread
 from capture_nodes.trainer_view import TrainerView
-from retargeting.errors import RetargetingError
 from retargeting.motion_frame import MotionFrame
 from retargeting.robot_model import load_robot
 
@@ -63,9 +61,7 @@ class HeadsetNode(CaptureNode):
         self._write = MotionWriter()
         self._transforms = self._transform_broadcaster()
         self.create_subscription(JoyFeedbackArray, topics.FEEDBACK, self._on_feedback, 10)
-        self.create_service(Trigger, "~/play", self._on_play)
-        self.create_service(Trigger, "~/halt", self._on_halt)
-        self.create_service(Trigger, "~/step", self._on_step)
+        RepetitionServices(self, self._frames)
         self._thread = self.start_thread("frames", self._frames.run, MOTION)
         for thread in threading.enumerate():
             # That in which a source asks its device has the frames' deadline too.
@@ -127,31 +123,6 @@ class HeadsetNode(CaptureNode):
         return TransformBroadcaster(self)
 
     # ---- executor thread
-
-    def _on_play(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        try:
-            response.message = self._frames.play()
-            response.success = True
-        except (CaptureError, RetargetingError) as error:
-            response.success = False
-            response.message = str(error)
-        return response
-
-    def _on_halt(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._frames.halt()
-        response.success = True
-        return response
-
-    def _on_step(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        try:
-            if not isinstance(self._frames, ReplayedFrames):
-                raise SourceError("only source:=bag with speed:=0 is played step by step")
-            response.message = self._frames.step()
-            response.success = True
-        except CaptureError as error:
-            response.success = False
-            response.message = str(error)
-        return response
 
     def _look(self, objects: Any, frames: PlayedFrames) -> None:
         """See where the object is now."""

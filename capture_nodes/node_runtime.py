@@ -13,8 +13,10 @@ import gc
 import signal
 import sys
 import time
+import traceback
 from array import array
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from threading import Thread
 from types import FrameType
 from typing import Any, TypeVar
@@ -24,6 +26,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.callback_groups import CallbackGroup
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
@@ -200,13 +203,17 @@ class CaptureNode(Node):
             try:
                 run()
             except Exception as error:
-                self.exit_code = 1
-                self.stop_requested = True
-                self.get_logger().error(f"thread {name} failed: {error!r}")
+                self.fail(f"thread {name}", error)
 
         thread = Thread(target=guarded, name=name, daemon=True)
         thread.start()
         return thread
+
+    def fail(self, what: str, error: Exception) -> None:
+        """End the node with exit code 1: a line says what failed and where, log level debug has the rest."""
+        self.exit_code = 1
+        self.stop_requested = True
+        _tell_failure(self.get_logger(), what, error)
 
     def publish_state(
         self, word: str, values: Mapping[str, object] | None = None, level: bytes = DiagnosticStatus.OK
@@ -244,12 +251,16 @@ class CaptureNode(Node):
                 values=key_values(counts),
             )
         ]
-        numbers = self.diagnostics()
-        if numbers:
-            array.status.append(
-                DiagnosticStatus(level=DiagnosticStatus.OK, name=name, values=key_values(numbers))
-            )
-        array.status.extend(self.statuses())
+        try:
+            numbers = self.diagnostics()
+            if numbers:
+                array.status.append(
+                    DiagnosticStatus(level=DiagnosticStatus.OK, name=name, values=key_values(numbers))
+                )
+            array.status.extend(self.statuses())
+        except Exception as error:
+            # The counts are what loss is measured against: they go out whatever else fails.
+            self.fail("the diagnostics", error)
         self._diagnostics.publish(array)
 
     def stop(self) -> None:
@@ -257,7 +268,10 @@ class CaptureNode(Node):
 
     def finish(self) -> None:
         """Stop, report the final counts and wait until readers have everything."""
-        self.stop()
+        try:
+            self.stop()
+        except Exception as error:
+            self.fail("stopping", error)
         self.report_counts(final=True)
         deadline = time.monotonic() + _ACKNOWLEDGE_TIMEOUT_S
         for publisher in self._counting:
@@ -266,7 +280,20 @@ class CaptureNode(Node):
 
 
 def key_values(values: Mapping[str, object]) -> list[KeyValue]:
-    return [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+    """Of any text: what UTF-8 has no bytes for, in a file's name or somebody's message, becomes `?`."""
+    return [KeyValue(key=_utf8(key), value=_utf8(value)) for key, value in values.items()]
+
+
+def _utf8(value: object) -> str:
+    return str(value).encode("utf-8", "replace").decode("utf-8")
+
+
+def _tell_failure(logger: Any, what: str, error: Exception) -> None:
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    where = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in place)
+    said = " ".join(str(error).split())
+    logger.error(_utf8(f"{what} failed: {type(error).__name__}: {said}{where}"))
+    logger.debug(_utf8("".join(traceback.format_exception(error))))
 
 
 def _complain(name: str, error: Exception) -> None:
@@ -283,7 +310,8 @@ def run_node(factory: Callable[[], CaptureNode]) -> None:
     """Run one node until SIGINT or SIGTERM and leave the process with its exit code.
 
     0 after a clean end, 2 where the configuration cannot be used (each problem on a line of
-    stderr), 1 where the node gave up later.
+    stderr), 1 where the node gave up or something in it failed later. The final counts are published all
+    the same, and no traceback is shown.
     """
     name = sys.argv[0].rsplit("/", 1)[-1].removesuffix(".py")
     stopping = False
@@ -316,6 +344,10 @@ def run_node(factory: Callable[[], CaptureNode]) -> None:
         _complain(name, error)
         rclpy.shutdown()
         sys.exit(EXIT_BAD_CONFIGURATION)
+    except Exception as error:
+        _tell_failure(get_logger(name), "the start", error)
+        rclpy.shutdown()
+        sys.exit(1)
     prefer_process(has_deadline=node.has_deadline)
     # What is there now stays: looking through it again for garbage would hold all threads up.
     gc.collect()
@@ -330,8 +362,13 @@ def run_node(factory: Callable[[], CaptureNode]) -> None:
     except (CaptureError, RetargetingError) as error:
         _complain(name, error)
         node.exit_code = 1
+    except Exception as error:
+        node.fail("a callback", error)
     finally:
-        node.finish()
+        try:
+            node.finish()
+        except Exception as error:
+            node.fail("the end", error)
         exit_within(_LEAVING_S, node.exit_code)
         executor.shutdown()
         node.destroy_node()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import math
 import re
 import socket
@@ -41,8 +42,11 @@ _ADDRESS = re.compile(r"^(?:(tcp|tcp-listen|udp)://)?(\[[^\]]+\]|[^:/\[\]]+):(\d
 # How soon a stop is heard, and how long the first try to call again waits.
 _TICK_S = 0.1
 _CALLING_S, _AGAIN_S, _LONGEST_AGAIN_S = 2.0, 0.25, 2.0
-# A sender that is silent for this long has given its place up.
-_SILENT_S = 1.0
+# A sender that is silent for this long has given its place up; a line of ours is then dialled anew, later:
+# software that is paused says nothing either.
+_SILENT_S, _DIALLED_ANEW_S = 1.0, 5.0
+# A sender whose machine is gone is found out by the system (s, s, number): nobody else may ever call.
+_KEEPALIVE = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 3))
 _RECEIVED_BYTES = 1 << 16
 # A number this far from the one before belongs to a sender that has begun anew.
 _ANEW_FRAMES = 1000
@@ -65,12 +69,16 @@ class MocapParameters:
 
     def __post_init__(self) -> None:
         found = _ADDRESS.match(self.address or USUAL_ADDRESS)
-        problems = []
+        problems: list[str] = []
         if found is None or not 0 <= int(found.group(3)) <= 65535:
             raise SourceError(
                 f"address:={self.address}: tcp://host:port, tcp-listen://host:port or udp://host:port "
                 "is expected"
             )
+        try:
+            self.host.encode("idna")
+        except UnicodeError:
+            problems.append(f"address:={self.address}: {self.host!r} is no host's name")
         for peer in self.allowed or ():
             try:
                 ipaddress.ip_address(peer)
@@ -254,20 +262,43 @@ class MocapSource:
         return server
 
     def _run(self) -> None:
+        """Whatever goes wrong is told and tried again: without this thread a node would wait for good."""
         again_s = _AGAIN_S
         while not self._stopped.is_set():
-            if self._parameters.kind == "udp" and self._server is not None:
-                self._take_datagrams(self._server)
+            try:
+                heard = self._hear_one()
+            except Exception as error:
+                self._tell_failure(error)
+                heard = False
+            if heard:
+                again_s = _AGAIN_S
                 continue
-            line = self._connect()
-            if line is None:
-                self._stopped.wait(again_s if self._server is None else 0.0)
-                again_s = min(2.0 * again_s, _LONGEST_AGAIN_S)
-                continue
-            again_s = _AGAIN_S
+            self._stopped.wait(again_s)
+            again_s = min(2.0 * again_s, _LONGEST_AGAIN_S)
+
+    def _hear_one(self) -> bool:
+        """One sender from coming to going, False where none could be reached."""
+        if self._parameters.kind == "udp" and self._server is not None:
+            self._take_datagrams(self._server)
+            return True
+        line = self._connect()
+        if line is None:
+            # Who waits to be called has waited already.
+            return self._server is not None
+        while line is not None:
             with contextlib.closing(line):
-                self._take_stream(line)
+                line = self._take_stream(line)
             self._end_session()
+        return True
+
+    def _tell_failure(self, error: Exception) -> None:
+        figures, told = self._figures, f"{self._name} failed: {type(error).__name__}: {error}"
+        if figures.problem != told:
+            logging.getLogger("mocap").error("mocap: %s; it is tried again", told)
+            logging.getLogger("mocap").debug("mocap: where", exc_info=error)
+        figures.problem = told
+        figures.line = "lost: it failed"
+        self._end_session()
 
     def _connect(self) -> socket.socket | None:
         """The next line to a sender, None where there is none yet."""
@@ -288,42 +319,59 @@ class MocapSource:
         except OSError as error:
             figures.line = f"waiting: {error.strerror or error}"
             return None
+        return line
+
+    def _take_stream(self, line: socket.socket) -> socket.socket | None:
+        """Until the line ends; that of whoever takes its place, if somebody does."""
         line.settimeout(_TICK_S)
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE:
+            line.setsockopt(socket.IPPROTO_TCP, option, value)
+        figures = self._figures
         figures.connections += 1
         figures.line = "connected"
         self._begin_session()
-        return line
-
-    def _take_stream(self, line: socket.socket) -> None:
-        """Until the line ends."""
+        heard_s = self._now_s()
         while not self._stopped.is_set():
+            silent_s = self._now_s() - heard_s
+            if self._server is None and silent_s > _DIALLED_ANEW_S:
+                figures.line = f"silent for {_DIALLED_ANEW_S:g} s: calling again"
+                return None
+            if silent_s > _SILENT_S:
+                figures.line = f"silent for {_SILENT_S:g} s"
             if self._server is not None:
-                self._turn_away()
+                successor = self._next_caller(self._server, may_come=silent_s > _SILENT_S)
+                if successor is not None:
+                    return successor
             try:
                 data = line.recv(_RECEIVED_BYTES)
             except TimeoutError:
                 continue
             except OSError as error:
-                self._figures.line = f"lost: {error.strerror or error}"
-                return
+                figures.line = f"lost: {error.strerror or error}"
+                return None
             if not data:
-                self._figures.line = "the sender hung up"
-                return
-            self._take(data, self._now_s())
+                figures.line = "the sender hung up"
+                return None
+            heard_s = self._now_s()
+            figures.line = "connected"
+            self._take(data, heard_s)
+        return None
 
-    def _turn_away(self) -> None:
-        """Whoever else calls while somebody sends."""
-        server = self._server
-        if server is None:
-            return
+    def _next_caller(self, server: socket.socket, *, may_come: bool) -> socket.socket | None:
+        """Whoever else calls; turned away while somebody sends."""
         server.setblocking(False)
         try:
-            with contextlib.suppress(OSError):
-                other, _ = server.accept()
-                other.close()
-                self._figures.refused_peers += 1
+            other, peer = server.accept()
+        except OSError:
+            return None
         finally:
             server.settimeout(_TICK_S)
+        if may_come and self._parameters.may_send(peer[0]):
+            return other
+        other.close()
+        self._figures.refused_peers += 1
+        return None
 
     def _take_datagrams(self, server: socket.socket) -> None:
         """Until the sender at hand falls silent."""

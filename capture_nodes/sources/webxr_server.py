@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from capture_nodes.sources import webxr_wire as wire
+from capture_nodes.sources.http_listener import HttpListener
 from capture_nodes.sources.pairing import COOKIE, Pairing
 from capture_nodes.sources.round_trip_clock import RoundTripClock
 from capture_nodes.sources.source import SourceError
@@ -31,15 +32,15 @@ from capture_nodes.sources.webxr_wire import WireError
 
 # Close codes of our own; the page tells what they mean.
 BUSY, REPLACED, SILENT, BAD_HELLO = 4001, 4002, 4003, 4004
-# What is larger is not even read to its end.
-_LARGEST_MESSAGE_BYTES = 65_536
+# What is larger is refused; from the second bound on the line is cut, as it is not even read to its end.
+_LARGEST_MESSAGE_BYTES, _CUT_MESSAGE_BYTES = 65_536, 1 << 20
 _LARGEST_TEXT = 2_000
 _HELLO_TIMEOUT_S = 5.0
 _FIRST_PINGS, _FIRST_PING_PERIOD_S, _PING_PERIOD_S = 10, 0.02, 0.1
 # A page that answers no ping for this long is gone, whatever its socket says.
 _SILENT_S = 3.0
 _STATUS_PERIOD_S = 0.1
-_START_TIMEOUT_S = 10.0
+_START_TIMEOUT_S, _CLOSING_S = 10.0, 1.0
 _LOG_PERIOD_S = 5.0
 # Scripts and styles of ours only; isolation gives the page a clock of 5 µs.
 _HEADERS = {
@@ -187,32 +188,36 @@ class WebxrServer:
         except Exception as error:
             self._failure = error
         finally:
+            self._end_tasks()
             self._loop.close()
             self._started.set()
 
+    def _end_tasks(self) -> None:
+        """What still waits for a body that never came, or for a page to close its side."""
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+
     async def _serve(self) -> None:
-        application = web.Application(middlewares=[self._guard], client_max_size=1024)
-        application.router.add_get("/", self._index)
-        application.router.add_get("/socket", self._socket)
-        application.router.add_get("/{name}", self._file)
-        runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        await runner.setup()
-        site = web.TCPSite(runner, self._host, self._asked_port, ssl_context=self._tls)
+        listener = HttpListener(self._answer, self._refuse)
         try:
-            await site.start()
-            self.port = runner.addresses[0][1]
+            self.port = await listener.open(self._host, self._asked_port, self._tls)
             self._started.set()
             await self._ending.wait()
             if self._line is not None:
                 with contextlib.suppress(Exception):
                     await self._line.socket.close(code=WSCloseCode.GOING_AWAY, message=b"the station ends")
         finally:
-            await runner.cleanup()
+            await listener.close(_CLOSING_S)
 
-    @web.middleware
-    async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Lets in who is on this machine, or paired; a host name that is not ours is a rebound one."""
-        refusal = self._refusal(request)
+        try:
+            refusal = self._refusal(request)
+        except Exception as error:  # headers that cannot even be judged let nobody in
+            refusal = 403, f"this request cannot be read ({type(error).__name__})"
         if refusal is not None:
             status, reason = refusal
             self.complaints.say("connection", f"{request.remote}: {reason}")
@@ -222,7 +227,7 @@ class WebxrServer:
                 text, kind = f"{status}: {reason}\n", "text/plain"
             return web.Response(status=status, text=text, content_type=kind, headers=_HEADERS)
         try:
-            response: web.StreamResponse = await handler(request)
+            response = await self._route(request)
         except web.HTTPException as error:
             error.headers.update(_HEADERS)
             raise
@@ -230,7 +235,16 @@ class WebxrServer:
             response.headers.update(_HEADERS)
         return response
 
-    def _refusal(self, request: web.Request) -> tuple[int, str] | None:
+    def _refuse(self, remote: str, status: int, error: BaseException | None) -> web.Response:
+        """What is no request, or could not be answered: one line, and nothing of how it came about."""
+        kind = type(error).__name__
+        logging.getLogger("webxr").debug("webxr: %s: %s", remote, kind, exc_info=error)
+        why = "it cannot be read" if status == 400 else "answering it failed"
+        self.complaints.say("request", f"{remote}: {why} ({kind})")
+        status = 403 if status == 400 else status
+        return web.Response(status=status, text=f"{status}\n", headers=_HEADERS)
+
+    def _refusal(self, request: web.BaseRequest) -> tuple[int, str] | None:
         local = False
         if self._trusts_loopback and request.remote is not None:
             with contextlib.suppress(ValueError):
@@ -252,7 +266,14 @@ class WebxrServer:
         name = urlsplit(f"//{host}").hostname
         return name is not None and name.lower() in self._known_hosts
 
-    async def _index(self, request: web.Request) -> web.StreamResponse:
+    async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.method not in ("GET", "HEAD"):
+            raise web.HTTPMethodNotAllowed(request.method, ("GET", "HEAD"))
+        if request.path == "/socket":
+            return await self._socket(request)
+        return self._index(request) if request.path == "/" else self._file(request.path.removeprefix("/"))
+
+    def _index(self, request: web.BaseRequest) -> web.StreamResponse:
         if "token" in request.query:
             response = web.Response(status=303, headers={"Location": "/"})
             response.set_cookie(
@@ -264,12 +285,9 @@ class WebxrServer:
                 secure=self._tls is not None,
             )
             return response
-        return self._answer("index.html")
+        return self._file("index.html")
 
-    async def _file(self, request: web.Request) -> web.StreamResponse:
-        return self._answer(request.match_info["name"])
-
-    def _answer(self, name: str) -> web.Response:
+    def _file(self, name: str) -> web.Response:
         content = self._page.get(name)
         if content is None:
             raise web.HTTPNotFound
@@ -277,10 +295,11 @@ class WebxrServer:
 
     # ---- the socket
 
-    async def _socket(self, request: web.Request) -> web.StreamResponse:
+    async def _socket(self, request: web.BaseRequest) -> web.StreamResponse:
         socket = web.WebSocketResponse(
-            max_msg_size=_LARGEST_MESSAGE_BYTES, compress=False, autoping=True, timeout=1.0
+            max_msg_size=_CUT_MESSAGE_BYTES, compress=False, autoping=True, timeout=1.0
         )
+        socket.headers.update(_HEADERS)
         await socket.prepare(request)
         try:
             hello = await self._hello(socket)
@@ -319,7 +338,7 @@ class WebxrServer:
         page, device = hello.get("page"), hello.get("device")
         if not isinstance(page, str) or not 8 <= len(page) <= 64 or not isinstance(device, str):
             raise WireError("a hello with page and device is expected")
-        return {"page": page, "device": "".join(c for c in device[:200] if c.isprintable())}
+        return {"page": page, "device": _printable(device[:200])}
 
     def _leave(self, line: Line, reason: str) -> None:
         if self._line is line:
@@ -333,6 +352,8 @@ class WebxrServer:
             if line is not self._line:
                 return
             try:
+                if message.type in (WSMsgType.BINARY, WSMsgType.TEXT):
+                    _check_size(message.data)
                 if message.type is WSMsgType.BINARY:
                     await self._take(line, message.data, arrived_s)
                 elif message.type is WSMsgType.TEXT:
@@ -345,7 +366,7 @@ class WebxrServer:
             except ConnectionError:
                 return
         if line.socket.close_code == WSCloseCode.MESSAGE_TOO_BIG:
-            self.complaints.say("message", f"more than {_LARGEST_MESSAGE_BYTES} bytes: the line was cut")
+            self.complaints.say("message", f"more than {_CUT_MESSAGE_BYTES} bytes: the line was cut")
 
     async def _take(self, line: Line, data: bytes, arrived_s: float) -> None:
         kind = wire.message_kind(data)
@@ -365,10 +386,10 @@ class WebxrServer:
     def _take_text(self, line: Line, text: str) -> None:
         message = _object(text)
         if message.get("type") == "session" and isinstance(message.get("mode"), str):
-            line.mode = "".join(c for c in message["mode"][:40] if c.isprintable())
+            line.mode = _printable(message["mode"][:40])
         elif message.get("type") == "end" and isinstance(message.get("reason"), str):
             line.mode = "no session"
-            self._receiver.on_interruption(message["reason"][:80])
+            self._receiver.on_interruption(_printable(message["reason"][:80]))
         else:
             raise WireError(f"text message of type {str(message.get('type'))[:40]!r} is unknown")
 
@@ -461,6 +482,16 @@ def _refusal_page(status: int, reason: str) -> str:
         '<meta name="color-scheme" content="dark"></head>'
         f"<body><h1>This headset may not come in.</h1><h2>{status}: {escape(reason)}</h2></body></html>\n"
     )
+
+
+def _check_size(message: bytes | str) -> None:
+    if len(message) > _LARGEST_MESSAGE_BYTES:
+        raise WireError(f"message of {len(message)} bytes: at most {_LARGEST_MESSAGE_BYTES} are expected")
+
+
+def _printable(text: str) -> str:
+    """Without what no message and no terminal takes: half characters, controls."""
+    return "".join(c for c in text if c.isprintable())
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -230,6 +230,77 @@ def test_waiting_for_the_software_to_call(file: Path) -> None:
             until(lambda: source.diagnostics()["connections"] == 2, source)
 
 
+def silent(source: MocapSource) -> bool:
+    return "silent" in str(source.diagnostics()["line"])
+
+
+def test_a_silent_caller_gives_its_place_to_the_next() -> None:
+    """It may be paused, or its machine be gone: nobody can tell, so it keeps the line until another calls."""
+    with suit("tcp-listen://127.0.0.1:0") as source:
+        address = ("127.0.0.1", source.bound_port)
+        said = (HEADER + line(motion(1)[0]) + "\n").encode()
+        with socket.create_connection(address) as paused:
+            paused.sendall(said)
+            next_frame(source)
+            until(lambda: silent(source), source)
+            paused.sendall(line(motion(2)[1]).encode() + b"\n")
+            next_frame(source)
+            assert source.diagnostics()["line"] == "connected"
+            until(lambda: silent(source), source)
+            with socket.create_connection(address) as other:
+                other.sendall(said)
+                until(lambda: source.diagnostics()["connections"] == 2, source)
+                paused.settimeout(TIMEOUT_S)
+                assert paused.recv(1) == b""
+                other.sendall(line(motion(2)[1]).encode() + b"\n")
+                next_frame(source)
+            assert source.diagnostics()["refused_peers"] == 0
+
+
+def test_software_that_falls_silent_is_called_again(software: Software) -> None:
+    """A line whose other end is gone without a word looks like this; the steady clock is the test's."""
+    ahead_s = [0.0]
+    source = MocapSource(
+        MocapParameters(f"127.0.0.1:{software.port}"), stamp_of, lambda: time.monotonic() + ahead_s[0]
+    )
+    with source:
+        software.accept()
+        software.say(HEADER + line(motion(1)[0]) + "\n")
+        first = next_frame(source)
+        gone = software.line
+        assert gone is not None
+        ahead_s[0] = 2.0
+        until(lambda: silent(source), source)
+        assert source.diagnostics()["connections"] == 1, "paused for a moment"
+        ahead_s[0] = 6.0
+        last = next_frame(source)
+        assert last.stamp_ns == first.stamp_ns
+        gone.settimeout(TIMEOUT_S)
+        assert gone.recv(1) == b""
+        gone.close()
+        software.accept()
+        software.say(line(motion(2)[1]) + "\n")
+        assert next_frame(source).stamp_ns > first.stamp_ns
+        assert source.diagnostics()["connections"] == 2
+
+
+def test_the_system_looks_after_a_line_that_nobody_replaces(software: Software, monkeypatch) -> None:
+    made = []
+    connect = socket.create_connection
+
+    def connecting(*arguments, **more):
+        made.append(connect(*arguments, **more))
+        return made[-1]
+
+    monkeypatch.setattr(socket, "create_connection", connecting)
+    with suit(f"127.0.0.1:{software.port}") as source:
+        software.accept()
+        software.say(HEADER + line(motion(1)[0]) + "\n")
+        next_frame(source)
+        assert made[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert made[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 10
+
+
 def test_datagrams_from_one_sender(file: Path) -> None:
     said = SuitSkeleton(hierarchy=read_bvh(file).joints)
     with suit("udp://127.0.0.1:0", skeleton=said) as source:
@@ -275,6 +346,9 @@ def test_who_may_send_must_be_named() -> None:
     assert not MocapParameters("tcp://192.168.1.5:7001").waits
     with pytest.raises(SourceError, match=r"'suit\.local' is no address"):
         MocapParameters("udp://0.0.0.0:1", "suit.local")
+    for host in ("a" * 70, "a..b"):
+        with pytest.raises(SourceError, match="is no host's name"):
+            MocapParameters(f"tcp://{host}:7001")
     for address in ("ftp://a:1", "host", "udp://a:70000", "a:b:c"):
         with pytest.raises(SourceError, match="is expected"):
             MocapParameters(address)
@@ -282,6 +356,41 @@ def test_who_may_send_must_be_named() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"HIERARCHY\n", ("127.0.0.1", source.bound_port))
         until(lambda: source.diagnostics()["refused_peers"] == 1, source)
+
+
+@pytest.mark.parametrize("where", ["calling", "reading"])
+def test_a_failure_that_nobody_foresaw_is_told_and_tried_again(
+    software: Software, monkeypatch, caplog, where: str
+) -> None:
+    """A thread that ends would leave a node that lives and hears nobody."""
+    times = [0]
+
+    def failing(*arguments, **more):
+        times[0] += 1
+        if times[0] == 3:
+            monkeypatch.undo()
+        raise RuntimeError("half a\ud800 name")
+
+    with suit(f"127.0.0.1:{software.port}") as source:
+        software.accept()
+        software.say(HEADER + line(motion(1)[0]) + "\n")
+        first = next_frame(source)
+        if where == "reading":
+            monkeypatch.setattr(source, "_take", failing)
+            for _ in range(3):
+                software.say("1 2 3\n")
+                software.accept()
+        else:
+            monkeypatch.setattr(socket, "create_connection", failing)
+            software.hang_up()
+            software.accept()
+        last = next_frame(source)
+        assert last.stamp_ns == first.stamp_ns and last.controls == Controls()
+        assert "failed: RuntimeError: half a" in str(source.diagnostics()["problem"])
+        software.say(line(motion(2)[1]) + "\n")
+        assert next_frame(source).stamp_ns > first.stamp_ns
+        assert source.diagnostics()["problem"] == ""
+    assert sum("it is tried again" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_a_port_that_is_taken_is_told_on_opening() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import logging
+import re
+import socket
 import ssl
 import stat
 import sys
@@ -148,6 +151,80 @@ def test_who_is_not_paired_gets_nothing(tmp_path):
         run(work())
 
 
+def request(head, *headers, end=b"\r\n\r\n"):
+    return b"\r\n".join((head, b"Host: localhost", *headers, b"Connection: close")) + end
+
+
+# What a scanner of ports sends, and what no browser would.
+SCAN = {
+    "plain": request(b"GET / HTTP/1.1"),
+    "another Expect": request(b"GET / HTTP/1.1", b"Expect: foo"),
+    "Expect on nothing": request(b"GET /a/b/c HTTP/1.1", b"Expect: foo"),
+    "100-continue": request(b"POST / HTTP/1.1", b"Expect: 100-continue", b"Content-Length: 5"),
+    "100-continue to the socket": request(
+        b"GET /socket HTTP/1.1", b"Expect: 100-continue", b"Content-Length: 5"
+    ),
+    "TLS to HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(40) + b"\r\n\r\n",
+    "no HTTP": b"SSH-2.0-scan\r\n\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "HTTP/9.9": request(b"GET / HTTP/9.9"),
+    "no host": b"GET / HTTP/1.0\r\n\r\n",
+    "any": b"OPTIONS * HTTP/1.0\r\n\r\n",
+    "proxy": b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n",
+    "no such method": request(b"DANCE / HTTP/1.1"),
+    "no URL": request(b"GET http://[::1 HTTP/1.1"),
+    "above": request(b"GET /../../etc/passwd HTTP/1.1"),
+    "long URL": request(b"GET /" + b"a" * 20_000 + b" HTTP/1.1"),
+    "long header": request(b"GET / HTTP/1.1", b"X: " + b"a" * 20_000),
+    "many headers": request(b"GET / HTTP/1.1", *[b"X-%d: y" % k for k in range(1000)]),
+    "bad header": request(b"GET / HTTP/1.1", b"X y z"),
+    "bad cookie": request(b"GET / HTTP/1.1", b"Cookie: a/b=c; =; \xff\xfe=\xff"),
+    "bad token": request(b"GET /?token=%ff%fe%00 HTTP/1.1"),
+    "bad length": request(b"POST / HTTP/1.1", b"Content-Length: -1"),
+    "bad chunks": request(b"POST / HTTP/1.1", b"Transfer-Encoding: chunked", end=b"\r\n\r\nzzz\r\nzzz\r\n"),
+    "bad host": b"GET / HTTP/1.1\r\nHost: [::1\r\nConnection: close\r\n\r\n",
+    "bad origin": request(b"GET / HTTP/1.1", b"Origin: http://[::1"),
+    "half a socket": request(b"GET /socket HTTP/1.1", b"Upgrade: websocket"),
+}
+
+
+def answers(port, sent):
+    """All that comes back."""
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as line:
+        line.sendall(sent)
+        parts = []
+        with contextlib.suppress(ConnectionError):
+            while part := line.recv(65_536):
+                parts.append(part)
+        return b"".join(parts)
+
+
+def test_a_scan_gets_nothing_but_401_and_403(tmp_path, caplog):
+    """Also where no handler is asked: no version, no other status, and the log is not filled."""
+    caplog.set_level(logging.INFO)
+    with running_source(tmp_path, trusts_loopback=False) as (source, _):
+        for _ in range(3):
+            for name, sent in SCAN.items():
+                came = answers(source.port, sent)
+                statuses = re.findall(rb"HTTP/1\.[01] (\d{3})", came)
+                assert set(statuses) <= {b"401", b"403"} and len(statuses) == 1, (name, came[:200])
+                assert b"aiohttp" not in came.lower() and b"python" not in came.lower(), (name, came[:200])
+        told = source.diagnostics()
+        assert int(told["refused_requests"]) + int(told["refused_connections"]) >= 3 * len(SCAN)
+    said = caplog.records
+    assert 1 <= len(said) <= 10 and not any(record.exc_info for record in said)
+    assert not any("\n" in record.getMessage() for record in said)
+
+
+def test_headers_that_cannot_be_read_are_refused_on_this_machine_too(tmp_path, caplog):
+    with running_source(tmp_path) as (source, _):
+        for name in ("bad host", "bad origin", "no URL", "long URL", "long header", "bad header", "no HTTP"):
+            assert answers(source.port, SCAN[name]).startswith((b"HTTP/1.1 403", b"HTTP/1.0 403")), name
+        # Whoever is let in waits for no leave to go on.
+        assert answers(source.port, SCAN["another Expect"]).startswith(b"HTTP/1.1 200")
+    assert not any(record.exc_info for record in caplog.records)
+
+
 def test_another_site_and_another_name_are_refused(tmp_path):
     with running_source(tmp_path) as (source, _):
         base = f"http://127.0.0.1:{source.port}"
@@ -176,7 +253,7 @@ def test_what_is_wrong_is_refused_and_the_line_stays_up(tmp_path, caplog):
         b"", b"\1", b"\0\1", b"\xff" * 50, frame(1)[:-3], frame(1) + b"more", frame(1, poses=nan),
         frame(1, poses=HEAD * 1e4), bytes([wire.FRAME, 9]) + bytes(60), b"\1\1" + bytes(20_000),
         "no json", "[]", "{}", '{"type": "dance"}', '{"type": "end", "reason": 5}', "[" * 1900,
-        '{"type": "x", "y": "' + "z" * 5000 + '"}',
+        '{"type": "x", "y": "' + "z" * 5000 + '"}', bytes(65_537), bytes(1_000_000), "z" * 1_000_000,
     ]  # fmt: skip
     with running_source(tmp_path) as (source, publisher):
 
@@ -192,8 +269,8 @@ def test_what_is_wrong_is_refused_and_the_line_stays_up(tmp_path, caplog):
                         await page.socket.send_bytes(message)
                     await page.send_frame(number)
                 assert not page.socket.closed
-                # What is larger than anything of ours ends the line, not the server.
-                await page.socket.send_bytes(bytes(200_000))
+                # What is far larger than anything of ours ends the line, not the server.
+                await page.socket.send_bytes(bytes(1_200_000))
                 await page.until(page.closed.is_set)
                 again = await connect(session, source)
                 await again.ready()
@@ -299,6 +376,24 @@ def test_what_the_session_says_opens_the_deadman(tmp_path, more):
                 await page.send_next(squeeze=1.0)
                 await page.until(lambda: len(publisher.frames) > count)
                 assert held(publisher.frames)[-1] == 0.0
+
+        run(work())
+
+
+def test_what_a_page_says_can_be_told_on(tmp_path):
+    """Half a character, which JSON can say, has no bytes that a message could take it with."""
+    with running_source(tmp_path) as (source, _):
+
+        async def work():
+            async with aiohttp.ClientSession() as session:
+                page = await connect(session, source, {**HELLO, "device": "a\ud800\0 test"})
+                await page.ready()
+                await page.socket.send_json({"type": "session", "mode": "immersive\udfff\n"})
+                await page.until(lambda: source.diagnostics()["session"] == "immersive")
+                assert source.diagnostics()["device"] == "a test"
+                await page.socket.send_json({"type": "end", "reason": "hidden\ud800\x1b" + "!" * 500})
+                await page.until(lambda: str(source.diagnostics()["last_interruption"]).startswith("hidden!"))
+                assert len(str(source.diagnostics()["last_interruption"])) <= 80
 
         run(work())
 

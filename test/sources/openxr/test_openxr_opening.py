@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from openxr_script import EXTENSIONS
+from openxr_script import EXTENSIONS, compile_runtime
 from worn_headset import Headset, any_frame, wait_for
 
 from capture_nodes.sources.openxr import driver
@@ -31,6 +31,26 @@ def _import_fails(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     for name in [name for name in sys.modules if name == "xr" or name.startswith("xr.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [_Importing(error), *sys.meta_path])
+
+
+@pytest.mark.parametrize(
+    ("compiler", "package"),
+    [
+        ("", "apt-get install gcc"),
+        ("echo 'fatal error: openxr/openxr.h: No such file' >&2; exit 1", "apt-get install libopenxr-dev"),
+    ],
+)
+def test_what_these_tests_need_is_named_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: str, package: str
+) -> None:
+    """The fixtures fail with it: nothing here is passed over in silence."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if compiler:
+        program = tmp_path / "cc"
+        program.write_text(f"#!/bin/sh\n{compiler}\n")
+        program.chmod(0o755)
+    with pytest.raises(RuntimeError, match=package):
+        compile_runtime(tmp_path)
 
 
 def test_nothing_is_imported_until_the_source_is_opened() -> None:
