@@ -55,7 +55,7 @@ class ChildProcess:
         guard = [setpriv, "--pdeathsig", "INT", "--"] if setpriv else []
         self._process = subprocess.Popen(
             [*guard, *command_of(plan)],
-            env=dict(environment),
+            env={**environment, **plan.environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -31,7 +31,11 @@ from capture_nodes.recording.recorder_configuration import load_recorder_configu
 from capture_nodes.resources import config_file, robot_description_file, scene_file
 from capture_nodes.retargeting_parameters import TRAINER_FOLDER, RetargetingParameters
 from capture_nodes.robot_list import list_robots
-from capture_nodes.ros_environment import prepare_ros_environment, station_environment
+from capture_nodes.ros_environment import (
+    picture_environment,
+    prepare_ros_environment,
+    station_environment,
+)
 from capture_nodes.scripted_task import ScriptedTask
 from capture_nodes.simulation.scene import layout_scene, load_scene
 from capture_nodes.sources.bag import SPEED_BOUNDS, STEP_BY_STEP, BagParameters, BagSource
@@ -55,6 +59,8 @@ from retargeting.trainer_store import TrainerStore
 DEFAULT_DOMAIN_ID = 73
 # The recorder completes the episode at hand and hears everyone's final counts before it ends.
 _FINISHING_S = 25.0
+# Over shared memory, which those that control the robot must not have (`config/fastdds.xml`).
+_EXCHANGE_PICTURES = ("simulated_cameras", "recorder")
 # To take this process's own DDS participant down.
 _LEAVING_S = 3.0
 # Above this the ports of DDS meet those that Linux hands out by itself.
@@ -85,7 +91,8 @@ class ProcessPlan:
     """One process of a station.
 
     `executable` is its entry point (for launch), `module` what `python -m` runs; both are the same
-    program. A `required` process that ends before the session does ends the station.
+    program. A `required` process that ends before the session does ends the station. `environment` is on top
+    of the station's.
     """
 
     name: str
@@ -97,6 +104,7 @@ class ProcessPlan:
     ready_timeout_s: float
     stop_timeout_s: float
     required: bool = True
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def fully_qualified_name(self) -> str:
@@ -282,14 +290,19 @@ def make_plan(
         domain_id=domain_id,
         root=root,
         report_path=report_path,
-        processes=_processes(settings, robot_name, robot_file, root, report_path),
+        processes=_processes(settings, robot_name, robot_file, root, report_path, environment),
         environment=station_environment(environment, domain_id),
         warnings=robot.urdf.warning_lines(),
     )
 
 
 def _processes(
-    settings: StationArguments, robot: str, robot_file: Path, root: Path, report_path: Path
+    settings: StationArguments,
+    robot: str,
+    robot_file: Path,
+    root: Path,
+    report_path: Path,
+    environment: Mapping[str, str],
 ) -> tuple[ProcessPlan, ...]:
     namespace = f"/{robot}"
     # A known robot goes by name, so that the file is found again by each process; others by path.
@@ -307,6 +320,7 @@ def _processes(
             parameters={"robot": robot_argument, **parameters},
             ready_timeout_s=settings.ready_timeout_s,
             stop_timeout_s=settings.stop_timeout_s + (_FINISHING_S if name == "recorder" else 0.0),
+            environment=picture_environment(environment) if name in _EXCHANGE_PICTURES else {},
         )
 
     processes = [

@@ -18,7 +18,7 @@ TAKING = 4
 SERVING = 3
 PICTURES = 2
 
-_RECEIVING, _WATCHDOG = "dds.shm.", "dds.shm.wdog"
+_RECEIVING, _WATCHDOG = ("dds.shm.", "dds.udp."), "dds.shm.wdog"
 
 
 def prefer_thread(level: int, thread_id: int = 0) -> bool:

@@ -83,6 +83,7 @@ def actions_of_plan(context):
             name=process.node_name,
             namespace=process.namespace,
             parameters=[dict(process.parameters)],
+            additional_env=dict(process.environment),
             # What a node says goes to the screen and the log, the recorder's report (stdout) to the log.
             output="log",
             prefix=guard(context),

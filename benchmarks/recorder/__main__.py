@@ -113,7 +113,13 @@ def parser() -> argparse.ArgumentParser:
     add("--camera-history-mb", type=float, default=16.0, metavar="MB", help="that a camera keeps at most")
     add("--reader-history-s", type=float, default=6.5, metavar="S", help="of the readers' queues")
     add("--poll-s", type=float, default=0.005, metavar="S", help="pause between rounds, of both readers")
-    add("--segment-mb", type=float, default=0.0, metavar="MB", help="shared memory; 0 as in fastdds.xml")
+    add(
+        "--segment-mb",
+        type=float,
+        default=0.0,
+        metavar="MB",
+        help="shared memory; 0 as in fastdds_cameras.xml",
+    )
     add("--environment", nargs="+", default=[], metavar="NAME=VALUE", help="for all processes")
     add("--no-real-time", dest="real_time", action="store_false", help="without real-time priorities")
     add("--profile", default="", metavar="THREAD", help="cProfile of a thread of the recorder (taking)")

@@ -32,7 +32,7 @@ from benchmarks.recorder.run_processes import RunProcesses
 from benchmarks.recorder.station_calls import NoAnswer, StationCalls
 from capture_nodes.errors import CaptureError
 from capture_nodes.resources import config_file
-from capture_nodes.ros_environment import station_environment
+from capture_nodes.ros_environment import PICTURE_PROFILES, PROFILES, picture_environment, station_environment
 from capture_nodes.shared_memory import dds_files, remove_orphans
 
 # The last one: the recorder while a counting subscriber takes the same messages beside it.
@@ -50,8 +50,8 @@ class RunOptions:
     kill: it is killed in the middle and another one started, and only the publishers are looked at.
 
     configuration: values by dotted key for `recorder.yaml`; encoding: of its cameras, "" as it is shipped.
-    segment_mb: shared memory of every process, 0 as `config/fastdds.xml` has it. profile: name of the
-    recorder's thread that is profiled, which spoils its figures.
+    segment_mb: shared memory of cameras and consumer, 0 as `config/fastdds_cameras.xml` has it. profile: name
+    of the recorder's thread that is profiled, which spoils its figures.
     """
 
     seconds: float = 30.0
@@ -99,11 +99,14 @@ class _Run:
         self._beside = beside == "counting"
         self._options, self._folder = options, folder
         self._streams = plan_load(options.scale, options.histories)
-        environment = station_environment({**os.environ, **options.environment}, options.domain)
+        given = {**os.environ, **options.environment}
+        environment = station_environment(given, options.domain)
         environment["ROS_LOG_DIR"] = str(folder / "ros_log")
         environment.update(options.environment)
+        # As in a station: cameras and consumer exchange pictures, the others control the robot.
+        self._picture_environment = picture_environment(given)
         if options.segment_mb:
-            environment["FASTDDS_DEFAULT_PROFILES_FILE"] = str(self._profile_with_segment())
+            self._picture_environment[PROFILES] = str(self._profile_with_segment())
         # This process too speaks to the station through its transport.
         os.environ.update(environment)
         self._processes = RunProcesses(folder, environment, options.real_time)
@@ -151,8 +154,12 @@ class _Run:
             "readers": "2" if self._beside else "1",
             "report": str(self._folder / f"load_{part}.json"),
         }
+        environment = self._picture_environment if part == "cameras" else {}
         self._processes.start_module(
-            f"load_{part}", "benchmarks.recorder.load", _ros_arguments(f"load_{part}", parameters)
+            f"load_{part}",
+            "benchmarks.recorder.load",
+            _ros_arguments(f"load_{part}", parameters),
+            **environment,
         )
 
     def _start_consumer(self) -> int:
@@ -162,7 +169,7 @@ class _Run:
         if self._consumer == "bag":
             topics = [stream.topic for stream in self._streams]
             command = ["ros2", "bag", "record", "-s", "mcap", "-o", str(self._folder / "bag"), *topics]
-            return self._processes.start("bag", command)
+            return self._processes.start("bag", command, **self._picture_environment)
         shipped = yaml.safe_load(config_file("recorder.yaml").read_text(encoding="utf-8"))
         own = {"taking.history_s": given.reader_history_s, "taking.poll_s": given.poll_s}
         configuration = recorder_yaml(shipped, self._streams, {**own, **given.configuration}, given.encoding)
@@ -177,7 +184,11 @@ class _Run:
         }
         profile = {PROFILE: f"{given.profile}:{self._folder / 'profile'}"} if given.profile else {}
         return self._processes.start_module(
-            "recorder", "capture_nodes.recorder_node", _ros_arguments("recorder", parameters), **profile
+            "recorder",
+            "capture_nodes.recorder_node",
+            _ros_arguments("recorder", parameters),
+            **self._picture_environment,
+            **profile,
         )
 
     def _start_counting(self) -> int:
@@ -189,15 +200,18 @@ class _Run:
             "report": str(self._folder / "counting.json"),
         }
         return self._processes.start_module(
-            "counting", "benchmarks.recorder.counting", _ros_arguments("counting", parameters)
+            "counting",
+            "benchmarks.recorder.counting",
+            _ros_arguments("counting", parameters),
+            **self._picture_environment,
         )
 
     def _profile_with_segment(self) -> Path:
-        text = config_file("fastdds.xml").read_text(encoding="utf-8")
+        text = config_file(PICTURE_PROFILES).read_text(encoding="utf-8")
         before, _, rest = text.partition("<segment_size>")
         _, _, after = rest.partition("</segment_size>")
         size = round(self._options.segment_mb * 1024 * 1024)
-        file = self._folder / "fastdds.xml"
+        file = self._folder / PICTURE_PROFILES
         file.write_text(f"{before}<segment_size>{size}</segment_size>{after}", encoding="utf-8")
         return file
 

@@ -10,6 +10,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile
 from std_srvs.srv import Trigger
 
 from benchmarks.recorder.load_plan import ROBOT
@@ -43,6 +44,10 @@ class StationCalls:
                 latched_qos(),
             )
         self._clients: dict[str, Any] = {}
+
+    def subscribe(self, kind: type, topic: str, take: Callable[[Any], None], quality: QoSProfile) -> None:
+        """Take messages while something is waited for."""
+        self._node.create_subscription(kind, topic, take, quality)
 
     def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = TIMEOUT_S) -> None:
         """Raises `NoAnswer` naming what did not come."""

@@ -14,9 +14,12 @@ a browser (`DecompressionStream`) open without a library, and a person with `zca
                                            in the stream, in the order of the file; null for none
         "before_ns": [-120000, …],         its time minus the frame's, ≤ 0
         "after": [1, 17, …],               the first message later than the frame
-        "after_ns": [1880000, …]}}}        > 0
+        "after_ns": [1880000, …],          > 0
+        "let_go": 500}}}                   only where it happened, see below
 
-Frames are aligned as the episode goes on, so that a long one needs no more memory than its table.
+Frames are aligned as the episode goes on, so that a long one needs no more memory than its table. While no
+frame comes the times of the streams wait for one: the last `WAITING_TIMES` of each. A frame that would have
+needed older ones has null for both neighbours; `let_go` says how many messages were not waited for.
 """
 
 from __future__ import annotations
@@ -43,6 +46,8 @@ VERSION = 1
 
 # A frame is aligned to a stream once that is this much further; stamps may be out of order by as much.
 SETTLED_NS = 2_000_000_000
+# Of every stream: two minutes at 500 Hz, half a megabyte.
+WAITING_TIMES = 1 << 16
 # Level 1 is four times as fast as the usual 9, for a tenth more bytes.
 _GZIP_LEVEL = 1
 
@@ -97,6 +102,8 @@ class _Column:
         self.rows = 0
         self.pieces: list[tuple[AnyInt, AnyInt, AnyInt, AnyInt]] = []
         self.nearest = QuantileSketch()
+        self.let_go = 0
+        self._let_go_until_ns = 0
 
     def align(self, frames: IntArray) -> None:
         """Append the neighbours of ``frames``; -1 for none."""
@@ -117,7 +124,14 @@ class _Column:
             before = np.where(has_before, safe_before + begin, -1)
             after = np.where(has_after, safe_after + begin, -1)
             later = has_after & (~has_before | (after_ns < -before_ns))
-            self.nearest.fold(np.abs(np.where(later, after_ns, before_ns)))
+            distance = np.abs(np.where(later, after_ns, before_ns))
+            if self.let_go:
+                # One that was let go of may have stood nearer.
+                unknown = ~has_before | (frames + before_ns < self._let_go_until_ns)
+                before, after = np.where(unknown, -1, before), np.where(unknown, -1, after)
+                before_ns, after_ns = np.where(unknown, 0, before_ns), np.where(unknown, 0, after_ns)
+                distance = distance[~unknown]
+            self.nearest.fold(distance)
         else:
             before_ns = after_ns = np.zeros(len(frames), dtype=np.int64)
             before = after = np.full(len(frames), -1, dtype=np.int64)
@@ -135,6 +149,16 @@ class _Column:
             # Where stamps run backwards, the last of the old may stand anywhere among them.
             self.times.drop(int(np.argmax(times[:old])))
 
+    def bound(self) -> None:
+        """Let go of all but the last `WAITING_TIMES`."""
+        times = self.times.kept()
+        over = len(times) - WAITING_TIMES
+        if over > 0:
+            until_ns = int(times[:over].max())
+            self._let_go_until_ns = max(self._let_go_until_ns, until_ns) if self.let_go else until_ns
+            self.let_go += over
+            self.times.drop(over)
+
     def as_json(self) -> dict[str, Any]:
         before, before_ns, after, after_ns = (
             np.concatenate([piece[k] for piece in self.pieces]) if self.pieces else np.empty(0, np.int64)
@@ -147,6 +171,7 @@ class _Column:
             "before_ns": _or_null(before_ns, before < 0),
             "after": _or_null(after, after < 0),
             "after_ns": _or_null(after_ns, after < 0),
+            **({"let_go": self.let_go} if self.let_go else {}),
         }
 
 
@@ -199,16 +224,18 @@ class AlignmentTable:
             for column in self._columns.values():
                 waiting = frames[column.rows :]
                 newest = column.times.newest
-                if not len(waiting) or (newest is None and not final):
-                    continue
                 ready = len(waiting)
-                if newest is not None and not final:
+                if newest is None:
+                    ready = ready if final else 0
+                elif not final:
                     unsettled = waiting > newest - SETTLED_NS
                     ready = int(np.argmax(unsettled)) if unsettled.any() else ready
                 if ready:
                     column.align(waiting[:ready])
                     # Frames may be a little out of order, too.
                     column.forget(int(waiting[ready - 1 :].min()) - SETTLED_NS)
+                # A reference that has fallen silent settles nothing.
+                column.bound()
 
     @property
     def frames(self) -> int:

@@ -1,5 +1,8 @@
 """How one camera goes into one file: as H.264, JPEG or raw, a step further down whenever something fails.
 
+H.264 that takes too long is made faster first (`FAST`: larger for the same picture). Raw takes the disk
+instead of the processor, so what is recorded raw for want of time is bounded.
+
 A stream that changes its encoding changes its type, and a topic has one type: each form has its own topic,
 the ones `image_transport` looks for (`compressed`; `foxglove` is the name of its plugin for CompressedVideo).
 """
@@ -7,7 +10,7 @@ the ones `image_transport` looks for (`compressed`; `foxglove` is the name of it
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from capture_nodes.errors import CaptureError
@@ -24,23 +27,36 @@ from capture_nodes.recording.camera_image import (
 from capture_nodes.recording.jpeg_encoder import encode_jpeg, jpeg_format
 from capture_nodes.recording.mcap_file import ChannelDescription
 from capture_nodes.recording.mcap_writer import Buffer
-from capture_nodes.recording.video_encoder import SOFTWARE, H264Encoder, VideoParameters, begins_picture
+from capture_nodes.recording.video_encoder import (
+    LARGEST_BITS_PER_PIXEL,
+    SOFTWARE,
+    H264Encoder,
+    VideoParameters,
+    begins_picture,
+)
 
 Encoding = Literal["h264", "jpeg", "raw"]
 ENCODINGS: tuple[Encoding, ...] = ("h264", "jpeg", "raw")
 TYPES: Mapping[Encoding, str] = {"h264": COMPRESSED_VIDEO, "jpeg": COMPRESSED_IMAGE, "raw": IMAGE}
 TOPIC_SUFFIXES: Mapping[Encoding, str] = {"h264": "/foxglove", "jpeg": "/compressed", "raw": ""}
 _QOS = "offered_qos_profiles"
+# x264's fastest preset takes half the time of the default one, and three times the bits.
+FAST = "ultrafast"
+_FAST_BITS = 3.0
 
 
 @dataclass(frozen=True)
 class CameraSettings:
-    """encoding: what to begin every file with. rate_hz: expected, the cap of the bit rate follows it."""
+    """encoding: what to begin every file with. rate_hz: expected, the cap of the bit rate follows it.
+
+    raw_limit_bytes: what a camera may put into a file raw because nothing else keeps up.
+    """
 
     encoding: Encoding = "h264"
     rate_hz: float = 30.0
     jpeg_quality: int = 90
     video: VideoParameters = field(default_factory=VideoParameters)
+    raw_limit_bytes: int = 1024 * 1024 * 1024
 
     def problems(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
@@ -51,6 +67,8 @@ class CameraSettings:
             found.append(f"rate_hz is {self.rate_hz:g}: 0.1 to 1000 is allowed")
         if not 1 <= self.jpeg_quality <= 100:
             found.append(f"jpeg_quality is {self.jpeg_quality}: 1 to 100 is allowed")
+        if self.raw_limit_bytes < 0:
+            found.append(f"raw_limit_bytes is {self.raw_limit_bytes}: 0 or more is expected")
         return found
 
 
@@ -70,13 +88,17 @@ class EncodingStep:
 
 @dataclass
 class CameraFigures:
-    """What became of one camera in one file. `unusable` frames were recorded raw as they came."""
+    """What became of one camera in one file. `unusable` frames were recorded raw as they came.
+
+    `raw_bytes` were recorded raw because nothing else kept up.
+    """
 
     topic: str
     encoder: str = ""
     frames: dict[Encoding, int] = field(default_factory=dict)
     bytes_in: int = 0
     bytes_out: int = 0
+    raw_bytes: int = 0
     cpu_s: float = 0.0
     keyframes: int = 0
     unusable: int = 0
@@ -99,11 +121,22 @@ def stands_alone(channel: ChannelDescription, data: Buffer) -> bool:
     return channel.type_name != COMPRESSED_VIDEO or begins_picture(bytes(data))
 
 
+@dataclass(frozen=True)
+class _Rung:
+    """One way to record a camera; ``fast``: H.264 with `FAST`."""
+
+    encoding: Encoding
+    fast: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.encoding} {FAST}" if self.fast else self.encoding
+
+
 class CameraEncoder:
     """One camera in one file. Not thread-safe.
 
     ``channel`` is that of the images as they come; ``schemas`` holds the schema texts of the encoded types.
-    ``codec`` is the H.264 encoder (`video_encoder.choose_encoder`); ``told`` hears of every step down.
+    ``codec`` is the H.264 encoder (`video_encoder.choose_encoder`); ``told`` hears of every step.
     """
 
     def __init__(
@@ -127,7 +160,21 @@ class CameraEncoder:
         self._keyframe = False
         self._channels: dict[Encoding, ChannelDescription] = {"raw": channel}
         # A camera that compresses itself is recorded as it is.
-        self.encoding: Encoding = settings.encoding if channel.type_name == IMAGE else "raw"
+        encoding: Encoding = settings.encoding if channel.type_name == IMAGE else "raw"
+        self._rungs = [_Rung(name) for name in ENCODINGS[ENCODINGS.index(encoding) :]]
+        if encoding == "h264" and codec == SOFTWARE and settings.video.preset != FAST:
+            self._rungs.insert(1, _Rung("h264", fast=True))
+        # Where it is, and how far up it may go: what has failed is not tried again.
+        self._at = self._best = 0
+
+    @property
+    def encoding(self) -> Encoding:
+        return self._rungs[self._at].encoding
+
+    @property
+    def may_rise(self) -> bool:
+        """Whether it is recorded cheaper than it could be, for want of time."""
+        return self._at > self._best
 
     def encode(self, data: bytes, log_ns: int) -> tuple[ChannelDescription, bytes]:
         """The message to be written for this one, and its channel. Never fails: raw is always left."""
@@ -155,16 +202,34 @@ class CameraEncoder:
             figures.unusable_reason = str(error)
         figures.bytes_out += len(encoded)
         figures.frames[used] = figures.frames.get(used, 0) + 1
+        if self.encoding == "raw" and self.may_rise:
+            figures.raw_bytes += len(encoded)
+            if self._raw_is_full:
+                megabytes = self._settings.raw_limit_bytes / 1e6
+                self.step_up(f"{megabytes:.0f} MB raw are allowed for want of time", log_ns)
         return self._channel_of(used), encoded
 
     def step_down(self, reason: str, log_ns: int) -> None:
-        """Take the next cheaper encoding from the next frame on; nothing below raw."""
-        if self.encoding == "raw":
+        """Record the next frames cheaper: nothing below raw, and not raw where that has had its share."""
+        below = self._at + 1
+        if below == len(self._rungs) or (self._rungs[below].encoding == "raw" and self._raw_is_full):
             return
-        before = self.encoding
-        self.encoding = ENCODINGS[ENCODINGS.index(before) + 1]
+        self._move(below, reason, log_ns)
+
+    def step_up(self, reason: str, log_ns: int) -> None:
+        """Record the next frames better, though not by what has failed; H.264 begins with a keyframe."""
+        if self.may_rise:
+            self._move(self._at - 1, reason, log_ns)
+
+    def _move(self, to: int, reason: str, log_ns: int) -> None:
+        before, after = self._rungs[self._at], self._rungs[to]
+        self._at = to
         self._video = None
-        self._tell(EncodingStep(self._channel.topic, log_ns, before, self.encoding, reason))
+        self._tell(EncodingStep(self._channel.topic, log_ns, str(before), str(after), reason))
+
+    @property
+    def _raw_is_full(self) -> bool:
+        return self.figures.raw_bytes >= self._settings.raw_limit_bytes
 
     def frame_lost(self) -> None:
         """What `encode` gave last did not get into the file: what follows must not build upon it."""
@@ -178,9 +243,11 @@ class CameraEncoder:
         video = self._video
         if video is None or not video.fits(image):
             image.colour_rows()
-            video = self._video = H264Encoder(
-                image, self._settings.video, self._settings.rate_hz, self._codec
-            )
+            parameters = self._settings.video
+            if self._rungs[self._at].fast:
+                bits = min(_FAST_BITS * parameters.max_bits_per_pixel, LARGEST_BITS_PER_PIXEL)
+                parameters = replace(parameters, preset=FAST, max_bits_per_pixel=bits)
+            video = self._video = H264Encoder(image, parameters, self._settings.rate_hz, self._codec)
             self.figures.encoder = self._codec
         before = video.keyframes
         packet = video.encode(image, self._keyframe)
@@ -194,7 +261,12 @@ class CameraEncoder:
             before, self._codec, self._video = self._codec, SOFTWARE, None
             self._tell(EncodingStep(self._channel.topic, log_ns, before, SOFTWARE, reason))
         else:
-            self.step_down(reason, log_ns)
+            # Not another preset of what has failed.
+            failed = self.encoding
+            self._best = next(
+                k for k, rung in enumerate(self._rungs) if k > self._at and rung.encoding != failed
+            )
+            self._move(self._best, reason, log_ns)
 
     def _tell(self, step: EncodingStep) -> None:
         self.figures.steps.append(step)

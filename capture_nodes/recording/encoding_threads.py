@@ -2,8 +2,9 @@
 
 Every camera of every file is a lane with its own encoder (`CameraEncoder`): its frames are worked off one
 after another, whichever thread does it, so their order is kept; lanes take turns. What is handed over is
-bounded by bytes. A camera whose frames wait too long is recorded a step cheaper (H.264, JPEG, raw); a frame
-is refused, and counted, only where even that is not enough.
+bounded by bytes. A camera whose frames wait too long is recorded a step cheaper (faster H.264, JPEG, raw)
+until they have not waited for a while (`EncodingPace`); a frame is refused, and counted, only where even that
+is not enough.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from weakref import WeakSet
 
-from capture_nodes.recording.background import work_in_background
+from capture_nodes.recording.background import Background
 from capture_nodes.recording.camera_encoding import CameraEncoder, CameraFigures, CameraSettings, EncodingStep
+from capture_nodes.recording.encoding_pace import BEHIND, EncodingPace
 from capture_nodes.recording.episode_message import EpisodeMessage
 from capture_nodes.recording.episode_parts import EpisodeParts
 from capture_nodes.recording.mcap_file import ChannelDescription
@@ -26,6 +28,10 @@ from capture_nodes.recording.video_encoder import SOFTWARE
 
 # Large frames fill the queue before any of them has waited for long.
 CROWDED = 0.75
+# Shares of the longest wait that is allowed: from this on the encoders do not wait behind other programs,
+HURRY = 0.5
+# and so long after one camera's step up the next may have its own.
+RISING = 2.0
 
 
 # `WriterThread.put` with a camera's priority: takes an encoded message, from several threads. False where it
@@ -43,16 +49,16 @@ class _Frame(NamedTuple):
 class _Lane:
     file: EpisodeParts
     encoder: CameraEncoder
+    pace: EncodingPace
     frames: deque[_Frame] = field(default_factory=deque)
     busy: bool = False
-    stepped_s: float = float("-inf")
 
 
 class EncodingThreads:
     """See the module.
 
     settings: how a camera is recorded, asked once per camera and file. schemas: see `CameraEncoder`.
-    told: hears of every step down, failed: of a `then` or sink that raised (topic or "", error); both are
+    told: hears of every step, failed: of a `then` or sink that raised (topic or "", error); both are
     called on an encoding thread and must not block. overload_s: a frame that waited longer for its turn
     takes its camera a step down, and so does a queue that is nearly full (`CROWDED`); both must be above
     what a pre-roll handed over at once needs. counting: the lock under which the sink counts what it
@@ -88,6 +94,8 @@ class EncodingThreads:
         self._closing: dict[EpisodeParts, Then] = {}
         self._closed: WeakSet[EpisodeParts] = WeakSet()
         self._bytes = 0
+        # One camera at a time is recorded better again: together they may be too much.
+        self._rose_s = float("-inf")
         self._stopping = False
         self._changed = threading.Condition()
         self._counting = threading.Lock() if counting is None else counting
@@ -139,7 +147,8 @@ class EncodingThreads:
 
     def _new_lane(self, file: EpisodeParts, channel: ChannelDescription) -> _Lane:
         settings = self._settings(channel)
-        return _Lane(file, CameraEncoder(channel, settings, self._schemas, self._codec, self._told))
+        encoder = CameraEncoder(channel, settings, self._schemas, self._codec, self._told)
+        return _Lane(file, encoder, EncodingPace(self._overload_s))
 
     def _refused(self, counts: EpisodeCounts, lane: _Lane | None) -> None:
         with self._counting:
@@ -149,7 +158,7 @@ class EncodingThreads:
 
     def _run(self) -> None:
         # A pre-roll comes all at once: it must not hold up those who make the next pictures.
-        work_in_background()
+        background = Background()
         while True:
             with self._changed:
                 while True:
@@ -166,6 +175,11 @@ class EncodingThreads:
                 self._call(then, figures)
             if lane is None or frame is None:
                 continue
+            waited_s = self._clock() - frame.put_s
+            if waited_s > HURRY * self._overload_s:
+                background.hurry(True)
+            elif waited_s < BEHIND * self._overload_s:
+                background.hurry(False)
             self._work(lane, frame)
             with self._changed:
                 self._bytes -= len(frame.message.data)
@@ -198,18 +212,7 @@ class EncodingThreads:
     def _work(self, lane: _Lane, frame: _Frame) -> None:
         encoder, message = lane.encoder, frame.message
         started_s = time.thread_time()
-        waited_s = self._clock() - frame.put_s
-        encoder.figures.longest_wait_s = max(encoder.figures.longest_wait_s, waited_s)
-        # What was put before the last step says nothing about how the cheaper encoding keeps up.
-        if frame.put_s > lane.stepped_s and encoder.encoding != "raw":
-            reason = ""
-            if waited_s > self._overload_s:
-                reason = f"a frame waited {waited_s:.1f} s, {self._overload_s:g} s are allowed"
-            elif self._bytes > CROWDED * self._limit:
-                reason = f"{self._bytes / 1e6:.1f} MB wait, {self._limit / 1e6:.1f} MB have room"
-            if reason:
-                encoder.step_down(f"overload: {reason}", message.log_ns)
-                lane.stepped_s = self._clock()
+        self._pace(lane, frame)
         try:
             channel, data = encoder.encode(message.data, message.log_ns)
             encoder.figures.cpu_s += time.thread_time() - started_s
@@ -223,6 +226,26 @@ class EncodingThreads:
                 with self._counting:
                     encoder.figures.lost_queue += 1
                 encoder.frame_lost()
+
+    def _pace(self, lane: _Lane, frame: _Frame) -> None:
+        """A step down or up, where how long this frame waited says so."""
+        encoder, log_ns, now_s = lane.encoder, frame.message.log_ns, self._clock()
+        waited_s = now_s - frame.put_s
+        encoder.figures.longest_wait_s = max(encoder.figures.longest_wait_s, waited_s)
+        crowded = self._bytes > CROWDED * self._limit
+        with self._changed:
+            alone = now_s - self._rose_s >= RISING * self._overload_s
+            move = lane.pace.move(frame.put_s, now_s, crowded, may_rise=alone and encoder.may_rise)
+            if move == "up":
+                self._rose_s = now_s
+        if move == "up":
+            encoder.step_up(f"no frame has waited for {lane.pace.calm_s:g} s", log_ns)
+        elif move == "down" and waited_s > self._overload_s:
+            reason = f"a frame waited {waited_s:.1f} s, {self._overload_s:g} s are allowed"
+            encoder.step_down(f"overload: {reason}", log_ns)
+        elif move == "down":
+            reason = f"{self._bytes / 1e6:.1f} MB wait, {self._limit / 1e6:.1f} MB have room"
+            encoder.step_down(f"overload: {reason}", log_ns)
 
     def _fail(self, topic: str, error: Exception) -> None:
         if self._failed is not None:

@@ -288,13 +288,17 @@ class _Reader:
                 "keyframe_s": ("keyframe_s", 0.1, 10.0, 1),
                 "jpeg_quality": ("jpeg_quality", 1, 100, 1),
                 "threads": ("threads", 1, 64, 1),
+                "raw_limit_mb": ("raw_limit_bytes", 0, 1_000_000, 1024 * 1024),
             },
         )
         if not isinstance(words.get("hardware", True), bool):
             self.problem("cameras.hardware", f"is {words['hardware']!r}: true or false is expected")
             words.pop("hardware")
         threads, quality = int(numbers.pop("threads", 2)), int(numbers.pop("jpeg_quality", 90))
-        settings = CameraSettings(jpeg_quality=quality, video=VideoParameters(**words, **numbers))
+        raw_limit = int(numbers.pop("raw_limit_bytes", CameraSettings().raw_limit_bytes))
+        settings = CameraSettings(
+            jpeg_quality=quality, raw_limit_bytes=raw_limit, video=VideoParameters(**words, **numbers)
+        )
         for problem in settings.problems():
             self.problem("cameras", problem)
         return {"cameras": settings, "encoder_threads": threads}

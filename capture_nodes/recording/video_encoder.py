@@ -32,6 +32,8 @@ PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"),
 )  # fmt: skip
 
+# That of the picture itself, uncompressed.
+LARGEST_BITS_PER_PIXEL = 24.0
 # A keyframe comes after so many frames also where the stamps stand still.
 LONGEST_GROUP = 300
 IDR, SEI, SPS, PPS = 5, 6, 7, 8
@@ -74,7 +76,7 @@ class VideoParameters:
             found.append(f"preset is {self.preset!r}: one of {', '.join(PRESETS)} is expected")
         for name, low, high in (
             ("crf", 0.0, 51.0),
-            ("max_bits_per_pixel", 0.005, 24.0),
+            ("max_bits_per_pixel", 0.005, LARGEST_BITS_PER_PIXEL),
             ("keyframe_s", 0.1, 10.0),
         ):
             value = getattr(self, name)

@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from mcap.writer import CompressionType, Writer
 from numpy.typing import NDArray
 
-from capture_nodes.recording.alignment import ALIGNMENT_NAME, SETTLED_NS, AlignmentTable, reference_topic
+from capture_nodes.recording.alignment import (
+    ALIGNMENT_NAME,
+    SETTLED_NS,
+    WAITING_TIMES,
+    AlignmentTable,
+    reference_topic,
+)
 from capture_nodes.recording.stream_timing import EpisodeTimes
 from episodes.alignment import NAME, NONE, Alignment, alignment, parse_alignment
 from episodes.bag import read_bag
@@ -276,3 +282,62 @@ def test_without_a_reference_no_times_are_kept() -> None:
     assert table.kept_bytes == 0
     table.advance(final=True)
     assert json.loads(gzip.decompress(table.encoded()))["streams"]["/a"]["messages"] == 100_000
+
+
+def test_a_reference_that_falls_silent_does_not_keep_the_others_waiting_for_ever() -> None:
+    table = AlignmentTable(CAMERA)
+    silent_s, length_s = range(10, 400), 410
+    frames, most = [], 0
+    for second in range(length_s):
+        begin = START_NS + second * 10**9
+        if second not in silent_s:
+            frames.append(begin + np.arange(30) * 33_333_333)
+            table.add(CAMERA, "header", frames[-1])
+        table.add(JOINTS, "header", begin + np.arange(500) * 2_000_000)
+        table.advance()
+        most = max(most, table.kept_bytes)
+    assert most <= 8 * (WAITING_TIMES + 500)
+    # A camera whose stamps come from the time of the silence, in which nobody waited for it.
+    late = START_NS + np.array([20, 21], dtype=np.int64) * 10**9
+    table.add(CAMERA, "header", late)
+    table.advance(final=True)
+    data = table.encoded()
+    let_go = json.loads(gzip.decompress(data))["streams"][JOINTS]["let_go"]
+    found = parse_alignment(None, data)
+    column, stamps = found.streams[JOINTS], np.concatenate([*frames, late])
+    assert np.array_equal(found.stamp_ns, stamps)
+    # A settled frame is aligned before anything is let go of, the frames of the last seconds too.
+    expected = (stamps - START_NS) // 2_000_000
+    assert np.array_equal(column.before[:-2], expected[:-2])
+    assert np.array_equal(column.after[:-3], expected[:-3] + 1)
+    assert column.before[-2:].tolist() == column.after[-2:].tolist() == [NONE, NONE]
+    assert column.messages == 500 * length_s
+    assert 0 < let_go <= 500 * len(silent_s)
+    assert table.skew({})[JOINTS]["nearest_max_s"] <= 0.002
+
+
+@settings(deadline=None, max_examples=20, derandomize=True)
+@given(data=st.data())
+def test_what_was_let_go_of_is_never_mistaken(data: st.DataObject) -> None:
+    """With room for few times: every neighbour that is named is the true one."""
+    random = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    room = data.draw(st.sampled_from([1, 5, 40]))
+    times = (
+        START_NS + np.arange(400) * 10**8 + random.normal(0, data.draw(st.sampled_from([0, 2e8])), 400)
+    ).astype(np.int64)
+    frames = (START_NS + np.sort(random.uniform(0, 40e9, 30))).astype(np.int64)
+    table = AlignmentTable(CAMERA)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("capture_nodes.recording.alignment.WAITING_TIMES", room)
+        for begin in range(0, 400, 20):
+            table.add(JOINTS, "header", times[begin : begin + 20])
+            table.advance()
+        table.add(CAMERA, "header", frames)
+        table.advance(final=True)
+    column = parse_alignment(None, table.encoded()).streams[JOINTS]
+    assert column.messages == 400
+    rows = zip(column.before, column.before_ns, column.after, column.after_ns, strict=True)
+    for frame, row in zip(frames.tolist(), rows, strict=True):
+        true = brute_force(frame, times.tolist())
+        for named, right in ((row[:2], true[:2]), (row[2:], true[2:])):
+            assert tuple(map(int, named)) in ((NONE, 0), right)

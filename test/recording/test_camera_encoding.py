@@ -198,9 +198,95 @@ def test_there_is_nothing_below_raw(schemas: dict[str, str], image_message: Call
     camera = Camera(schemas)
     for _ in range(4):
         camera.encoder.step_down("overload", 7)
-    assert [step.after for step in camera.steps] == ["jpeg", "raw"]
+    assert [step.after for step in camera.steps] == ["h264 ultrafast", "jpeg", "raw"]
     camera.frame(image_message(PICTURE))
     assert camera.topics == [""]
+
+
+def test_a_camera_goes_down_and_up_step_by_step_and_every_frame_can_be_read(
+    schemas: dict[str, str], image_message: Callable[..., bytes]
+) -> None:
+    camera = Camera(schemas)
+    encoder = camera.encoder
+    moves = [encoder.step_down] * 4 + [encoder.step_up] * 4
+    for k, move in enumerate([None, *moves]):
+        if move is not None:
+            move("because", len(camera.data))
+        for j in range(2):
+            camera.frame(image_message(PICTURE, "rgb8", (2 * k + j) * PERIOD_NS))
+    down, up = ["h264 ultrafast", "jpeg", "raw"], ["jpeg", "h264 ultrafast", "h264"]
+    assert [step.after for step in camera.steps] == [*down, *up]
+    assert [step.log_ns for step in camera.steps] == [2, 4, 6, 10, 12, 14]
+    video, jpeg = ["/foxglove"], ["/compressed"]
+    assert camera.topics == 4 * video + 2 * jpeg + 4 * [""] + 2 * jpeg + 6 * video
+    # Each way of encoding begins so that a reader can begin there.
+    for first in (0, 2, 12, 14):
+        assert len(video_of(camera.data[first : first + 2])) == 2
+    assert encoder.figures.keyframes == 4
+    assert encoder.figures.raw_bytes == sum(map(len, camera.data[6:10]))
+    assert not encoder.may_rise
+
+
+def test_where_the_fastest_preset_is_asked_for_there_is_no_faster_one(
+    schemas: dict[str, str], image_message: Callable[..., bytes]
+) -> None:
+    for codec, settings in (
+        (SOFTWARE, CameraSettings(video=VideoParameters(preset="ultrafast"))),
+        ("h264_nowhere", CameraSettings()),
+        (SOFTWARE, CameraSettings(encoding="jpeg")),
+    ):
+        camera = Camera(schemas, settings, codec)
+        camera.encoder.step_down("overload", 1)
+        assert camera.steps[0].after == ("raw" if settings.encoding == "jpeg" else "jpeg")
+
+
+def test_what_has_failed_is_not_tried_again(
+    schemas: dict[str, str], image_message: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(self: H264Encoder, image: Image, keyframe: bool = False) -> bytes:
+        raise EncoderFailed("out of order")
+
+    monkeypatch.setattr(H264Encoder, "encode", failing)
+    camera = Camera(schemas)
+    camera.frame(image_message(PICTURE))
+    camera.encoder.step_up("calm", 1)
+    assert camera.topics == ["/compressed"] and not camera.encoder.may_rise
+    camera.encoder.step_down("overload", 1)
+    camera.encoder.step_up("calm", 2)
+    camera.encoder.step_up("calm", 3)
+    assert [step.after for step in camera.steps] == ["jpeg", "raw", "jpeg"]
+
+
+@pytest.mark.parametrize("frames", [0, 3])
+def test_raw_for_want_of_time_is_bounded(
+    schemas: dict[str, str], image_message: Callable[..., bytes], frames: int
+) -> None:
+    data = image_message(PICTURE)
+    camera = Camera(schemas, CameraSettings(raw_limit_bytes=frames * len(data)))
+    for _ in range(10):
+        # Whatever the pace says.
+        for _ in range(4):
+            camera.encoder.step_down("overload", len(camera.data))
+        camera.frame(data)
+    assert camera.topics == frames * [""] + (10 - frames) * ["/compressed"]
+    assert camera.encoder.figures.raw_bytes == frames * len(data)
+    if frames:
+        assert "MB raw are allowed" in camera.steps[-1].reason
+
+
+def test_raw_is_not_bounded_where_it_is_asked_for_or_nothing_else_works(
+    schemas: dict[str, str], image_message: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_jpeg(image: Image, quality: int) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(camera_encoding, "encode_jpeg", no_jpeg)
+    for encoding in ("raw", "jpeg"):
+        camera = Camera(schemas, CameraSettings(encoding=encoding, raw_limit_bytes=1))  # type: ignore[arg-type]
+        for _ in range(3):
+            camera.frame(image_message(PICTURE))
+        assert camera.topics == [""] * 3
+        assert camera.encoder.figures.raw_bytes == 0
 
 
 def test_settings_are_checked_whole(schemas: dict[str, str]) -> None:

@@ -124,8 +124,16 @@ def test_domain_comes_from_argument_then_environment_then_default(tmp_path: Path
     assert make_plan([root], {}).domain_id == 73
     plan = make_plan([root], {})
     assert plan.environment["ROS_DOMAIN_ID"] == "73"
-    assert plan.environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
     assert Path(plan.environment["FASTDDS_DEFAULT_PROFILES_FILE"]).is_file()
+
+
+def test_only_cameras_and_recorder_have_shared_memory(tmp_path: Path) -> None:
+    plan = make_plan([f"root:={tmp_path}"], {})
+    profiles = "FASTDDS_DEFAULT_PROFILES_FILE"
+    assert Path(plan.environment[profiles]).name == "fastdds.xml"
+    found = {process.name: process.environment for process in plan.processes}
+    given = {name: Path(values[profiles]).name for name, values in found.items() if values}
+    assert given == {"simulated_cameras": "fastdds_cameras.xml", "recorder": "fastdds_cameras.xml"}
 
 
 def test_a_wrong_domain_in_the_environment_is_named(tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ import io
 import json
 import mmap
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
 
 from capture_nodes.child_process import command_of
-from capture_nodes.ros_environment import ros_environment, station_environment
+from capture_nodes.resources import config_file
+from capture_nodes.ros_environment import picture_environment, ros_environment, station_environment
 from capture_nodes.shared_memory import dds_files, remove_orphans
 from capture_nodes.station import ProcessPlan
 from capture_nodes.station_status import StationStatus, StatusLine, rates_text
@@ -63,6 +65,71 @@ def test_environment_keeps_what_is_set() -> None:
     assert not added.keys() & given.keys()
     assert added["ROS_DOMAIN_ID"] == "5"
     assert ros_environment({})["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+
+
+def transport(**given: str) -> tuple[str, str, str]:
+    """File of the profiles and range of discovery of a station, file of those that exchange pictures."""
+    found = {**given, **station_environment(given, 5)}
+    pictures = {**found, **picture_environment(given)}
+    profiles = "FASTDDS_DEFAULT_PROFILES_FILE"
+    return (
+        Path(found.get(profiles, "")).name,
+        found["ROS_AUTOMATIC_DISCOVERY_RANGE"],
+        Path(pictures.get(profiles, "")).name,
+    )
+
+
+def test_shared_memory_is_for_those_that_exchange_pictures() -> None:
+    ours = ("fastdds.xml", "SYSTEM_DEFAULT", "fastdds_cameras.xml")
+    fast = {"RMW_IMPLEMENTATION": "rmw_fastrtps_cpp"}
+    assert transport(**fast) == ours
+    assert transport(**fast, ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST") == ours
+    # A station started by another.
+    assert transport(**station_environment(fast, 5)) == ours
+    given = station_environment({**fast, **station_environment(fast, 5)}, 5)
+    assert given["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "SYSTEM_DEFAULT"
+    assert transport(**{**station_environment(fast, 5), **picture_environment(fast)}) == ours
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}, ("fastdds.xml", "SUBNET", "fastdds_cameras.xml")),
+        ({"ROS_STATIC_PEERS": "10.0.0.2"}, ("fastdds.xml", "LOCALHOST", "fastdds_cameras.xml")),
+        ({"FASTDDS_DEFAULT_PROFILES_FILE": "mine.xml"}, ("mine.xml", "LOCALHOST", "mine.xml")),
+        ({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}, ("fastdds.xml", "LOCALHOST", "fastdds_cameras.xml")),
+    ],
+)
+def test_discovery_is_left_to_ros_where_our_profiles_do_not_do_it(
+    given: dict[str, str], expected: tuple[str, str, str]
+) -> None:
+    assert transport(**{"RMW_IMPLEMENTATION": "rmw_fastrtps_cpp", **given}) == expected
+
+
+def test_fast_dds_of_a_ros_install_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("capture_nodes.ros_environment.wheel_prefix", lambda: None)
+    given = {"AMENT_PREFIX_PATH": f"/elsewhere:{tmp_path}"}
+    assert "RMW_IMPLEMENTATION" not in station_environment(given, 5)
+    assert transport(**given)[1] == "LOCALHOST"
+    marker = tmp_path / "share/ament_index/resource_index/packages/rmw_fastrtps_cpp"
+    marker.parent.mkdir(parents=True)
+    marker.touch()
+    assert station_environment(given, 5)["RMW_IMPLEMENTATION"] == "rmw_fastrtps_cpp"
+    assert transport(**given)[1] == "SYSTEM_DEFAULT"
+
+
+@pytest.mark.parametrize(
+    ("name", "transports"), [("fastdds.xml", ["UDPv4"]), ("fastdds_cameras.xml", ["SHM", "UDPv4"])]
+)
+def test_profiles_find_this_machine_only(name: str, transports: list[str]) -> None:
+    space = "{http://www.eprosima.com}"
+    root = ElementTree.parse(config_file(name)).getroot()
+    assert [element.text for element in root.iter(f"{space}type")] == transports
+    used = [element.text for element in root.iter(f"{space}userTransports") for element in element]
+    assert used == [element.text for element in root.iter(f"{space}transport_id")][: len(used)]
+    assert [element.text for element in root.iter(f"{space}address")] == ["127.0.0.1"]
+    assert [element.text for element in root.iter(f"{space}useBuiltinTransports")] == ["false"]
+    assert len(list(root.iter(f"{space}metatrafficUnicastLocatorList"))) == 1
 
 
 def test_the_graphics_library_is_left_to_the_cameras() -> None:
