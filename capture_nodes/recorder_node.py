@@ -107,7 +107,7 @@ class RecorderNode(CaptureNode):
         self.create_timer(GRAPH_PERIOD_S, self._on_graph_timer)
         self.create_timer(STATUS_PERIOD_S, self._on_status_timer)
         self._episode.publish()
-        self.publish_state("ready", {"root": self._root})
+        self.publish_state("ready", {"root": self._root, "taking": self._topics.taken_by})
 
     def _on_graph_timer(self) -> None:
         self._graph_age_s += GRAPH_PERIOD_S
@@ -126,7 +126,7 @@ class RecorderNode(CaptureNode):
             with recorder.taking():
                 if self._taking_problem is None:
                     try:
-                        readers.drain(recorder.take)
+                        readers.drain(recorder.take_all)
                     except Exception as error:
                         # Reported, and the node ended, by the main thread at its next look. Meanwhile the
                         # rounds go on: they complete the episode at hand.
@@ -154,7 +154,8 @@ class RecorderNode(CaptureNode):
 
     def _fields(self) -> EpisodeFields:
         asked = self._settings.simulated
-        return self._said.fields(self._topics.simulated if asked == "auto" else asked == "yes")
+        fields = self._said.fields(self._topics.simulated if asked == "auto" else asked == "yes")
+        return replace(fields, versions={**fields.versions, "taking": self._topics.taken_by})
 
     def _on_start(self, _request: Any, response: Any) -> Any:
         waiting = self._topics.not_joined(time.monotonic())

@@ -17,15 +17,19 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
+from capture_nodes.recording.mcap_writer import LARGE_BYTES
+from capture_nodes.recording.recent_messages import Taken
 from capture_nodes.recording.stream import Stream
+from capture_nodes.serialized_take import NO_SEQUENCE as NO_SEQUENCE
+from capture_nodes.serialized_take import HandleTake, Opening, RclpyTake
 
-# What the middleware says where it numbers nothing.
-NO_SEQUENCE = (1 << 64) - 1
 DEPTH_ON_CHANGE = 200
 # A replaced reader is taken on at least this long: the publishers have to find its successor first.
 OVERLAP_S = 1.0
 
-Take = Callable[[Stream, bytes, int, int, "int | None", bytes], None]
+Take = Callable[[Stream, "list[Taken]"], None]
+# Handed over at once at most.
+MOST_TAKEN = 64
 Policies = tuple[ReliabilityPolicy, DurabilityPolicy]
 
 
@@ -56,8 +60,8 @@ class _Reader:
     """A subscription's handle as the taking thread sees it."""
 
     stream: Stream
-    message_type: type
     handle: Any
+    source: HandleTake
     overlap: _Overlap | None = None
 
 
@@ -81,13 +85,16 @@ class SubscriptionSet:
     must not run during `destroy`.
     """
 
-    def __init__(self, node: Node, history_s: float) -> None:
+    def __init__(self, node: Node, history_s: float, opening: Opening = RclpyTake) -> None:
         self._node = node
+        self._opening = opening
         self._history_s = history_s
         self._types: dict[str, tuple[type, int]] = {}
         self._policies: dict[str, Policies] = {}
         self._subscriptions: dict[str, Any] = {}
         self._retired: list[_Retired] = []
+        # By handle: open as long as its subscription.
+        self._sources: dict[int, HandleTake] = {}
         self._taken: list[_Reader] = []
         self._rounds = 0
 
@@ -141,7 +148,11 @@ class SubscriptionSet:
             readers = self._overlapping(stream.topic, overlap)
         # Replaced as a whole, so that a round of the taking thread sees either list; the former reader first,
         # so that messages come in order.
-        self._taken = [*readers, _Reader(stream, message_type, subscription.handle, overlap)]
+        handle = subscription.handle
+        # What somebody here reads, or keeps for long, is taken as `bytes`.
+        source = self._opening(handle, message_type, not stream.role and not stream.latched)
+        self._sources[id(handle)] = source
+        self._taken = [*readers, _Reader(stream, handle, source, overlap)]
 
     def _overlapping(self, topic: str, overlap: _Overlap | None) -> list[_Reader]:
         return [
@@ -162,7 +173,7 @@ class SubscriptionSet:
                 # The round that may have been in it is over, and so is one in which its successor gave what
                 # both had delivered.
                 self._retired.remove(retired)
-                self._node.destroy_subscription(retired.subscription)
+                self._destroy(retired.subscription)
                 if not any(other.topic == retired.topic for other in self._retired):
                     self._taken = self._overlapping(retired.topic, None)
 
@@ -174,27 +185,32 @@ class SubscriptionSet:
     def drain(self, take: Take) -> None:
         """Take everything that is there, one subscription after the other."""
         for reader in self._taken:
-            stream, overlap = reader.stream, reader.overlap
-            while True:
-                taken = reader.handle.take_message(reader.message_type, True)
-                if taken is None:
-                    break
-                data, info = taken
-                sequence = info["publication_sequence_number"]
-                if sequence == NO_SEQUENCE:
-                    sequence = None
-                source_ns, gid = info["source_timestamp"], info["publisher_gid"]["data"]
-                if overlap is None or overlap.is_new(stream, gid, sequence, source_ns):
-                    take(stream, data, source_ns, info["received_timestamp"], sequence, gid)
+            stream, overlap, take_next = reader.stream, reader.overlap, reader.source.take
+            found: list[Taken] = []
+            try:
+                while (taken := take_next()) is not None:
+                    if overlap is None or overlap.is_new(stream, taken[4], taken[3], taken[1]):
+                        found.append(taken)
+                        if len(found) >= MOST_TAKEN or len(taken[0]) >= LARGE_BYTES:
+                            full, found = found, []
+                            take(stream, full)
+            finally:
+                # Whatever becomes of the next one: these are taken.
+                if found:
+                    take(stream, found)
         self._rounds += 1
 
     def destroy(self) -> None:
         retired = (entry.subscription for entry in self._retired)
         for subscription in (*self._subscriptions.values(), *retired):
-            self._node.destroy_subscription(subscription)
+            self._destroy(subscription)
         self._subscriptions.clear()
         self._retired.clear()
         self._taken = []
+
+    def _destroy(self, subscription: Any) -> None:
+        self._sources.pop(id(subscription.handle)).close()
+        self._node.destroy_subscription(subscription)
 
 
 def _never_called(_message: bytes) -> None:

@@ -16,6 +16,7 @@ from capture_nodes.recording.recorder import Recorder
 from capture_nodes.recording.recorder_configuration import RecorderConfiguration, TopicRule
 from capture_nodes.recording.stream import Role, Stream
 from capture_nodes.recording.tf_stream import TF_TYPE
+from capture_nodes.serialized_take import opening_for
 from capture_nodes.subscriptions import SubscriptionSet, endpoint_metadata, profile_text
 from capture_nodes.topics import DIAGNOSTICS, JOINT_STATES, RETARGETING_STATE
 
@@ -46,7 +47,10 @@ class TopicWatch:
         self.simulated = False
         self._joined_s: dict[str, float] = {}
         self._found_s: dict[bytes, float] = {}
-        self.readers = SubscriptionSet(node, configuration.history_s)
+        # In words: by rcl, or by rclpy and why.
+        opening, self.taken_by = opening_for(node)
+        node.get_logger().info(f"messages are taken by {self.taken_by}")
+        self.readers = SubscriptionSet(node, configuration.history_s, opening)
         for rule in self._rules:
             # The package of their type is no part of every installation: only once somebody publishes them.
             if not rule.is_family and rule.type_name != TF_TYPE:

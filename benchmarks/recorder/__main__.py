@@ -112,7 +112,12 @@ def parser() -> argparse.ArgumentParser:
     add("--control-history-s", type=float, metavar="S", help="that those of joints and commands keep")
     add("--camera-history-mb", type=float, default=16.0, metavar="MB", help="that a camera keeps at most")
     add("--reader-history-s", type=float, default=6.5, metavar="S", help="of the readers' queues")
-    add("--poll-s", type=float, default=0.005, metavar="S", help="pause between rounds, of both readers")
+    add(
+        "--poll-s",
+        type=float,
+        metavar="S",
+        help="pause between rounds; without it 0.005 to count, as shipped to record",
+    )
     add(
         "--segment-mb",
         type=float,

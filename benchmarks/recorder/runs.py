@@ -37,6 +37,8 @@ from capture_nodes.shared_memory import dds_files, remove_orphans
 
 # The last one: the recorder while a counting subscriber takes the same messages beside it.
 CONSUMERS = ("counting", "recorder", "bag", "recorder+counting")
+# Of the yardstick: a few hundred rounds a second.
+COUNTING_POLL_S = 0.005
 _SETTLE_S = 2.0
 _AFTER_FREEZE_S = 5.0
 _RESTART_S = 1.0
@@ -59,7 +61,7 @@ class RunOptions:
     freeze_s: float = 0.0
     histories: Histories = field(default_factory=Histories)
     reader_history_s: float = 5.0
-    poll_s: float = 0.005
+    poll_s: float | None = None
     configuration: Mapping[str, Any] = field(default_factory=dict)
     encoding: str = ""
     segment_mb: float = 0.0
@@ -171,7 +173,9 @@ class _Run:
             command = ["ros2", "bag", "record", "-s", "mcap", "-o", str(self._folder / "bag"), *topics]
             return self._processes.start("bag", command, **self._picture_environment)
         shipped = yaml.safe_load(config_file("recorder.yaml").read_text(encoding="utf-8"))
-        own = {"taking.history_s": given.reader_history_s, "taking.poll_s": given.poll_s}
+        own = {"taking.history_s": given.reader_history_s}
+        if given.poll_s is not None:
+            own["taking.poll_s"] = given.poll_s
         configuration = recorder_yaml(shipped, self._streams, {**own, **given.configuration}, given.encoding)
         file = self._folder / "recorder.yaml"
         file.write_text(yaml.safe_dump(configuration, sort_keys=False), encoding="utf-8")
@@ -196,7 +200,7 @@ class _Run:
         parameters = {
             "scale": f"{given.scale:.6f}",
             "history_s": f"{given.reader_history_s:.6f}",
-            "poll_s": f"{given.poll_s:.6f}",
+            "poll_s": f"{COUNTING_POLL_S if given.poll_s is None else given.poll_s:.6f}",
             "report": str(self._folder / "counting.json"),
         }
         return self._processes.start_module(

@@ -129,7 +129,7 @@ def measure(
             row.cpu_s += time.thread_time() - began
             row.frames += 1
             row.bytes += len(data)
-            decoded = readers[name](video_packet(data), wanted)
+            decoded = readers[name](video_packet(bytes(data)), wanted)
             if decoded is not None:
                 best, plain = (float(np.mean((p.astype(np.float32) - pixels) ** 2)) for p in decoded)
                 row.squared_error += best

@@ -176,12 +176,12 @@ class CameraEncoder:
         """Whether it is recorded cheaper than it could be, for want of time."""
         return self._at > self._best
 
-    def encode(self, data: bytes, log_ns: int) -> tuple[ChannelDescription, bytes]:
+    def encode(self, data: Buffer, log_ns: int) -> tuple[ChannelDescription, Buffer]:
         """The message to be written for this one, and its channel. Never fails: raw is always left."""
         figures = self.figures
         figures.bytes_in += len(data)
         used: Encoding = "raw"
-        encoded = data
+        encoded: Buffer = data
         try:
             # Raw is not even looked at.
             image = read_image(data) if self.encoding != "raw" else None

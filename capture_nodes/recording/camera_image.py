@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from capture_nodes.errors import CaptureError
 from capture_nodes.recording.cdr import ENCAPSULATION, HEADER_BYTES
+from capture_nodes.recording.mcap_writer import Buffer
 
 Pixels = NDArray[np.uint8]
 
@@ -65,9 +66,9 @@ class Image:
         return self.pixels.reshape(self.height, self.step)[:, : self.width * depth]
 
 
-def read_image(data: bytes) -> Image:
+def read_image(data: Buffer) -> Image:
     """The image in ``data``. Raises `UnusableImage` where size, step and bytes do not fit each other."""
-    order = _BYTE_ORDER.get(data[:2])
+    order = _BYTE_ORDER.get(bytes(data[:2]))
     if order is None:
         raise UnusableImage(
             f"image message of {len(data)} bytes starts with {data[:4].hex()!r}: CDR is expected"
@@ -150,9 +151,9 @@ def _aligned(offset: int) -> int:
     return offset + -(offset - HEADER_BYTES) % 4
 
 
-def _string(data: bytes, offset: int, word: struct.Struct) -> tuple[bytes, int]:
+def _string(data: Buffer, offset: int, word: struct.Struct) -> tuple[bytes, int]:
     (length,) = word.unpack_from(data, _aligned(offset))
     start = _aligned(offset) + 4
     if start + length > len(data):
         raise UnusableImage(f"a string of {length} bytes does not fit into a message of {len(data)}")
-    return data[start : start + max(0, length - 1)], start + length
+    return bytes(data[start : start + max(0, length - 1)]), start + length

@@ -1,4 +1,4 @@
-"""A message on its way into an episode's file."""
+"""Messages on their way into an episode's file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from capture_nodes.recording.episode_parts import EpisodeParts
 from capture_nodes.recording.mcap_file import ChannelDescription
+from capture_nodes.recording.mcap_writer import Buffer, SmallMessage
 from capture_nodes.recording.stream_statistics import EpisodeCounts
 
 
@@ -17,5 +18,18 @@ class EpisodeMessage(NamedTuple):
     log_ns: int
     publish_ns: int
     sequence: int
-    data: bytes
+    data: Buffer
     counts: EpisodeCounts
+
+
+class EpisodeMessages(NamedTuple):
+    """Several of one topic and publisher, in their order: log time, publish time, number, data.
+
+    All are small (`mcap_writer.LARGE_BYTES`) and of times that the format has room for. `size`: of the data.
+    """
+
+    file: EpisodeParts
+    channel: ChannelDescription
+    messages: list[SmallMessage]
+    counts: EpisodeCounts
+    size: int

@@ -9,7 +9,7 @@ stand in every part; a kill before leaves parts that are recovered like any cut 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from capture_nodes.recording.mcap_file import (
     FileOptions,
     FileProblem,
 )
-from capture_nodes.recording.mcap_writer import Buffer
+from capture_nodes.recording.mcap_writer import Buffer, SmallMessage
 from capture_nodes.recording.stream_statistics import EpisodeCounts
 
 # At the head of every part but the first, and at the end of all where there are several.
@@ -72,6 +72,7 @@ class EpisodeParts:
         self.path = path
         self.options = options or FileOptions()
         self.limits = limits or SplitLimits()
+        self._may_split = self.limits != SplitLimits()
         self.parts: list[EpisodeFile] = [EpisodeFile(path, self.options)]
         self._attachments: list[tuple[Attachment, int]] = []
         self._metadata: list[tuple[str, Mapping[str, str]]] = []
@@ -146,6 +147,14 @@ class EpisodeParts:
         if self._is_latched(channel.topic):
             self._latched[channel.topic, id(counts)] = _Latched(channel, publish_ns, sequence, data)
         return written
+
+    def write_small(
+        self, channel: ChannelDescription, messages: Sequence[SmallMessage], counts: EpisodeCounts, size: int
+    ) -> bool:
+        """As `EpisodeFile.write_small`; ``size`` of all data."""
+        if self._may_split or self._is_latched(channel.topic):
+            return False
+        return self.parts[0].write_small(channel, messages, counts)
 
     def _is_over(self, log_ns: int, size: int) -> bool:
         limits = self.limits

@@ -23,7 +23,14 @@ from capture_nodes.recording.direct_file import DirectFile, DirectIsRefused
 from capture_nodes.recording.locked_file import LockedFile
 from capture_nodes.recording.mcap_reader import McapFile, UnreadableFile
 from capture_nodes.recording.mcap_writer import COMPRESSIONS as COMPRESSIONS
-from capture_nodes.recording.mcap_writer import MESSAGE_HEAD, Buffer, Chunk, Compression, McapWriter
+from capture_nodes.recording.mcap_writer import (
+    MESSAGE_HEAD,
+    Buffer,
+    Chunk,
+    Compression,
+    McapWriter,
+    SmallMessage,
+)
 from capture_nodes.recording.rosbag2_metadata import ROSBAG2_RECORD, BagFile, BagTopic, rosbag2_record
 from capture_nodes.recording.stream_statistics import EpisodeCounts
 
@@ -244,6 +251,28 @@ class EpisodeFile:
         if chunk.size >= self.options.chunk_bytes:
             self._end(chunk)
             return self.problem is None
+        return True
+
+    def write_small(
+        self, channel: ChannelDescription, messages: Sequence[SmallMessage], counts: EpisodeCounts
+    ) -> bool:
+        """`write` for each at once; False, and nothing is done, where that takes one after the other.
+
+        They are as `EpisodeMessages` has them.
+        """
+        channel_id = self._channels.get(channel.topic)
+        if channel_id is None or self.problem is not None or self._output is None:
+            return False
+        try:
+            chunk = self._writer.add_small_messages(channel_id, messages)
+        except Exception as error:
+            # As in `write`: what is in the chunk must not reach the disk.
+            self.fail(error)
+            counts.lost_disk += len(messages)
+            return True
+        self._packed_counts += [counts] * len(messages)
+        if chunk.size >= self.options.chunk_bytes:
+            self._end(chunk)
         return True
 
     def _register(self, channel: ChannelDescription) -> int:

@@ -21,6 +21,8 @@ import zstandard
 from capture_nodes.recording.crc import crc32
 
 Buffer: TypeAlias = "bytes | memoryview"
+# Log time, publish time (ns), sequence number, data.
+SmallMessage: TypeAlias = "tuple[int, int, int, Buffer]"
 Compression = Literal["none", "lz4", "zstd"]
 COMPRESSIONS: tuple[Compression, ...] = ("none", "lz4", "zstd")
 
@@ -150,6 +152,24 @@ class McapWriter:
         buffers.append(head)
         buffers.append(data)
         chunk.size += 31 + size
+        return chunk
+
+    def add_small_messages(self, channel_id: int, messages: Sequence[SmallMessage]) -> Chunk:
+        """`add_message` for each; none may be as large as `LARGE_BYTES`."""
+        chunk = self.packed
+        entries = chunk.entries.get(channel_id)
+        if entries is None:
+            entries = chunk.entries[channel_id] = array("Q")
+        buffers, offset = chunk.buffers, chunk.size
+        for log_ns, publish_ns, sequence, data in messages:
+            size = len(data)
+            head = _pack_message(MESSAGE, size + 22, channel_id, sequence & 0xFFFFFFFF, log_ns, publish_ns)
+            entries.append(log_ns)
+            entries.append(offset)
+            buffers.append(head)
+            buffers.append(data)
+            offset += 31 + size
+        chunk.size = offset
         return chunk
 
     def _chunk_for(self, channel_id: int, data: Buffer) -> Chunk:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
+from capture_nodes.recording.mcap_writer import Buffer
 from capture_nodes.recording.stream import Stream
 from capture_nodes.recording.stream_statistics import Arrival, PublisherCounts
+
+# As the middleware gives it: data, source and received time (ns), the publisher's number, its gid.
+Taken: TypeAlias = tuple[Buffer, int, int, "int | None", bytes]
 
 
 class TakenMessage(NamedTuple):
@@ -18,7 +22,7 @@ class TakenMessage(NamedTuple):
 
     stream: Stream
     counts: PublisherCounts
-    data: bytes
+    data: Buffer
     source_ns: int
     received_ns: int
     crossed_ns: int
@@ -45,9 +49,18 @@ class RecentMessages:
         # Everything received since then is here.
         self.complete_since_ns = since_ns
 
-    def add(self, message: TakenMessage) -> None:
+    @property
+    def span_s(self) -> float:
+        return self._span_ns * 1e-9
+
+    def add(self, message: TakenMessage, size: int) -> None:
+        """``size``: of its data."""
         self._messages.append(message)
-        self._bytes += len(message.data)
+        self._bytes += size
+
+    def extend(self, messages: list[TakenMessage], size: int) -> None:
+        self._messages.extend(messages)
+        self._bytes += size
 
     def forget(self, now_ns: int) -> None:
         """Let go of what is too old, or too much."""
@@ -57,7 +70,7 @@ class RecentMessages:
             self._bytes -= len(message.data)
             self.complete_since_ns = max(self.complete_since_ns, message.crossed_ns + 1)
             if message.stream.latched:
-                message.stream.latest[message.gid] = (message.data, message.source_ns, message.number)
+                message.stream.latest[message.gid] = (bytes(message.data), message.source_ns, message.number)
 
     def clock_moved(self, by_ns: int) -> None:
         """The clock that borders are told by was set."""

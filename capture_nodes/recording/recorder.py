@@ -13,7 +13,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
@@ -37,7 +37,7 @@ from capture_nodes.recording.clock_watch import ClockMove, ClockWatch
 from capture_nodes.recording.encoding_threads import EncodingThreads
 from capture_nodes.recording.episode import Episode, EpisodeStatus
 from capture_nodes.recording.episode_completion import EpisodeCompletion
-from capture_nodes.recording.episode_message import EpisodeMessage
+from capture_nodes.recording.episode_message import EpisodeMessage, EpisodeMessages
 from capture_nodes.recording.episode_parts import EpisodeParts
 from capture_nodes.recording.episode_record import (
     DISCARDED,
@@ -51,16 +51,17 @@ from capture_nodes.recording.episode_record import (
 )
 from capture_nodes.recording.episode_transforms import OWN_GID, EpisodeTransforms
 from capture_nodes.recording.mcap_file import Attachment, ChannelDescription, FileProblem
+from capture_nodes.recording.mcap_writer import LARGE_BYTES, Buffer, SmallMessage
 from capture_nodes.recording.message_schemas import ament_prefixes, schema_text
 from capture_nodes.recording.publisher_reports import PublisherReports
-from capture_nodes.recording.recent_messages import RecentMessages, TakenMessage
+from capture_nodes.recording.recent_messages import RecentMessages, Taken, TakenMessage
 from capture_nodes.recording.recorded_streams import RecordedStreams
 from capture_nodes.recording.recorder_configuration import RecorderConfiguration
 from capture_nodes.recording.recordings_folder import check_free_space
 from capture_nodes.recording.stream import Latched, Stream
 from capture_nodes.recording.stream_diagnostics import RecorderLoad
 from capture_nodes.recording.stream_statistics import LiveCounts, StreamStatistics
-from capture_nodes.recording.stream_timing import EpisodeTimes
+from capture_nodes.recording.stream_timing import EpisodeTimes, StreamTimes
 from capture_nodes.recording.tf_stream import TfStream
 from capture_nodes.recording.video_encoder import SOFTWARE, choose_encoder
 from capture_nodes.recording.writer_thread import WriterThread
@@ -69,6 +70,8 @@ OPEN_TIMEOUT_S = 10.0
 _OPENING_NS = 100_000_000
 # Only a publisher faster than this can be expected to show its next message within the tail.
 TAIL_RATE_HZ = 25.0
+_new = tuple.__new__
+_time_row = StreamTimes.row
 # States of the retargeter, and what the clock was set by, are remembered for the pre-roll.
 CLUTCH_STATES = 1000
 CLOCK_MOVES = 1000
@@ -186,7 +189,7 @@ class Recorder:
             yield
 
     def take(
-        self, stream: Stream, data: bytes, source_ns: int, received_ns: int, sequence: int | None, gid: bytes
+        self, stream: Stream, data: Buffer, source_ns: int, received_ns: int, sequence: int | None, gid: bytes
     ) -> None:
         """A message as the middleware gave it. ``sequence``: the publisher's own number, None if unknown."""
         if self._beginning:
@@ -194,48 +197,127 @@ class Recorder:
         counts = stream.publishers.get(gid)
         if counts is None:
             counts = stream.publishers[gid] = self.statistics.publisher(stream.topic, gid.hex())
-        self._bytes_taken += len(data)
+        size = len(data)
+        self._bytes_taken += size
         if stream.encoding == "raw":
-            self._plain_bytes_taken += len(data)
+            self._plain_bytes_taken += size
         if received_ns > self._now_ns:
             self._follow_clock()
         # What was received before the clock was set back did not come later than now.
-        arrival = counts.arrived(sequence, len(data), source_ns, min(received_ns, self._now_ns))
+        now_ns = self._now_ns
+        arrival = counts.arrived(sequence, size, source_ns, received_ns if received_ns < now_ns else now_ns)
         crossed_ns = counts.latest_received_ns
-        message = TakenMessage(stream, counts, data, source_ns, received_ns, crossed_ns, arrival, gid)
-        self._recent.add(message)
+        # As the constructor makes it, but for half of the time.
+        message = _new(TakenMessage, (stream, counts, data, source_ns, received_ns, crossed_ns, arrival, gid))
+        self._recent.add(message, size)
         for episode in self._open:
             if episode.start_ns <= crossed_ns <= episode.end_ns:
                 self._give(episode, message)
         if stream.role:
-            try:
-                self._read(message)
-            except Exception as error:
-                # One odd message must not end the taking of all others; it is in the file as it came.
-                self.streams.refuse_message(stream.topic, error)
+            self._read_or_refuse(message)
+
+    def take_all(self, stream: Stream, messages: Sequence[Taken]) -> None:
+        """`take` for each of several messages of a stream: data, source and received time, number, gid."""
+        if not self._take_usual(stream, messages):
+            for data, source_ns, received_ns, sequence, gid in messages:
+                self.take(stream, data, source_ns, received_ns, sequence, gid)
+
+    def _take_usual(self, stream: Stream, messages: Sequence[Taken]) -> bool:
+        """What `take` does, for several small messages at once; False, and nothing is done, where one of them
+        is not what it usually is: the next of its publisher, in order, into the one episode that is open.
+        """
+        newest_ns, gid = messages[-1][2], messages[-1][4]
+        counts = stream.publishers.get(gid)
+        if counts is None or self._beginning or len(self._open) != 1 or stream.encoding != "raw":
+            return False
+        if stream.role and stream.role != "joint_states":
+            return False
+        if newest_ns > self._now_ns:
+            self._follow_clock()
+        now_ns, episode = self._now_ns, self._open[0]
+        window, last = counts.episodes.get(episode.id), counts.last
+        if window is None or window.last is None or last is None or episode.stopped or counts.ends_open():
+            return False
+        times, index = window.times, window.publisher_index
+        latest_ns, interval_ns, delay_ns = (
+            counts.latest_received_ns,
+            counts.peak_interval_ns,
+            counts.peak_delay_ns,
+        )
+        if times is None or latest_ns < episode.start_ns:
+            return False
+        kept: list[TakenMessage] = []
+        given: list[SmallMessage] = []
+        rows: list[bytes] = []
+        size = 0
+        for data, source_ns, received_ns, sequence, its_gid in messages:
+            bytes_in = len(data)
+            if (
+                sequence != last + 1
+                or its_gid != gid
+                or bytes_in >= LARGE_BYTES
+                or source_ns < 0
+                or not latest_ns <= received_ns <= now_ns
+            ):
+                return False
+            if received_ns - latest_ns > interval_ns:
+                interval_ns = received_ns - latest_ns
+            if received_ns - source_ns > delay_ns:
+                delay_ns = received_ns - source_ns
+            fields = (
+                stream,
+                counts,
+                data,
+                source_ns,
+                received_ns,
+                received_ns,
+                (sequence, last, False),
+                gid,
+            )
+            kept.append(_new(TakenMessage, fields))
+            given.append((received_ns, source_ns, sequence, data))
+            rows.append(_time_row(received_ns, source_ns, index, data))
+            latest_ns, last = received_ns, sequence
+            size += bytes_in
+        if not self._writer.reserve(size, stream.priority):
+            return False
+        counts.took(len(kept), size, last, latest_ns, interval_ns, delay_ns)
+        window.received += len(kept)
+        window.last = last
+        self._bytes_taken += size
+        self._plain_bytes_taken += size
+        self._recent.extend(kept, size)
+        self._writer.put_reserved(EpisodeMessages(episode.file, stream.channel, given, window, size))
+        times.add_rows(b"".join(rows))
+        if stream.role:
+            for message in kept:
+                self._read_or_refuse(message)
+        return True
 
     def _give(self, episode: Episode, message: TakenMessage) -> None:
         """Into the episode."""
-        window = self.statistics.into(episode.id, message.counts, message.arrival)
-        stream = message.stream
-        given = EpisodeMessage(
-            episode.file,
-            stream.channel,
-            message.received_ns,
-            message.source_ns,
-            message.number,
-            message.data,
-            window,
+        stream, counts, data, source_ns, received_ns, _, arrival, _ = message
+        window = self.statistics.into(episode.id, counts, arrival)
+        given = _new(
+            EpisodeMessage,
+            (episode.file, stream.channel, received_ns, source_ns, arrival[0] or 0, data, window),
         )
         if stream.encoding == "raw" or self._encoders is None:
             written = self._writer.put(given, stream.priority)
         else:
             written = self._encoders.put(given)
         if written:
-            window.wrote(message.received_ns, message.source_ns, message.data)
+            window.wrote(received_ns, source_ns, data)
+
+    def _read_or_refuse(self, message: TakenMessage) -> None:
+        try:
+            self._read(message)
+        except Exception as error:
+            # One odd message must not end the taking of all others; it is in the file as it came.
+            self.streams.refuse_message(message.stream.topic, error)
 
     def _read(self, message: TakenMessage) -> None:
-        stream, data = message.stream, message.data
+        stream, data = message.stream, bytes(message.data)
         if stream.role == "diagnostics":
             self._diagnostics(message)
         elif stream.role == "retargeting_state":
@@ -250,7 +332,7 @@ class Recorder:
             self._transforms.leave_out(stream.topic, data)
 
     def _diagnostics(self, message: TakenMessage) -> None:
-        data, crossed_ns = message.data, message.crossed_ns
+        data, crossed_ns = bytes(message.data), message.crossed_ns
         if b": published" not in data and b"real_time_factor" not in data:
             return
         for status in read_status_array(data):
@@ -270,8 +352,8 @@ class Recorder:
 
     def _retargeting_state(self, message: TakenMessage) -> None:
         if self._transforms is not None:
-            self._transforms.join_trainer(message.stream.topic, message.data)
-        status = read_status(message.data)
+            self._transforms.join_trainer(message.stream.topic, bytes(message.data))
+        status = read_status(bytes(message.data))
         clutch = Moment(message.received_ns, status.message, _clutches(status.values))
         self._clutch.append((message.crossed_ns, clutch))
         for episode in self._open:
@@ -401,9 +483,14 @@ class Recorder:
         return Episode(episode_id, fields, file, opening, started_ns)
 
     def _is_heavy(self) -> bool:
-        """Whether what is written as it comes is more than the page cache should be filled with."""
-        limit = self.configuration.direct_bytes_per_s
-        return 0.0 < limit < self._plain_bytes_per_s
+        """Whether what is written as it comes is more than the page cache should be filled with.
+
+        By the last second, and by what the pre-roll holds: cameras may have come since.
+        """
+        limit, span_s = self.configuration.direct_bytes_per_s, self._recent.span_s
+        recent = sum(len(taken.data) for taken in self._recent if taken.stream.encoding == "raw")
+        bytes_per_s = max(self._plain_bytes_per_s, recent / span_s if span_s else 0.0)
+        return 0.0 < limit < bytes_per_s
 
     def _needed_bytes(self) -> tuple[float, str]:
         """Room for an episode of the run's longest, and at least usual, length: by what the last one took."""
@@ -435,7 +522,7 @@ class Recorder:
         recent: dict[str, list[tuple[bytes, Latched]]] = {}
         for taken in self._recent:
             if taken.stream.latched and taken.crossed_ns < episode.start_ns:
-                entry = (taken.data, taken.source_ns, taken.number)
+                entry = (bytes(taken.data), taken.source_ns, taken.number)
                 recent.setdefault(taken.stream.topic, []).append((taken.gid, entry))
         head_ns = episode.start_ns - round(self.configuration.tf_head_s * 1e9)
         for topic, stream in self.streams.by_topic.items():

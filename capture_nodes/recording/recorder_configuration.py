@@ -93,7 +93,7 @@ class RecorderConfiguration:
     queue_limit_bytes: int = 256 * 1024 * 1024
     min_free_bytes: int = 512 * 1024 * 1024
     warn_free_bytes: int = 10 * 1024 * 1024 * 1024
-    poll_s: float = 0.005
+    poll_s: float = 0.01
     history_s: float = 6.5
     tail_s: float = 0.1
     tf_rate_hz: float = 50.0

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from capture_nodes.recording.mcap_writer import Buffer
 from capture_nodes.recording.stream_quality import StreamEvidence
 from capture_nodes.recording.stream_timing import EpisodeTimes, StreamTimes, TimingFigures, begins_with_stamp
 
@@ -66,6 +67,11 @@ class EpisodeCounts:
             self.duplicates += 1
             return
         self.received += 1
+        last = self.last
+        if last is not None and sequence is not None and sequence > last:
+            # Nearly every message; what follows says the same of it.
+            self.last = sequence
+            return
         if sequence is None:
             self.uncounted += 1
             return
@@ -77,7 +83,7 @@ class EpisodeCounts:
         if self.first is None or sequence < self.first:
             self.first = sequence
 
-    def wrote(self, received_ns: int, source_ns: int, data: bytes) -> None:
+    def wrote(self, received_ns: int, source_ns: int, data: Buffer) -> None:
         """The message was handed to the writer: its times count, in this order."""
         times = self.times
         if times is not None:
@@ -204,10 +210,34 @@ class PublisherCounts:
             self.latest_received_ns = latest = received_ns
         if received_ns - source_ns > self.peak_delay_ns:
             self.peak_delay_ns = received_ns - source_ns
-        arrival = self.saw(sequence, size)
-        if self._open:
-            self._passed(latest, arrival)
+        last = self.last
+        if last is not None and sequence == last + 1:
+            # Nearly every message; `saw` does the same with it.
+            self.bytes += size
+            self.received += 1
+            self.last = sequence
+            arrival: Arrival = (sequence, last, False)
+        else:
+            arrival = self.saw(sequence, size)
+        for span, _ in self._open:
+            if span.end_ns is not None:
+                self._passed(latest, arrival)
+                break
         return arrival
+
+    def took(
+        self, count: int, size: int, last: int, latest_ns: int, peak_interval_ns: int, peak_delay_ns: int
+    ) -> None:
+        """What `arrived` does for ``count`` messages that each follow the one before."""
+        self.bytes += size
+        self.received += count
+        self.last = last
+        self.latest_received_ns = latest_ns
+        self.peak_interval_ns, self.peak_delay_ns = peak_interval_ns, peak_delay_ns
+
+    def ends_open(self) -> bool:
+        """Whether an episode that has ended waits for the next message of this publisher."""
+        return any(span.end_ns is not None for span, _ in self._open)
 
     def _passed(self, crossed_ns: int, arrival: Arrival) -> None:
         sequence, highest, _ = arrival

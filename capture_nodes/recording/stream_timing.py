@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from capture_nodes.recording.mcap_writer import Buffer
 from capture_nodes.recording.quantile_sketch import QuantileSketch
 
 IntArray = NDArray[np.int64]
@@ -261,9 +262,18 @@ class StreamTimes:
         self._only: int | None = None
         self._publishers: dict[int, _RunningTiming] = {}
 
-    def add(self, received_ns: int, source_ns: int, publisher: int, data: bytes) -> None:
+    def add(self, received_ns: int, source_ns: int, publisher: int, data: Buffer) -> None:
         """One more message of the file, from the ``publisher``-th publisher of the topic."""
-        self._rows += _pack(received_ns, source_ns, publisher, data[:_HEAD_BYTES])
+        self._rows += _pack(received_ns, source_ns, publisher, bytes(data[:_HEAD_BYTES]))
+
+    @staticmethod
+    def row(received_ns: int, source_ns: int, publisher: int, data: Buffer) -> bytes:
+        """What `add` keeps of a message, for `add_rows`."""
+        return _pack(received_ns, source_ns, publisher, bytes(data[:_HEAD_BYTES]))
+
+    def add_rows(self, rows: bytes) -> None:
+        """Several at once."""
+        self._rows += rows
 
     @property
     def waiting_bytes(self) -> int:

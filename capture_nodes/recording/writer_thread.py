@@ -8,8 +8,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from capture_nodes.recording.episode_message import EpisodeMessage
+from capture_nodes.recording.episode_message import EpisodeMessage, EpisodeMessages
 from capture_nodes.recording.episode_parts import EpisodeParts
+from capture_nodes.recording.mcap_file import ChannelDescription
+from capture_nodes.recording.mcap_writer import Buffer
+from capture_nodes.recording.stream_statistics import EpisodeCounts
 
 T = TypeVar("T")
 
@@ -32,7 +35,7 @@ class WriterThread:
         self._limits = [share * queue_limit_bytes for share in SHARES]
         self.counting = threading.Lock()
         self._refused = refused
-        self._queue: deque[EpisodeMessage | tuple[str, Callable[[], None]]] = deque()
+        self._queue: deque[EpisodeMessage | EpisodeMessages | tuple[str, Callable[[], None]]] = deque()
         self._bytes_in = 0
         self._bytes_out = 0
         self._files: list[EpisodeParts] = []
@@ -57,6 +60,18 @@ class WriterThread:
             self._bytes_in += len(message.data)
         self._queue.append(message)
         return True
+
+    def reserve(self, size: int, priority: int) -> bool:
+        """Room for ``size`` bytes, which `put_reserved` follows with; False where some might be refused."""
+        with self.counting:
+            if self._bytes_in + size - self._bytes_out > self._limits[priority]:
+                return False
+            self._bytes_in += size
+            return True
+
+    def put_reserved(self, messages: EpisodeMessages) -> None:
+        """Queue what there is room for."""
+        self._queue.append(messages)
 
     def call(self, topic: str, job: Callable[[], None]) -> None:
         """Queue what is to be done with a message of ``topic``; an exception refuses that message."""
@@ -114,6 +129,9 @@ class WriterThread:
         # Bounded by what is there now: flushing by time must not wait for a pause in the stream.
         for _ in range(len(queue)):
             item = queue.popleft()
+            if isinstance(item, EpisodeMessages):
+                self._write_small(item)
+                continue
             if not isinstance(item, EpisodeMessage):
                 topic, job = item
                 try:
@@ -122,9 +140,28 @@ class WriterThread:
                     self._refused(topic, error)
                 continue
             file, channel, log_ns, publish_ns, sequence, data, counts = item
-            try:
-                file.write(channel, log_ns, publish_ns, sequence, data, counts)
-            except Exception as error:
-                counts.lost_disk += 1
-                self._refused(channel.topic, error)
+            self._write(file, channel, log_ns, publish_ns, sequence, data, counts)
             self._bytes_out += len(data)
+
+    def _write_small(self, item: EpisodeMessages) -> None:
+        file, channel, messages, counts, size = item
+        if not file.write_small(channel, messages, counts, size):
+            for log_ns, publish_ns, sequence, data in messages:
+                self._write(file, channel, log_ns, publish_ns, sequence, data, counts)
+        self._bytes_out += size
+
+    def _write(
+        self,
+        file: EpisodeParts,
+        channel: ChannelDescription,
+        log_ns: int,
+        publish_ns: int,
+        sequence: int,
+        data: Buffer,
+        counts: EpisodeCounts,
+    ) -> None:
+        try:
+            file.write(channel, log_ns, publish_ns, sequence, data, counts)
+        except Exception as error:
+            counts.lost_disk += 1
+            self._refused(channel.topic, error)

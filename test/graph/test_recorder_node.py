@@ -37,6 +37,7 @@ from std_msgs.msg import String  # noqa: E402
 
 from capture_nodes.recording.cdr import read_child_frames  # noqa: E402
 from capture_nodes.recording.mcap_file import ChannelDescription  # noqa: E402
+from capture_nodes.recording.recent_messages import Taken  # noqa: E402
 from capture_nodes.recording.recovery import recover_all  # noqa: E402
 from capture_nodes.recording.stream import Stream  # noqa: E402
 from capture_nodes.recording.stream_statistics import PublisherCounts  # noqa: E402
@@ -412,9 +413,10 @@ def test_a_replaced_reader_is_emptied_and_nothing_is_taken_twice() -> None:
     stream = Stream(ChannelDescription("/a", "std_msgs/msg/String", ""))
     taken: list[bytes] = []
 
-    def take(_: Stream, data: bytes, _source: int, _received: int, number: int | None, gid: bytes) -> None:
-        stream.publishers.setdefault(gid, PublisherCounts("/a", gid.hex())).saw(number, len(data))
-        taken.append(data)
+    def take(_: Stream, messages: list[Taken]) -> None:
+        for data, _source, _received, number, gid in messages:
+            stream.publishers.setdefault(gid, PublisherCounts("/a", gid.hex())).saw(number, len(data))
+            taken.append(bytes(data))
 
     readers.add(stream, String, None, latched=True)
     old = node.subscriptions[0].handle

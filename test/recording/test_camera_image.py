@@ -165,3 +165,11 @@ def test_jpeg_shows_the_picture_in_its_colours(
 def test_the_format_is_that_of_image_transport() -> None:
     assert jpeg_format("mono8") == "mono8; jpeg compressed mono8"
     assert jpeg_format("bgra8") == "bgra8; jpeg compressed bgr8"
+
+
+def test_an_image_is_read_where_it_is(image_message: Callable[..., bytes]) -> None:
+    data = image_message(smooth(4, 6, 3), "bgr8", 7, "head")
+    there, copied = read_image(memoryview(bytearray(data)).toreadonly()), read_image(data)
+    assert (there.stamp, there.frame_id, there.encoding) == (copied.stamp, copied.frame_id, copied.encoding)
+    np.testing.assert_array_equal(there.colour_rows(), copied.colour_rows())
+    assert encode_jpeg(there, 90) == encode_jpeg(copied, 90)
