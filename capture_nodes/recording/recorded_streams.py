@@ -59,8 +59,7 @@ class RecordedStreams:
             stream.channel = ChannelDescription(
                 stream.channel.topic, stream.channel.type_name, stream.channel.schema_text, dict(metadata)
             )
-            for gid, node in nodes.items():
-                self._statistics.publisher(stream.topic, gid).node = node
+            self._statistics.found(stream.topic, nodes)
             stream.alive = frozenset(nodes)
             if len(stream.latest) > 1:
                 stream.latest = stream.heard_before(())
@@ -109,6 +108,8 @@ class RecordedStreams:
             taken_from = row["topic"]
             form = forms.get(taken_from, {})
             topic = max(form, key=lambda name: form[name]) if form else taken_from
+            if not row["received"] and taken_from in self.by_topic:
+                topic = self.by_topic[taken_from].written_topic
             row = {**row, "topic": topic, "expected_hz": rates.get(topic)}
             if topic != taken_from:
                 row["taken_from"] = taken_from
