@@ -168,9 +168,9 @@ class RecorderNode(CaptureNode):
             # What was set before belongs to no episode.
             self._said.take_verdict()
             response.success = True
-        except CaptureError as error:
-            response.success, response.message = False, str(error)
-            self.get_logger().warning(f"episode not started: {error}")
+        except Exception as error:
+            response.success, response.message = False, _told(error)
+            self.get_logger().warning(f"episode not started: {response.message}")
         # After the answer: it waits for the taking thread, which is at the pre-roll.
         if self.executor is not None:
             self.executor.create_task(self._episode.publish)
@@ -199,9 +199,9 @@ class RecorderNode(CaptureNode):
             await done
             response.message = str(result.result())
             response.success = True
-        except CaptureError as error:
-            response.success, response.message = False, str(error)
-            self.get_logger().error(f"episode not completed: {error}")
+        except Exception as error:
+            response.success, response.message = False, _told(error)
+            self.get_logger().error(f"episode not completed: {response.message}")
         self._episode.publish(last=response.message if response.success else "")
         return response
 
@@ -210,16 +210,16 @@ class RecorderNode(CaptureNode):
         try:
             response.message = self._recorder.mark(verdict, self._said.take_verdict()[1])
             response.success = True
-        except CaptureError as error:
-            response.success, response.message = False, str(error)
+        except Exception as error:
+            response.success, response.message = False, _told(error)
         return response
 
     def _on_mark_moment(self, _request: Any, response: Any) -> Any:
         try:
             episode_id, time_ns = self._recorder.mark_moment(self._said.moment())
             response.success, response.message = True, f"{episode_id} {time_ns}"
-        except CaptureError as error:
-            response.success, response.message = False, str(error)
+        except Exception as error:
+            response.success, response.message = False, _told(error)
         return response
 
     def statuses(self) -> list[DiagnosticStatus]:
@@ -289,6 +289,11 @@ class RecorderNode(CaptureNode):
                 print(f"recorder: error: report_path:={path}: {error.strerror}", file=sys.stderr)
                 self.exit_code = 1
         print(text, flush=True)
+
+
+def _told(error: Exception) -> str:
+    """In an answer: one fault must not end the node, and with it the episodes to come."""
+    return str(error) if isinstance(error, CaptureError) else f"unexpected fault: {error!r}"
 
 
 def main() -> None:

@@ -14,9 +14,10 @@ TRASH = ".trash"
 def free_bytes(root: Path) -> int:
     """What the disk of ``root`` (which need not exist yet) has left. Raises `FileProblem`."""
     existing = root
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
     try:
+        # A mount that has gone raises already where one only asks whether it is there.
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
         return shutil.disk_usage(existing).free
     except OSError as error:
         raise FileProblem(f"cannot look at the disk of {root}: {error.strerror}", root) from error
