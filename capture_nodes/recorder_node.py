@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future as ConcurrentFuture
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -38,6 +38,8 @@ from capture_nodes.thread_priority import TAKING
 from capture_nodes.topic_watch import TopicWatch, tf_channel
 from capture_nodes.topics import latched_qos, stream_qos
 from retargeting.robot_model import load_robot
+
+T = TypeVar("T")
 
 GRAPH_PERIOD_S = 0.2
 GRAPH_PERIOD_RECORDING_S = 1.0
@@ -96,8 +98,8 @@ class RecorderNode(CaptureNode):
             "start": self._on_start,
             "stop": self._on_stop,
             "discard": self._on_discard,
-            "mark_success": lambda _, response: self._mark("success", response),
-            "mark_failure": lambda _, response: self._mark("failure", response),
+            "mark_success": self._on_mark_success,
+            "mark_failure": self._on_mark_failure,
             "mark_moment": self._on_mark_moment,
         }.items():
             # An answer that is waited for must not keep the others waiting.
@@ -182,22 +184,27 @@ class RecorderNode(CaptureNode):
     async def _on_discard(self, _request: Any, response: Any) -> Any:
         return await self._answer(response, lambda: self._recorder.discard_last(self._said.take_verdict()[1]))
 
+    async def _done(self, result: ConcurrentFuture[T]) -> T:
+        """Its outcome; meanwhile the node goes on serving."""
+        done: Future[None] = Future(executor=self.executor)
+        executor = self.executor
+
+        def wake(_: object) -> None:
+            done.set_result(None)
+            if executor is not None:
+                executor.wake()
+
+        result.add_done_callback(wake)
+        await done
+        return result.result()
+
     async def _answer(self, response: Any, end: Callable[[], ConcurrentFuture[Path]]) -> Any:
-        """Answers when the file has its name; meanwhile the node goes on serving."""
+        """Answers when the file has its name."""
         try:
             result = end()
             self._episode.publish()
-            done: Future[None] = Future(executor=self.executor)
-            executor = self.executor
-
-            def wake(_: object) -> None:
-                done.set_result(None)
-                if executor is not None:
-                    executor.wake()
-
-            result.add_done_callback(wake)
-            await done
-            response.message = str(result.result())
+            path = await self._done(result)
+            response.message = str(path)
             response.success = True
         except Exception as error:
             response.success, response.message = False, _told(error)
@@ -205,10 +212,16 @@ class RecorderNode(CaptureNode):
         self._episode.publish(last=response.message if response.success else "")
         return response
 
-    def _mark(self, verdict: str, response: Any) -> Any:
-        """The trainer's word on the episode at hand or, between two, on the last one."""
+    async def _on_mark_success(self, _request: Any, response: Any) -> Any:
+        return await self._mark("success", response)
+
+    async def _on_mark_failure(self, _request: Any, response: Any) -> Any:
+        return await self._mark("failure", response)
+
+    async def _mark(self, verdict: str, response: Any) -> Any:
+        """The trainer's word on the episode at hand or, between two, on the last one, once it is kept."""
         try:
-            response.message = self._recorder.mark(verdict, self._said.take_verdict()[1])
+            response.message = await self._done(self._recorder.say(verdict, self._said.take_verdict()[1]))
             response.success = True
         except Exception as error:
             response.success, response.message = False, _told(error)

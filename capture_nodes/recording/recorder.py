@@ -563,6 +563,8 @@ class Recorder:
                 last = self._last
                 if last is not None and last.file.problem is not None and not last.answered:
                     last.answered = True
+                    if verdict or reason:
+                        self._say(last, verdict, reason or last.reason)
                     return last.result
                 raise CaptureError("no episode is being recorded")
             episode.answered = True
@@ -607,7 +609,17 @@ class Recorder:
         return self._completion.discard(last, reason)
 
     def mark(self, verdict: str, reason: str = "") -> str:
-        """The trainer's word on the episode at hand or, between two, on the last one; its id."""
+        """The trainer's word on the episode at hand or, between two, on the last one; its id.
+
+        Raises `CaptureError` where there is none. Whether a later word is kept, `say` tells.
+        """
+        return self._mark(verdict, reason)[0]
+
+    def say(self, verdict: str, reason: str = "") -> Future[str]:
+        """`mark`; the future gives the id once the word is kept, or the `CaptureError` that prevented it."""
+        return self._mark(verdict, reason)[1]
+
+    def _mark(self, verdict: str, reason: str) -> tuple[str, Future[str]]:
         check_verdict(verdict)
         with self._lock:
             episode = self._active or self._last
@@ -615,10 +627,15 @@ class Recorder:
                 raise CaptureError("no episode has been recorded")
             if episode.discard or episode.given_up:
                 raise CaptureError(f"episode {episode.id} is discarded: no word brings it back")
-            episode.verdict, episode.reason = verdict, reason or episode.reason
-            if episode.recorded:
-                self._completion.say(episode, verdict, reason)
-            return episode.id
+            return episode.id, self._say(episode, verdict, reason)
+
+    def _say(self, episode: Episode, verdict: str, reason: str) -> Future[str]:
+        episode.verdict, episode.reason = verdict, reason or episode.reason
+        if episode.recorded:
+            return self._completion.say(episode, verdict, reason)
+        kept: Future[str] = Future()
+        kept.set_result(episode.id)
+        return kept
 
     def mark_moment(self, label: str) -> tuple[str, int]:
         """Note this moment of the episode at hand; its id and the time (ns). Raises `CaptureError`."""
