@@ -42,6 +42,8 @@ class Episode:
     discard: bool = False
     # A discard was asked for after its end.
     given_up: bool = False
+    # Its file is with who completes it: the writer thread does not write into it any more.
+    handed_over: bool = False
     # What was said of it is in its file.
     recorded: bool = False
     # Who stops it has been told what came of it.

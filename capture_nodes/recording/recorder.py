@@ -42,12 +42,15 @@ from capture_nodes.recording.episode_parts import EpisodeParts
 from capture_nodes.recording.episode_record import (
     DISCARDED,
     OPENING_RECORD,
+    SAID_RECORD,
     VERDICTS,
     EpisodeFields,
     Moment,
     episode_path,
     new_episode_id,
     opening_record,
+    said_moment,
+    said_word,
 )
 from capture_nodes.recording.episode_transforms import OWN_GID, EpisodeTransforms
 from capture_nodes.recording.mcap_file import Attachment, ChannelDescription, FileProblem
@@ -359,6 +362,7 @@ class Recorder:
         for episode in self._open:
             if message.crossed_ns <= episode.end_ns:
                 episode.clutch.append(clutch)
+                self._put_down(episode, said_moment("clutch", clutch))
 
     def pass_done(self) -> None:
         """The taking thread has emptied every subscription once."""
@@ -537,6 +541,8 @@ class Recorder:
             self._transforms.begin(episode)
         episode.clutch = [state for at, state in self._clutch if at >= episode.start_ns]
         episode.clutch[:0] = [state for at, state in self._clutch if at < episode.start_ns][-1:]
+        for state in episode.clutch:
+            self._put_down(episode, said_moment("clutch", state))
         self._beginning.append(episode)
         self._active = self._last = episode
 
@@ -582,6 +588,8 @@ class Recorder:
         if not episode.clock_moves:
             episode.times.judged.end_ns = episode.stopped_ns
         episode.verdict, episode.reason = verdict or episode.verdict, reason or episode.reason
+        if verdict or reason:
+            self._put_down(episode, said_word(episode.verdict, episode.reason))
         self._longest_s = max(self._longest_s, (episode.end_ns - episode.start_ns) / 1e9)
 
     def _cut(self, episode: Episode) -> None:
@@ -603,6 +611,7 @@ class Recorder:
                 raise CaptureError("no episode has been recorded")
             if last in self._open + self._beginning:
                 last.discard, last.verdict, last.reason = True, DISCARDED, reason or last.reason
+                self._put_down(last, said_word(last.verdict, last.reason))
                 self._cut(last)
                 return last.result
             last.given_up = True
@@ -633,6 +642,7 @@ class Recorder:
         episode.verdict, episode.reason = verdict, reason or episode.reason
         if episode.recorded:
             return self._completion.say(episode, verdict, reason)
+        self._put_down(episode, said_word(verdict, episode.reason))
         kept: Future[str] = Future()
         kept.set_result(episode.id)
         return kept
@@ -644,7 +654,17 @@ class Recorder:
                 raise CaptureError("no episode is being recorded")
             moment = Moment(time.time_ns(), label)
             self._active.moments.append(moment)
+            self._put_down(self._active, said_moment("moment", moment))
             return self._active.id, moment.time_ns
+
+    def _put_down(self, episode: Episode, said: dict[str, str]) -> None:
+        """At once into the file: its closing record comes only at its end, which a kill may prevent."""
+
+        def write() -> None:
+            if not episode.handed_over:
+                episode.file.add_metadata(SAID_RECORD, said)
+
+        self._writer.submit(write)
 
     def finish_all(self, timeout_s: float, verdict: str = "", reason: str = "") -> list[str]:
         """End whatever episode there is, without a post-roll, and wait for its file; says what came of each
@@ -690,6 +710,7 @@ class Recorder:
     def _written(self, episode: Episode) -> None:
         """On the writer thread, after everything that belongs to the episode."""
         self._writer.unwatch(episode.file)
+        episode.handed_over = True
         self._completion.complete(episode)
 
     def _completed(self, episode: Episode) -> None:

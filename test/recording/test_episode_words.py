@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -13,13 +14,14 @@ from typing import Any
 import pytest
 
 from capture_nodes.errors import CaptureError
-from capture_nodes.recording.episode_record import EpisodeFields
+from capture_nodes.recording.episode_record import EpisodeFields, SaidSoFar
 from capture_nodes.recording.episode_words import write_recovered_sidecar
 from capture_nodes.recording.mcap_file import ChannelDescription, LockedFile
 from capture_nodes.recording.recorder import Recorder
 from capture_nodes.recording.recorder_configuration import RecorderConfiguration
 from capture_nodes.recording.recovery import recover_all
 from capture_nodes.recording.sidecar import Sidecar, check_files, read_sidecar, sidecar_path
+from capture_nodes.recording.stream import Stream
 
 FIELDS = EpisodeFields(robot="kestrel", skill="lift", operator="ada")
 GID = bytes(range(16))
@@ -177,3 +179,51 @@ def test_a_word_on_an_episode_that_its_disk_ended_is_there_after_recovery(
     assert (sidecar.word.verdict, sidecar.word.reason) == (verdict, "cube fell")
     assert sidecar.history == () and sidecar.episode["recovered"] == "true"
     assert check_files(recovery.path.parent, sidecar) == []
+
+
+def test_what_was_said_before_a_kill_is_there_after_recovery(
+    recorder: Recorder, channel: Channel, diagnostic_status: Callable[..., bytes], tmp_path: Path
+) -> None:
+    stream = recorder.streams.add(channel("/a", "std_msgs/msg/String"))
+    states = recorder.streams.add(
+        channel("/s", "diagnostic_msgs/msg/DiagnosticStatus"), role="retargeting_state"
+    )
+
+    def take(into: Stream, data: bytes, number: int) -> None:
+        now_ns = time.time_ns()
+        with recorder.taking():
+            recorder.take(into, data, now_ns, now_ns, number, GID)
+
+    take(states, diagnostic_status("retargeting", "open", {"left_clutch": "open"}), 1)
+    recorder.start(FIELDS)
+    take(stream, bytes(12), 1)
+    take(states, diagnostic_status("retargeting", "engaged", {"left_clutch": "closed"}), 2)
+    recorder.mark_moment("grasped")
+    recorder.mark("success", "first word")
+    recorder.mark("failure", "cube fell")
+    recorder._writer.submit(lambda: None).result(timeout=10)
+    active = Path(recorder.status().path + ".active")
+    cut = tmp_path / "elsewhere" / active.name
+    cut.parent.mkdir()
+    cut.write_bytes(active.read_bytes())
+    path = _until(recorder, recorder.stop())
+    (recovery,) = recover_all(cut.parent, lambda _: None)
+    write_recovered_sidecar(recovery.path)
+    said, complete = _sidecar(recovery.path), _sidecar(path)
+    assert (said.word.verdict, said.word.reason) == ("failure", "cube fell")
+    assert len(json.loads(said.episode["clutch"])) == 2
+    for key in ("verdict", "reason", "moments", "clutch"):
+        assert said.episode[key] == complete.episode[key]
+
+
+def test_damaged_records_of_what_was_said_say_nothing() -> None:
+    said = SaidSoFar()
+    for values in (
+        {},
+        {"kind": "word"},
+        {"kind": "word", "verdict": "?"},
+        {"kind": "moment", "moment": "[1]"},
+    ):
+        said.hear(values)
+    said.hear({"kind": "clutch", "moment": '{"time_ns": "x", "label": 1}'})
+    assert said == SaidSoFar()
