@@ -31,6 +31,7 @@ from capture_nodes.recording.mcap_file import Attachment
 from capture_nodes.recording.recorder import Recorder
 from capture_nodes.recording.recordings_folder import purge_trash
 from capture_nodes.recording.recovery import recover_all
+from capture_nodes.recording.settled_episodes import settle_all
 from capture_nodes.recording.stream_diagnostics import LiveBounds, StreamDiagnostics
 from capture_nodes.recording.tf_stream import TfStream
 from capture_nodes.resources import robot_description_file
@@ -46,6 +47,7 @@ GRAPH_PERIOD_RECORDING_S = 1.0
 STATUS_PERIOD_S = 0.5
 FOLD_PERIOD_S = 1.0
 FINISH_TIMEOUT_S = 20.0
+PURGE_PERIOD_S = 3600.0
 
 
 class RecorderNode(CaptureNode):
@@ -87,6 +89,7 @@ class RecorderNode(CaptureNode):
         self._ending = threading.Event()
         self._taking_problem: Exception | None = None
         self._taking_thread = self.start_thread("taking", self._take, TAKING)
+        self._started_ns = time.time_ns()
         self._recovery_thread = threading.Thread(target=self._recover, name="recovery", daemon=True)
         self._recovery_thread.start()
         threading.Thread(target=self._fold, name="fold", daemon=True).start()
@@ -142,15 +145,31 @@ class RecorderNode(CaptureNode):
             self._recorder.fold()
 
     def _recover(self) -> None:
+        """What an earlier run left, then the trash, again every hour."""
         log = self.get_logger()
-        if self._root.is_dir():
-            for recovery in recover_all(self._root, log.info, self._ending.is_set):
-                try:
-                    write_recovered_sidecar(recovery.path)
-                except CaptureError as error:
-                    log.warning(str(error))
-            for path in purge_trash(self._root, self._configuration.trash_keep_h):
-                log.info(f"removed {path}: discarded more than {self._configuration.trash_keep_h:g} h ago")
+        for work in (self._recover_files, self._settle):
+            try:
+                work()
+            except Exception as error:
+                log.warning(f"what an earlier run left in {self._root} is not looked through: {error!r}")
+        while not self._ending.is_set():
+            try:
+                for path in purge_trash(self._root, self._configuration.trash_keep_h):
+                    log.info(f"removed {path}: discarded over {self._configuration.trash_keep_h:g} h ago")
+            except Exception as error:
+                log.warning(f"the trash of {self._root} is not emptied: {error!r}")
+            self._ending.wait(PURGE_PERIOD_S)
+
+    def _recover_files(self) -> None:
+        log = self.get_logger()
+        for recovery in recover_all(self._root, log.info, self._ending.is_set):
+            try:
+                write_recovered_sidecar(recovery.path)
+            except CaptureError as error:
+                log.warning(str(error))
+
+    def _settle(self) -> None:
+        settle_all(self._root, self.get_logger().info, self._started_ns, self._ending.is_set)
 
     # Services -----------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from capture_nodes.errors import CaptureError
 from capture_nodes.recording.episode_parts import EpisodeParts
 from capture_nodes.recording.episode_record import EPISODE_RECORD
-from capture_nodes.recording.mcap_reader import McapFile, MetadataRecord
+from capture_nodes.recording.mcap_reader import McapFile, MetadataRecord, UnreadableFile
 from capture_nodes.recording.sidecar import (
     PartFile,
     Sidecar,
@@ -34,17 +34,18 @@ def write_recovered_sidecar(path: Path) -> None:
     first = path.with_name(f"{path.stem.split('.part')[0]}{path.suffix}")
     parts = sorted(first.parent.glob(f"{first.stem}.part*{first.suffix}"), key=lambda part: len(part.name))
     files = [file for file in (first, *parts) if file.exists()]
-    record: Mapping[str, str] = {}
-    with McapFile(path) as file:
-        for found in file.salvage():
-            if isinstance(found, MetadataRecord) and found.name == EPISODE_RECORD:
-                record = found.values
     try:
+        record = _episode_record(path)
+        # A later part that was cut off does not know what the first one does.
+        records = [record, *(_episode_record(file) for file in files if file != path)]
         described = tuple(PartFile(each.name, each.stat().st_size, sha256_of(each)) for each in files)
     except OSError as error:
         raise CaptureError(f"no sidecar for {first}: {error.strerror}") from error
+    except UnreadableFile as error:
+        raise CaptureError(f"no sidecar for {first}: {error}") from error
+    word = next((_word_of(said) for said in records if said.get("verdict")), _word_of(record))
     beside = sidecar_path(first)
-    sidecar = Sidecar(record.get("id", first.stem), described, record, _word_of(record))
+    sidecar = Sidecar(record.get("id", first.stem), described, record, word)
     said = read_sidecar(beside)
     if said is not None:
         # It was spoken of before it could be completed, and what was said there is the later word.
@@ -62,6 +63,16 @@ def keep_word(path: Path, opening: Mapping[str, str], verdict: str, reason: str)
     said = read_sidecar(beside)
     first = Sidecar(opening.get("id", path.stem), (), opening, word)
     write_sidecar(beside, first if said is None else said.saying(word))
+
+
+def _episode_record(path: Path) -> Mapping[str, str]:
+    """Of a complete file, empty where it has none. Raises `OSError` and `UnreadableFile`."""
+    with McapFile(path) as file:
+        for place in file.summary().metadata:
+            found = file.record_at(place)
+            if isinstance(found, MetadataRecord) and found.name == EPISODE_RECORD:
+                return found.values
+    return {}
 
 
 def _word_of(record: Mapping[str, str]) -> Word:

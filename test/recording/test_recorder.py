@@ -207,8 +207,10 @@ def test_a_discarded_episode_goes_to_the_trash_for_a_while(recorder: Recorder, t
     assert path.is_relative_to(tmp_path / ".trash" / "kestrel")
     assert purge_trash(tmp_path, 1.0) == [] and path.exists()
     old_s = time.time() - 7200
+    # However old its file is: it was discarded just now.
     os.utime(path, (old_s, old_s))
-    assert purge_trash(tmp_path, 1.0) == [path] and not path.exists()
+    assert purge_trash(tmp_path, 1.0) == []
+    assert purge_trash(tmp_path, 0.0) == [path] and not path.exists()
 
 
 def test_too_little_space_refuses_the_start(tmp_path: Path) -> None:
