@@ -297,8 +297,8 @@ class Recorder:
                 self._read_or_refuse(message)
         return True
 
-    def _give(self, episode: Episode, message: TakenMessage) -> None:
-        """Into the episode."""
+    def _give(self, episode: Episode, message: TakenMessage, held: bool = False) -> None:
+        """Into the episode; ``held`` where it has been kept for it."""
         stream, counts, data, source_ns, received_ns, _, arrival, _ = message
         window = self.statistics.into(episode.id, counts, arrival)
         given = _new(
@@ -308,7 +308,7 @@ class Recorder:
         if stream.encoding == "raw" or self._encoders is None:
             written = self._writer.put(given, stream.priority)
         else:
-            written = self._encoders.put(given)
+            written = self._encoders.put(given, held)
         if written:
             window.wrote(received_ns, source_ns, data)
 
@@ -549,9 +549,14 @@ class Recorder:
     def _give_pre_roll(self) -> None:
         """To the episodes that have begun, by the taking thread, so that nobody waits for it."""
         for episode in self._beginning:
-            for message in self._recent:
-                if episode.start_ns <= message.crossed_ns <= episode.end_ns:
-                    self._give(episode, message)
+            pre_roll = [m for m in self._recent if episode.start_ns <= m.crossed_ns <= episode.end_ns]
+            # Kept until now within a limit of its own: it must not cost the queue, nor be lost to it.
+            plain = self._encoders is None
+            size = sum(len(m.data) for m in pre_roll if plain or m.stream.encoding == "raw")
+            self._writer.hold(size)
+            for message in pre_roll:
+                self._give(episode, message, held=True)
+            self._writer.let_go(size)
         self._open += self._beginning
         self._beginning = []
 
