@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,8 @@ class Episode:
     alignment: AlignmentTable = field(default_factory=lambda: AlignmentTable(""))
     cameras: tuple[CameraFigures, ...] = ()
     quality: EpisodeQuality | None = None
+    # Messages that could not be used before it began, by topic.
+    refused_before: Mapping[str, int] = field(default_factory=dict)
     path: Path | None = None
     result: Future[Path] = field(default_factory=Future)
 

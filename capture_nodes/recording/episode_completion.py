@@ -151,7 +151,7 @@ class EpisodeCompletion:
                 end_ns=episode.end_ns,
                 stopped_ns=episode.stopped_ns,
                 topics=statistics.totals(episode.id),
-                refused=self._streams.refused_with_messages(),
+                refused=self._streams.refused_with_messages(episode.refused_before),
                 verdict=episode.verdict,
                 reason=episode.reason,
                 real_time_factor=episode.real_time_factor,

@@ -126,11 +126,20 @@ class RecordedStreams:
             count = self._messages_refused.get(topic, (0, ""))[0] + 1
             self._messages_refused[topic] = (count, text)
 
-    def refused_with_messages(self) -> dict[str, str]:
-        """Why, by topic: topics that are not recorded, and those with messages that could not be used."""
+    def messages_refused(self) -> dict[str, int]:
+        """How many messages could not be used so far, by topic."""
+        with self._lock:
+            return {topic: count for topic, (count, _) in self._messages_refused.items()}
+
+    def refused_with_messages(self, before: Mapping[str, int] | None = None) -> dict[str, str]:
+        """Why, by topic: topics that are not recorded, and those with messages that could not be used.
+
+        ``before``: what `messages_refused` was when the counting began, None for the whole run.
+        """
         with self._lock:
             messages = {
-                topic: f"messages that could not be used: {count}, the last: {text}"
+                topic: f"messages that could not be used: {more}, the last: {text}"
                 for topic, (count, text) in self._messages_refused.items()
+                if (more := count - (before or {}).get(topic, 0))
             }
             return {**messages, **self.refused}

@@ -543,6 +543,7 @@ class Recorder:
         episode.clutch[:0] = [state for at, state in self._clutch if at < episode.start_ns][-1:]
         for state in episode.clutch:
             self._put_down(episode, said_moment("clutch", state))
+        episode.refused_before = self.streams.messages_refused()
         self._beginning.append(episode)
         self._active = self._last = episode
 

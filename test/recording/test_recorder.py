@@ -780,3 +780,20 @@ def test_a_publisher_that_is_gone_has_no_row_beside_its_successor(
         _take(recorder, stream, number, gid=b"n" * 16)
     path = _finish(recorder, recorder.stop())
     assert list(_metadata(path)["streams"]) == [f"/a {(b'n' * 16).hex()}"]
+
+
+def test_messages_refused_in_one_episode_are_not_those_of_the_next(
+    recorder: Recorder, channel: Channel
+) -> None:
+    state = recorder.streams.add(
+        channel("/s", "diagnostic_msgs/msg/DiagnosticStatus"), role="retargeting_state"
+    )
+    refused = []
+    for number in (1, 2):
+        recorder.start(FIELDS)
+        if number == 1:
+            _take(recorder, state, number, b"no message")
+        path = _finish(recorder, recorder.stop())
+        refused.append(json.loads(_metadata(path)["episode"]["refused_topics"]))
+    assert "messages that could not be used: 1" in refused[0]["/s"] and refused[1] == {}
+    assert "/s" in recorder.report()["refused_topics"]
