@@ -244,7 +244,7 @@ def check_streams(
         if counts.expected_hz is not None:
             missing = f", {counts.lost} of {counts.published} lost" if counts.lost else ""
             problems.append(
-                f"{topic}: silent: no message in the file, {counts.expected_hz:g} Hz expected{missing}"
+                f"{topic}: silent: no message within the episode, {counts.expected_hz:g} Hz expected{missing}"
             )
     if uncounted and bag.is_episode:
         problems.append(f"no loss count for {listed(uncounted)}")

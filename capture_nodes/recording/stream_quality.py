@@ -219,7 +219,7 @@ def judge_episode(
             if expectation.required:
                 findings.append(Finding(topic, "missing", "required, and not one message came", 0.0, 1.0))
             elif evidence is not None and expectation.rate_hz is not None:
-                text = f"silent: no message in the file, {expectation.rate_hz:g} Hz expected"
+                text = f"silent: no message within the episode, {expectation.rate_hz:g} Hz expected"
                 findings.append(Finding(topic, "missing", text, 0.0, 1.0))
             if evidence is None:
                 continue

@@ -741,15 +741,15 @@ def test_a_silent_publisher_is_no_passed_episode(recorder: Recorder, channel: Ch
     assert counts["/before"] == counts["/graph"] == counts["/on_change"] == (0, 0, 0)
     assert metadata["quality"]["verdict"] == "failed"
     assert json.loads(metadata["quality"]["reasons"]) == [
-        "/before: silent: no message in the file, 30 Hz expected",
-        "/graph: silent: no message in the file, 30 Hz expected",
-        "/unheard: silent: no message in the file, 30 Hz expected",
+        "/before: silent: no message within the episode, 30 Hz expected",
+        "/graph: silent: no message within the episode, 30 Hz expected",
+        "/unheard: silent: no message within the episode, 30 Hz expected",
         "/unheard: 33 messages lost (33 in the middleware), at most 0",
     ]
     assert json.loads(metadata["episode"]["topics"])["/unheard"]["lost"] == 33
     problems = check_streams(read_bag(path)).problems
-    assert "/before: silent: no message in the file, 30 Hz expected" in problems
-    assert "/unheard: silent: no message in the file, 30 Hz expected, 33 of 33 lost" in problems
+    assert "/before: silent: no message within the episode, 30 Hz expected" in problems
+    assert "/unheard: silent: no message within the episode, 30 Hz expected, 33 of 33 lost" in problems
     assert not any("/on_change" in problem or "/nobody" in problem for problem in problems)
 
 

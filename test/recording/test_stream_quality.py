@@ -131,7 +131,7 @@ def test_a_required_stream_that_is_not_there_fails() -> None:
 
 def test_a_stream_with_a_rate_whose_publisher_is_silent_fails() -> None:
     silent, expected = StreamEvidence(TimingFigures("header", 0)), replace(EXPECTED, required=False)
-    assert judge(silent, expected).reasons == ["/t: silent: no message in the file, 100 Hz expected"]
+    assert judge(silent, expected).reasons == ["/t: silent: no message within the episode, 100 Hz expected"]
     assert judge(silent, replace(expected, rate_hz=None)).passed
 
 
