@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,17 @@ from capture_nodes.software_versions import software_versions
 from retargeting.robot_model import RobotModel
 
 _FIELDS = ("skill", "operator", "source", "scenario", "assignment", "robot_serial")
+# What they say is done once, at the start of the node.
+FIXED = (
+    "root",
+    "robot",
+    "config",
+    "simulated",
+    "report_path",
+    "command_rate_hz",
+    "motion_rate_hz",
+    "camera_rate_hz",
+)
 _MEDIA_TYPES = {".yaml": "application/yaml", ".yml": "application/yaml", ".json": "application/json"}
 
 
@@ -37,7 +49,8 @@ class EpisodeParameters:
             versions=software_versions("teleop_capture", "rclpy", "mcap"),
             **robot_fields(model, node.get_namespace().rstrip("/")),
         )
-        node.add_on_set_parameters_callback(_check)
+        self._fixed = {name: node.get_parameter(name).value for name in FIXED}
+        node.add_on_set_parameters_callback(self._check)
 
     def fields(self, simulated: bool) -> EpisodeFields:
         """A snapshot. Raises `CaptureError` where a value cannot be used."""
@@ -70,15 +83,32 @@ class EpisodeParameters:
             self._node.set_parameters([Parameter("verdict", value=""), Parameter("reason", value="")])
         return verdict, reason
 
+    def _check(self, parameters: list[Parameter]) -> SetParametersResult:
+        """Refuse what no episode can carry: who sets it hears of it, and not who stops the episode."""
+        try:
+            for parameter in parameters:
+                if problem := set_problem(parameter.name, parameter.value, self._fixed):
+                    return SetParametersResult(successful=False, reason=problem)
+        except Exception as error:
+            # From a callback it would end the node, and with it the episode.
+            return SetParametersResult(successful=False, reason=f"cannot be checked: {error!r}")
+        return SetParametersResult(successful=True)
+
     def moment(self) -> str:
         return self._text("moment")
 
     def _calibrations(self) -> list[Path]:
         # An operator's is made by the first session.
-        return [path for path in self._files("calibrations") if path.exists()]
+        try:
+            return [path for path in self._files("calibrations") if path.exists()]
+        except OSError as error:
+            raise CaptureError(f"parameter calibrations: {error.filename}: {error.strerror}") from error
 
     def _files(self, name: str) -> list[Path]:
-        return [Path(text).expanduser() for text in self._text(name).split(os.pathsep) if text]
+        try:
+            return [Path(text).expanduser() for text in self._text(name).split(os.pathsep) if text]
+        except RuntimeError as error:
+            raise CaptureError(f"parameter {name}: {self._text(name)!r} is given: {error}") from error
 
     def _text(self, name: str) -> str:
         return str(self._node.get_parameter(name).value)
@@ -93,18 +123,31 @@ def _read(path: Path) -> bytes:
 
 def _sum_and_date(path: Path) -> dict[str, str]:
     data = _read(path)
-    changed = datetime.fromtimestamp(path.stat().st_mtime, tz=timezone.utc)
+    try:
+        changed = datetime.fromtimestamp(path.stat().st_mtime, tz=timezone.utc)
+    except OSError as error:
+        raise CaptureError(f"calibration {path} cannot be read: {error.strerror}") from error
     return {"sha256": hashlib.sha256(data).hexdigest(), "date": changed.isoformat(timespec="seconds")}
 
 
-def _check(parameters: list[Parameter]) -> SetParametersResult:
-    """Refuse what no episode can carry, so that who sets it hears of it and not who stops the episode."""
-    for parameter in parameters:
-        if parameter.name == "verdict" and (problem := verdict_problem(parameter.value)):
-            return SetParametersResult(successful=False, reason=problem)
-        if parameter.name == "instruction":
-            try:
-                read_instructions(str(parameter.value))
-            except CaptureError as error:
-                return SetParametersResult(successful=False, reason=str(error))
-    return SetParametersResult(successful=True)
+def set_problem(name: str, value: object, fixed: Mapping[str, object]) -> str:
+    """Why a parameter cannot be set to ``value``, "" where it can; ``fixed``: those that stay as they are."""
+    if name in fixed and value != fixed[name]:
+        return (
+            f"parameter {name}: {value!r} is given; it stays {fixed[name]!r} as long as the recorder runs: "
+            "start it again with the other"
+        )
+    try:
+        if name == "verdict":
+            return verdict_problem(value)
+        if name == "instruction":
+            read_instructions(str(value))
+        elif name == "skill":
+            EpisodeFields(robot="any", skill=str(value))
+        elif isinstance(value, str):
+            value.encode("utf-8")
+    except CaptureError as error:
+        return str(error)
+    except UnicodeEncodeError:
+        return f"parameter {name}: {value!r} is given; Unicode text is expected"
+    return ""

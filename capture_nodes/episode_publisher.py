@@ -24,17 +24,19 @@ class EpisodePublisher:
     def __init__(self, node: CaptureNode, recorder: Recorder, disk: DiskWatch) -> None:
         self._node, self._recorder, self._disk = node, recorder, disk
         self._disk_told = "ok"
+        self._last_path = ""
         self._publisher = node.counting_publisher(DiagnosticStatus, "~/episode", latched_qos())
         self._last_received: dict[str, int] = {}
         self._last_ns = node.get_clock().now().nanoseconds
 
     def publish(self, last: str = "") -> None:
-        """`last` is the file that was completed last, told where no episode is at hand."""
+        """`last` is the file that was completed last, told from then on where no episode is at hand."""
+        self._last_path = last or self._last_path
         status, disk = self._recorder.status(), self._disk.state()
         self._disk_told = disk.word
         values: dict[str, object] = {
             "id": status.id,
-            "path": status.path or last,
+            "path": status.path or self._last_path,
             "duration_s": f"{status.duration_s:.3f}",
             "messages": status.messages,
             "lost": status.lost,

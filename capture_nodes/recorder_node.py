@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future as ConcurrentFuture
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -31,6 +31,7 @@ from capture_nodes.recording.mcap_file import Attachment
 from capture_nodes.recording.recorder import Recorder
 from capture_nodes.recording.recordings_folder import purge_trash
 from capture_nodes.recording.recovery import recover_all
+from capture_nodes.recording.settled_episodes import settle_all
 from capture_nodes.recording.stream_diagnostics import LiveBounds, StreamDiagnostics
 from capture_nodes.recording.tf_stream import TfStream
 from capture_nodes.resources import robot_description_file
@@ -39,11 +40,14 @@ from capture_nodes.topic_watch import TopicWatch, tf_channel
 from capture_nodes.topics import latched_qos, stream_qos
 from retargeting.robot_model import load_robot
 
+T = TypeVar("T")
+
 GRAPH_PERIOD_S = 0.2
 GRAPH_PERIOD_RECORDING_S = 1.0
 STATUS_PERIOD_S = 0.5
 FOLD_PERIOD_S = 1.0
 FINISH_TIMEOUT_S = 20.0
+PURGE_PERIOD_S = 3600.0
 
 
 class RecorderNode(CaptureNode):
@@ -85,6 +89,7 @@ class RecorderNode(CaptureNode):
         self._ending = threading.Event()
         self._taking_problem: Exception | None = None
         self._taking_thread = self.start_thread("taking", self._take, TAKING)
+        self._started_ns = time.time_ns()
         self._recovery_thread = threading.Thread(target=self._recover, name="recovery", daemon=True)
         self._recovery_thread.start()
         threading.Thread(target=self._fold, name="fold", daemon=True).start()
@@ -96,8 +101,8 @@ class RecorderNode(CaptureNode):
             "start": self._on_start,
             "stop": self._on_stop,
             "discard": self._on_discard,
-            "mark_success": lambda _, response: self._mark("success", response),
-            "mark_failure": lambda _, response: self._mark("failure", response),
+            "mark_success": self._on_mark_success,
+            "mark_failure": self._on_mark_failure,
             "mark_moment": self._on_mark_moment,
         }.items():
             # An answer that is waited for must not keep the others waiting.
@@ -140,15 +145,31 @@ class RecorderNode(CaptureNode):
             self._recorder.fold()
 
     def _recover(self) -> None:
+        """What an earlier run left, then the trash, again every hour."""
         log = self.get_logger()
-        if self._root.is_dir():
-            for recovery in recover_all(self._root, log.info, self._ending.is_set):
-                try:
-                    write_recovered_sidecar(recovery.path)
-                except CaptureError as error:
-                    log.warning(str(error))
-            for path in purge_trash(self._root, self._configuration.trash_keep_h):
-                log.info(f"removed {path}: discarded more than {self._configuration.trash_keep_h:g} h ago")
+        for work in (self._recover_files, self._settle):
+            try:
+                work()
+            except Exception as error:
+                log.warning(f"what an earlier run left in {self._root} is not looked through: {error!r}")
+        while not self._ending.is_set():
+            try:
+                for path in purge_trash(self._root, self._configuration.trash_keep_h):
+                    log.info(f"removed {path}: discarded over {self._configuration.trash_keep_h:g} h ago")
+            except Exception as error:
+                log.warning(f"the trash of {self._root} is not emptied: {error!r}")
+            self._ending.wait(PURGE_PERIOD_S)
+
+    def _recover_files(self) -> None:
+        log = self.get_logger()
+        for recovery in recover_all(self._root, log.info, self._ending.is_set):
+            try:
+                write_recovered_sidecar(recovery.path)
+            except CaptureError as error:
+                log.warning(str(error))
+
+    def _settle(self) -> None:
+        settle_all(self._root, self.get_logger().info, self._started_ns, self._ending.is_set)
 
     # Services -----------------------------------------------------------------------------------------------
 
@@ -168,9 +189,9 @@ class RecorderNode(CaptureNode):
             # What was set before belongs to no episode.
             self._said.take_verdict()
             response.success = True
-        except CaptureError as error:
-            response.success, response.message = False, str(error)
-            self.get_logger().warning(f"episode not started: {error}")
+        except Exception as error:
+            response.success, response.message = False, _told(error)
+            self.get_logger().warning(f"episode not started: {response.message}")
         # After the answer: it waits for the taking thread, which is at the pre-roll.
         if self.executor is not None:
             self.executor.create_task(self._episode.publish)
@@ -182,44 +203,55 @@ class RecorderNode(CaptureNode):
     async def _on_discard(self, _request: Any, response: Any) -> Any:
         return await self._answer(response, lambda: self._recorder.discard_last(self._said.take_verdict()[1]))
 
+    async def _done(self, result: ConcurrentFuture[T]) -> T:
+        """Its outcome; meanwhile the node goes on serving."""
+        done: Future[None] = Future(executor=self.executor)
+        executor = self.executor
+
+        def wake(_: object) -> None:
+            done.set_result(None)
+            if executor is not None:
+                executor.wake()
+
+        result.add_done_callback(wake)
+        await done
+        return result.result()
+
     async def _answer(self, response: Any, end: Callable[[], ConcurrentFuture[Path]]) -> Any:
-        """Answers when the file has its name; meanwhile the node goes on serving."""
+        """Answers when the file has its name."""
         try:
             result = end()
             self._episode.publish()
-            done: Future[None] = Future(executor=self.executor)
-            executor = self.executor
-
-            def wake(_: object) -> None:
-                done.set_result(None)
-                if executor is not None:
-                    executor.wake()
-
-            result.add_done_callback(wake)
-            await done
-            response.message = str(result.result())
+            path = await self._done(result)
+            response.message = str(path)
             response.success = True
-        except CaptureError as error:
-            response.success, response.message = False, str(error)
-            self.get_logger().error(f"episode not completed: {error}")
+        except Exception as error:
+            response.success, response.message = False, _told(error)
+            self.get_logger().error(f"episode not completed: {response.message}")
         self._episode.publish(last=response.message if response.success else "")
         return response
 
-    def _mark(self, verdict: str, response: Any) -> Any:
-        """The trainer's word on the episode at hand or, between two, on the last one."""
+    async def _on_mark_success(self, _request: Any, response: Any) -> Any:
+        return await self._mark("success", response)
+
+    async def _on_mark_failure(self, _request: Any, response: Any) -> Any:
+        return await self._mark("failure", response)
+
+    async def _mark(self, verdict: str, response: Any) -> Any:
+        """The trainer's word on the episode at hand or, between two, on the last one, once it is kept."""
         try:
-            response.message = self._recorder.mark(verdict, self._said.take_verdict()[1])
+            response.message = await self._done(self._recorder.say(verdict, self._said.take_verdict()[1]))
             response.success = True
-        except CaptureError as error:
-            response.success, response.message = False, str(error)
+        except Exception as error:
+            response.success, response.message = False, _told(error)
         return response
 
     def _on_mark_moment(self, _request: Any, response: Any) -> Any:
         try:
             episode_id, time_ns = self._recorder.mark_moment(self._said.moment())
             response.success, response.message = True, f"{episode_id} {time_ns}"
-        except CaptureError as error:
-            response.success, response.message = False, str(error)
+        except Exception as error:
+            response.success, response.message = False, _told(error)
         return response
 
     def statuses(self) -> list[DiagnosticStatus]:
@@ -289,6 +321,11 @@ class RecorderNode(CaptureNode):
                 print(f"recorder: error: report_path:={path}: {error.strerror}", file=sys.stderr)
                 self.exit_code = 1
         print(text, flush=True)
+
+
+def _told(error: Exception) -> str:
+    """In an answer: one fault must not end the node, and with it the episodes to come."""
+    return str(error) if isinstance(error, CaptureError) else f"unexpected fault: {error!r}"
 
 
 def main() -> None:

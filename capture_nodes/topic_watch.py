@@ -28,7 +28,7 @@ _REPORT_S = 2.0
 class TopicWatch:
     """Subscribes what is configured at once, and on every `look` what has appeared; fits QoS to publishers.
 
-    A topic that cannot be recorded is refused by name, once, and named in every file.
+    A topic that cannot be recorded is refused by name, once, and named in every file while its types stay.
     """
 
     def __init__(self, node: Node, recorder: Recorder, configuration: RecorderConfiguration) -> None:
@@ -44,6 +44,8 @@ class TopicWatch:
             "/tf": "transforms",
             "/tf_static": "transforms",
         }
+        # Topics that are refused, with the types they had.
+        self._refused_types: dict[str, tuple[str, ...]] = {}
         self.simulated = False
         self._joined_s: dict[str, float] = {}
         self._found_s: dict[bytes, float] = {}
@@ -62,8 +64,11 @@ class TopicWatch:
         for stream in self._recorder.streams.all():
             found = self._node.get_publishers_info_by_topic(stream.topic)
             publishers = _of_type(found, stream.channel.type_name)
-            for other in sorted({p.topic_type for p in found} - {stream.channel.type_name}):
-                self._refuse(stream.topic, f"it is {other}, configured is {stream.channel.type_name}")
+            others = tuple(sorted({p.topic_type for p in found} - {stream.channel.type_name}))
+            self._allow_changed(stream.topic, others)
+            if others:
+                reason = f"it is {', '.join(others)}, configured is {stream.channel.type_name}"
+                self._refuse(stream.topic, reason, others)
             if not publishers:
                 continue
             if stream.role == "joint_states":
@@ -126,23 +131,27 @@ class TopicWatch:
 
     def _add_new(self) -> None:
         for topic, types in self._node.get_topic_names_and_types():
-            if topic in self.readers.topics or topic in self._recorder.streams.refused:
+            if topic in self.readers.topics:
+                continue
+            had = tuple(sorted(types))
+            self._allow_changed(topic, had)
+            if topic in self._recorder.streams.refused:
                 continue
             named = [rule for rule in self._rules if rule.matches(topic, self._namespace)]
             if not named or not self._node.get_publishers_info_by_topic(topic):
                 continue
             rule = next((rule for rule in named if rule.type_name in types), None)
             if rule is None:
-                self._refuse(topic, f"it is {', '.join(types)}, configured is {named[0].type_name}")
+                self._refuse(topic, f"it is {', '.join(types)}, configured is {named[0].type_name}", had)
             else:
-                self._add(topic, rule)
+                self._add(topic, rule, had)
 
-    def _add(self, topic: str, rule: TopicRule) -> None:
+    def _add(self, topic: str, rule: TopicRule, types: tuple[str, ...] = ()) -> None:
         try:
             text = schema_text(rule.type_name, self._prefixes)
             message_type = _message_type(rule.type_name)
         except CaptureError as error:
-            self._refuse(topic, str(error))
+            self._refuse(topic, str(error), types or (rule.type_name,))
             return
         channel = ChannelDescription(topic, rule.type_name, text)
         role = self._roles.get(topic, "")
@@ -151,7 +160,14 @@ class TopicWatch:
         )
         self.readers.add(stream, message_type, rule.rate_hz, rule.latched)
 
-    def _refuse(self, topic: str, reason: str) -> None:
+    def _allow_changed(self, topic: str, types: tuple[str, ...]) -> None:
+        """Whoever published what was refused may be gone: only what is there now counts."""
+        if topic in self._refused_types and self._refused_types[topic] != types:
+            del self._refused_types[topic]
+            self._recorder.streams.refused.pop(topic, None)
+
+    def _refuse(self, topic: str, reason: str, types: tuple[str, ...]) -> None:
+        self._refused_types[topic] = types
         if topic not in self._recorder.streams.refused:
             self._recorder.streams.refused[topic] = reason
             self._node.get_logger().warning(f"{topic} is not recorded: {reason}")

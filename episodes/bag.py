@@ -75,11 +75,14 @@ class Bag:
         metadata: Mapping[str, Mapping[str, str]],
         attachments: Mapping[str, bytes],
         incomplete: str,
+        silent: Mapping[str, StreamCounts] | None = None,
     ) -> None:
         self.path = path
         self.size_bytes = size_bytes
         self.profile = profile
         self.streams = MappingProxyType(dict(streams))
+        # Topics the recorder had publishers of, and not one message.
+        self.silent = MappingProxyType(dict(silent or {}))
         self.metadata = MappingProxyType(dict(metadata))
         self.attachments = MappingProxyType(dict(attachments))
         # Why reading stopped early; only ever non-empty when asked for with `allow_incomplete`.
@@ -460,4 +463,9 @@ def read_bag(
         metadata=metadata,
         attachments=attachments,
         incomplete=incomplete,
+        silent={
+            topic: counts
+            for topic, counts in sorted(said.items())
+            if topic not in columns and counts.publishers and not (counts.written or counts.repeated)
+        },
     )

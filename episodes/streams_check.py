@@ -240,6 +240,12 @@ def check_streams(
                 uncounted.append(topic)
             elif not counts.tail_known:
                 open_tails.append(topic)
+    for topic, counts in bag.silent.items():
+        if counts.expected_hz is not None:
+            missing = f", {counts.lost} of {counts.published} lost" if counts.lost else ""
+            problems.append(
+                f"{topic}: silent: no message within the episode, {counts.expected_hz:g} Hz expected{missing}"
+            )
     if uncounted and bag.is_episode:
         problems.append(f"no loss count for {listed(uncounted)}")
     elif uncounted:

@@ -62,8 +62,10 @@ class DiskWatch:
         while True:
             try:
                 self._free_bytes, self._problem = free_bytes(self._root), ""
-            except FileProblem as error:
-                self._free_bytes, self._problem = None, str(error)
+            except Exception as error:
+                # Whatever a failing disk answers: the next look may find it well again.
+                text = str(error) if isinstance(error, FileProblem) else repr(error)
+                self._free_bytes, self._problem = None, text
             self._answered_s = time.monotonic()
             if self._ending.wait(self._period_s):
                 return

@@ -43,6 +43,12 @@ Then = Callable[[tuple[CameraFigures, ...]], None]
 class _Frame(NamedTuple):
     put_s: float
     message: EpisodeMessage
+    held: bool = False
+
+    @property
+    def room(self) -> int:
+        """What it takes of the queue's."""
+        return 0 if self.held else len(self.message.data)
 
 
 @dataclass
@@ -106,19 +112,22 @@ class EncodingThreads:
         for thread in self._threads:
             thread.start()
 
-    def put(self, frame: EpisodeMessage) -> bool:
+    def put(self, frame: EpisodeMessage, held: bool = False) -> bool:
         """Queue a frame; False, and ``counts.lost_queue`` one more, where there is no room or it is closed.
 
-        Any thread may call it; the order of one camera is that of the calls.
+        ``held``: it has been in memory within a limit of its own, and takes no room here. Any thread may call
+        it; the order of one camera is that of the calls.
         """
-        file, channel, size = frame.file, frame.channel, len(frame.data)
+        file, channel = frame.file, frame.channel
+        waiting = _Frame(self._clock(), frame, held)
+        size = waiting.room
         with self._changed:
             lane = self._lanes.get((file, channel.topic))
             shut = self._stopping or file in self._closing or file in self._closed
             if not shut and lane is None:
                 lane = self._lanes[file, channel.topic] = self._new_lane(file, channel)
-            if not shut and lane is not None and self._bytes + size <= self._limit:
-                lane.frames.append(_Frame(self._clock(), frame))
+            if not shut and lane is not None and (held or self._bytes + size <= self._limit):
+                lane.frames.append(waiting)
                 self._bytes += size
                 if not lane.busy:
                     lane.busy = True
@@ -182,7 +191,7 @@ class EncodingThreads:
                 background.hurry(False)
             self._work(lane, frame)
             with self._changed:
-                self._bytes -= len(frame.message.data)
+                self._bytes -= frame.room
                 if lane.frames:
                     self._ready.append(lane)
                 else:

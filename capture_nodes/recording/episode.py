@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,8 @@ class Episode:
     discard: bool = False
     # A discard was asked for after its end.
     given_up: bool = False
+    # Its file is with who completes it: the writer thread does not write into it any more.
+    handed_over: bool = False
     # What was said of it is in its file.
     recorded: bool = False
     # Who stops it has been told what came of it.
@@ -56,6 +59,8 @@ class Episode:
     alignment: AlignmentTable = field(default_factory=lambda: AlignmentTable(""))
     cameras: tuple[CameraFigures, ...] = ()
     quality: EpisodeQuality | None = None
+    # Messages that could not be used before it began, by topic.
+    refused_before: Mapping[str, int] = field(default_factory=dict)
     path: Path | None = None
     result: Future[Path] = field(default_factory=Future)
 

@@ -22,7 +22,7 @@ from capture_nodes.recording.episode_record import (
     closing_record,
     streams_record,
 )
-from capture_nodes.recording.episode_words import say_later, write_episode_sidecar
+from capture_nodes.recording.episode_words import keep_word, say_later, write_episode_sidecar
 from capture_nodes.recording.mcap_file import Attachment, FileProblem
 from capture_nodes.recording.recorded_streams import RecordedStreams
 from capture_nodes.recording.recordings_folder import move_to_trash
@@ -57,16 +57,29 @@ class EpisodeCompletion:
         """Everything that belongs to the episode has been written; `Episode.result` gets its path."""
         self._thread.submit(self._complete, episode)
 
-    def say(self, episode: Episode, verdict: str, reason: str) -> None:
-        """A word on an episode whose record is made, or being made."""
+    def say(self, episode: Episode, verdict: str, reason: str) -> Future[str]:
+        """A word on an episode whose record is made, or being made; its id once the word is on the disk."""
+        kept: Future[str] = Future()
 
         def write() -> None:
-            if episode.path is not None:
-                path = episode.path
-                self._keep(lambda: say_later(path, verdict, reason))
-                self._entry(episode).update(verdict=verdict, reason=reason)
+            try:
+                self._say(episode, verdict, reason)
+            except Exception as error:
+                problem = CaptureError(f"the word {verdict!r} on {episode.id} is not kept: {_text(error)}")
+                self._note(str(problem))
+                kept.set_exception(problem)
+            else:
+                kept.set_result(episode.id)
 
         episode.result.add_done_callback(lambda _: self._thread.submit(write))
+        return kept
+
+    def _say(self, episode: Episode, verdict: str, reason: str) -> None:
+        if episode.path is not None:
+            say_later(episode.path, verdict, reason)
+        else:
+            keep_word(episode.file.path, episode.opening, verdict, reason)
+        self._entry(episode).update(verdict=verdict, reason=reason)
 
     def discard(self, episode: Episode, reason: str) -> Future[Path]:
         """Move an episode to the trash once it is completed; the future gives its place there."""
@@ -108,6 +121,9 @@ class EpisodeCompletion:
             # Nobody looks into this thread: whatever it is has to reach the one who waits for the file.
             message = f"finishing {file.active_path} failed: {error!r}; it is recovered at the next start"
             problem = FileProblem(message, file.active_path)
+        if path is None and (episode.verdict or episode.reason):
+            # The record with the trainer's word may not have reached the disk; recovery finds it here.
+            self._keep(lambda: keep_word(file.path, episode.opening, episode.verdict, episode.reason))
         self._remember(episode, path, problem)
 
     def _write_records(self, episode: Episode) -> dict[str, str]:
@@ -135,7 +151,7 @@ class EpisodeCompletion:
                 end_ns=episode.end_ns,
                 stopped_ns=episode.stopped_ns,
                 topics=statistics.totals(episode.id),
-                refused=self._streams.refused_with_messages(),
+                refused=self._streams.refused_with_messages(episode.refused_before),
                 verdict=episode.verdict,
                 reason=episode.reason,
                 real_time_factor=episode.real_time_factor,
@@ -182,14 +198,22 @@ class EpisodeCompletion:
 
     def _discard(self, episode: Episode, reason: str, moved: Future[Path]) -> None:
         try:
+            if episode.path is None:
+                # The disk ended it: it goes to the trash when it is recovered.
+                self._say(episode, DISCARDED, reason)
+                episode.discard, episode.verdict = True, DISCARDED
+                moved.set_result(episode.file.active_path)
+                return
             path = episode.result.result()
             if not episode.discard:
                 episode.path = path = move_to_trash(self._root, path)
                 episode.discard, episode.verdict = True, DISCARDED
                 self._keep(lambda: say_later(path, DISCARDED, reason))
                 self._entry(episode).update(path=str(path), discarded=True, verdict=DISCARDED)
-        except CaptureError as error:
+        except Exception as error:
             episode.given_up = False
+            if not isinstance(error, CaptureError):
+                error = CaptureError(f"episode {episode.id} is not discarded: {_text(error)}")
             moved.set_exception(error)
         else:
             moved.set_result(episode.path or path)
@@ -198,8 +222,8 @@ class EpisodeCompletion:
         """What is written beside an episode is no part of it: where that fails, it is told."""
         try:
             write()
-        except CaptureError as error:
-            self._note(str(error))
+        except Exception as error:
+            self._note(_text(error))
 
     def _forget_old(self) -> None:
         """Of the last episodes the counts are kept whole, of those before them the totals."""
@@ -212,3 +236,7 @@ class EpisodeCompletion:
     def _entry(self, episode: Episode) -> dict[str, Any]:
         with self._lock:
             return next((entry for entry in self._finished if entry["id"] == episode.id), {})
+
+
+def _text(error: Exception) -> str:
+    return str(error) if isinstance(error, CaptureError) else repr(error)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from capture_nodes.errors import CaptureError
 from capture_nodes.recording.camera_encoding import CameraFigures
@@ -22,6 +22,8 @@ SCHEMA_VERSION = 1
 
 # Written when a file is opened, so that a cut file still says what it is.
 OPENING_RECORD = "episode_opening"
+# Written the moment it is said, so that a cut file has that too.
+SAID_RECORD = "episode_said"
 EPISODE_RECORD = "episode"
 STREAMS_RECORD = "streams"
 EXPECTED_HZ = "expected_hz"
@@ -98,6 +100,39 @@ class EpisodeFields:
                     f"{name} {value!r} cannot name a folder: letters, digits, '_', '-', '.' are allowed, "
                     "1 to 100 of them, the first a letter or digit"
                 )
+
+
+def said_word(verdict: str, reason: str) -> dict[str, str]:
+    """The trainer's word as a `SAID_RECORD`."""
+    return {"kind": "word", "verdict": verdict, "reason": reason}
+
+
+def said_moment(kind: Literal["moment", "clutch"], moment: Moment) -> dict[str, str]:
+    """A moment, or a state of the clutch, as a `SAID_RECORD`."""
+    return {"kind": kind, "moment": json.dumps(moment.as_json())}
+
+
+@dataclass
+class SaidSoFar:
+    """What was said of an episode, put together from its `SAID_RECORD`s."""
+
+    verdict: str = ""
+    reason: str = ""
+    moments: list[Moment] = field(default_factory=list)
+    clutch: list[Moment] = field(default_factory=list)
+
+    def hear(self, values: Mapping[str, str]) -> None:
+        """The next record; one that is damaged (metadata have no CRC) says nothing."""
+        kind = values.get("kind")
+        if kind == "word" and values.get("verdict") in (*VERDICTS, DISCARDED):
+            self.verdict, self.reason = values["verdict"], values.get("reason", "")
+        elif kind in ("moment", "clutch"):
+            try:
+                said = dict(json.loads(values.get("moment", "")))
+                moment = Moment(int(said.pop("time_ns")), str(said.pop("label")), said)
+            except (ValueError, TypeError, KeyError, RecursionError):
+                return
+            (self.moments if kind == "moment" else self.clutch).append(moment)
 
 
 def episode_path(root: Path, fields: EpisodeFields, episode_id: str, start_ns: int) -> Path:

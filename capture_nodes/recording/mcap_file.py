@@ -168,9 +168,9 @@ class EpisodeFile:
     def open(self) -> None:
         """Make the folder and the file and write the header. Raises `FileProblem` naming the way out."""
         folder = self.path.parent
-        if self.path.exists():
-            raise FileProblem(f"{self.path} exists already and is not overwritten", self.path)
         try:
+            if self.path.exists():
+                raise FileProblem(f"{self.path} exists already and is not overwritten", self.path)
             folder.mkdir(parents=True, exist_ok=True)
             self._output = self._open_output()
         except OSError as error:
@@ -354,7 +354,9 @@ class EpisodeFile:
     def remove(self) -> None:
         """Take back a file that nothing has been recorded into."""
         self._close_output()
-        self.active_path.unlink(missing_ok=True)
+        with suppress(OSError):
+            # What it could not be taken back from is told by whoever wanted to write.
+            self.active_path.unlink(missing_ok=True)
 
     def _close_output(self) -> None:
         output, self._output = self._output, None

@@ -35,7 +35,7 @@ class PublisherReports:
         final = status.hardware_id == "final"
         for (topic, gid), count in parse_published_counts(status.values).items():
             if topic in streams:
-                self._statistics.reported(topic, gid, count, final)
+                self._statistics.reported(topic, gid, count, final, received_ns)
             before = self._said.get((topic, gid), _Report(0, 0, 0))
             self._said[topic, gid] = _Report(before.count, count, received_ns)
 

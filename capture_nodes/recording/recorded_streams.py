@@ -59,8 +59,7 @@ class RecordedStreams:
             stream.channel = ChannelDescription(
                 stream.channel.topic, stream.channel.type_name, stream.channel.schema_text, dict(metadata)
             )
-            for gid, node in nodes.items():
-                self._statistics.publisher(stream.topic, gid).node = node
+            self._statistics.found(stream.topic, nodes)
             stream.alive = frozenset(nodes)
             if len(stream.latest) > 1:
                 stream.latest = stream.heard_before(())
@@ -109,6 +108,8 @@ class RecordedStreams:
             taken_from = row["topic"]
             form = forms.get(taken_from, {})
             topic = max(form, key=lambda name: form[name]) if form else taken_from
+            if not row["received"] and taken_from in self.by_topic:
+                topic = self.by_topic[taken_from].written_topic
             row = {**row, "topic": topic, "expected_hz": rates.get(topic)}
             if topic != taken_from:
                 row["taken_from"] = taken_from
@@ -125,11 +126,20 @@ class RecordedStreams:
             count = self._messages_refused.get(topic, (0, ""))[0] + 1
             self._messages_refused[topic] = (count, text)
 
-    def refused_with_messages(self) -> dict[str, str]:
-        """Why, by topic: topics that are not recorded, and those with messages that could not be used."""
+    def messages_refused(self) -> dict[str, int]:
+        """How many messages could not be used so far, by topic."""
+        with self._lock:
+            return {topic: count for topic, (count, _) in self._messages_refused.items()}
+
+    def refused_with_messages(self, before: Mapping[str, int] | None = None) -> dict[str, str]:
+        """Why, by topic: topics that are not recorded, and those with messages that could not be used.
+
+        ``before``: what `messages_refused` was when the counting began, None for the whole run.
+        """
         with self._lock:
             messages = {
-                topic: f"messages that could not be used: {count}, the last: {text}"
+                topic: f"messages that could not be used: {more}, the last: {text}"
                 for topic, (count, text) in self._messages_refused.items()
+                if (more := count - (before or {}).get(topic, 0))
             }
             return {**messages, **self.refused}

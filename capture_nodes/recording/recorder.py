@@ -42,12 +42,15 @@ from capture_nodes.recording.episode_parts import EpisodeParts
 from capture_nodes.recording.episode_record import (
     DISCARDED,
     OPENING_RECORD,
+    SAID_RECORD,
     VERDICTS,
     EpisodeFields,
     Moment,
     episode_path,
     new_episode_id,
     opening_record,
+    said_moment,
+    said_word,
 )
 from capture_nodes.recording.episode_transforms import OWN_GID, EpisodeTransforms
 from capture_nodes.recording.mcap_file import Attachment, ChannelDescription, FileProblem
@@ -294,8 +297,8 @@ class Recorder:
                 self._read_or_refuse(message)
         return True
 
-    def _give(self, episode: Episode, message: TakenMessage) -> None:
-        """Into the episode."""
+    def _give(self, episode: Episode, message: TakenMessage, held: bool = False) -> None:
+        """Into the episode; ``held`` where it has been kept for it."""
         stream, counts, data, source_ns, received_ns, _, arrival, _ = message
         window = self.statistics.into(episode.id, counts, arrival)
         given = _new(
@@ -305,7 +308,7 @@ class Recorder:
         if stream.encoding == "raw" or self._encoders is None:
             written = self._writer.put(given, stream.priority)
         else:
-            written = self._encoders.put(given)
+            written = self._encoders.put(given, held)
         if written:
             window.wrote(received_ns, source_ns, data)
 
@@ -359,6 +362,7 @@ class Recorder:
         for episode in self._open:
             if message.crossed_ns <= episode.end_ns:
                 episode.clutch.append(clutch)
+                self._put_down(episode, said_moment("clutch", clutch))
 
     def pass_done(self) -> None:
         """The taking thread has emptied every subscription once."""
@@ -537,15 +541,23 @@ class Recorder:
             self._transforms.begin(episode)
         episode.clutch = [state for at, state in self._clutch if at >= episode.start_ns]
         episode.clutch[:0] = [state for at, state in self._clutch if at < episode.start_ns][-1:]
+        for state in episode.clutch:
+            self._put_down(episode, said_moment("clutch", state))
+        episode.refused_before = self.streams.messages_refused()
         self._beginning.append(episode)
         self._active = self._last = episode
 
     def _give_pre_roll(self) -> None:
         """To the episodes that have begun, by the taking thread, so that nobody waits for it."""
         for episode in self._beginning:
-            for message in self._recent:
-                if episode.start_ns <= message.crossed_ns <= episode.end_ns:
-                    self._give(episode, message)
+            pre_roll = [m for m in self._recent if episode.start_ns <= m.crossed_ns <= episode.end_ns]
+            # Kept until now within a limit of its own: it must not cost the queue, nor be lost to it.
+            plain = self._encoders is None
+            size = sum(len(m.data) for m in pre_roll if plain or m.stream.encoding == "raw")
+            self._writer.hold(size)
+            for message in pre_roll:
+                self._give(episode, message, held=True)
+            self._writer.let_go(size)
         self._open += self._beginning
         self._beginning = []
 
@@ -563,6 +575,8 @@ class Recorder:
                 last = self._last
                 if last is not None and last.file.problem is not None and not last.answered:
                     last.answered = True
+                    if verdict or reason:
+                        self._say(last, verdict, reason or last.reason)
                     return last.result
                 raise CaptureError("no episode is being recorded")
             episode.answered = True
@@ -580,6 +594,8 @@ class Recorder:
         if not episode.clock_moves:
             episode.times.judged.end_ns = episode.stopped_ns
         episode.verdict, episode.reason = verdict or episode.verdict, reason or episode.reason
+        if verdict or reason:
+            self._put_down(episode, said_word(episode.verdict, episode.reason))
         self._longest_s = max(self._longest_s, (episode.end_ns - episode.start_ns) / 1e9)
 
     def _cut(self, episode: Episode) -> None:
@@ -601,13 +617,24 @@ class Recorder:
                 raise CaptureError("no episode has been recorded")
             if last in self._open + self._beginning:
                 last.discard, last.verdict, last.reason = True, DISCARDED, reason or last.reason
+                self._put_down(last, said_word(last.verdict, last.reason))
                 self._cut(last)
                 return last.result
             last.given_up = True
         return self._completion.discard(last, reason)
 
     def mark(self, verdict: str, reason: str = "") -> str:
-        """The trainer's word on the episode at hand or, between two, on the last one; its id."""
+        """The trainer's word on the episode at hand or, between two, on the last one; its id.
+
+        Raises `CaptureError` where there is none. Whether a later word is kept, `say` tells.
+        """
+        return self._mark(verdict, reason)[0]
+
+    def say(self, verdict: str, reason: str = "") -> Future[str]:
+        """`mark`; the future gives the id once the word is kept, or the `CaptureError` that prevented it."""
+        return self._mark(verdict, reason)[1]
+
+    def _mark(self, verdict: str, reason: str) -> tuple[str, Future[str]]:
         check_verdict(verdict)
         with self._lock:
             episode = self._active or self._last
@@ -615,10 +642,16 @@ class Recorder:
                 raise CaptureError("no episode has been recorded")
             if episode.discard or episode.given_up:
                 raise CaptureError(f"episode {episode.id} is discarded: no word brings it back")
-            episode.verdict, episode.reason = verdict, reason or episode.reason
-            if episode.recorded:
-                self._completion.say(episode, verdict, reason)
-            return episode.id
+            return episode.id, self._say(episode, verdict, reason)
+
+    def _say(self, episode: Episode, verdict: str, reason: str) -> Future[str]:
+        episode.verdict, episode.reason = verdict, reason or episode.reason
+        if episode.recorded:
+            return self._completion.say(episode, verdict, reason)
+        self._put_down(episode, said_word(verdict, episode.reason))
+        kept: Future[str] = Future()
+        kept.set_result(episode.id)
+        return kept
 
     def mark_moment(self, label: str) -> tuple[str, int]:
         """Note this moment of the episode at hand; its id and the time (ns). Raises `CaptureError`."""
@@ -627,7 +660,17 @@ class Recorder:
                 raise CaptureError("no episode is being recorded")
             moment = Moment(time.time_ns(), label)
             self._active.moments.append(moment)
+            self._put_down(self._active, said_moment("moment", moment))
             return self._active.id, moment.time_ns
+
+    def _put_down(self, episode: Episode, said: dict[str, str]) -> None:
+        """At once into the file: its closing record comes only at its end, which a kill may prevent."""
+
+        def write() -> None:
+            if not episode.handed_over:
+                episode.file.add_metadata(SAID_RECORD, said)
+
+        self._writer.submit(write)
 
     def finish_all(self, timeout_s: float, verdict: str = "", reason: str = "") -> list[str]:
         """End whatever episode there is, without a post-roll, and wait for its file; says what came of each
@@ -673,6 +716,7 @@ class Recorder:
     def _written(self, episode: Episode) -> None:
         """On the writer thread, after everything that belongs to the episode."""
         self._writer.unwatch(episode.file)
+        episode.handed_over = True
         self._completion.complete(episode)
 
     def _completed(self, episode: Episode) -> None:

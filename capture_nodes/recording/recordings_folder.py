@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from capture_nodes.recording.mcap_file import FileProblem, rename_without_overwriting
@@ -14,9 +15,10 @@ TRASH = ".trash"
 def free_bytes(root: Path) -> int:
     """What the disk of ``root`` (which need not exist yet) has left. Raises `FileProblem`."""
     existing = root
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
     try:
+        # A mount that has gone raises already where one only asks whether it is there.
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
         return shutil.disk_usage(existing).free
     except OSError as error:
         raise FileProblem(f"cannot look at the disk of {root}: {error.strerror}", root) from error
@@ -47,15 +49,23 @@ def move_to_trash(root: Path, path: Path) -> Path:
 
 
 def purge_trash(root: Path, keep_h: float) -> list[Path]:
-    """Delete discarded episodes older than ``keep_h`` hours and return them."""
+    """Delete discarded episodes that were discarded over ``keep_h`` hours ago and return them."""
     limit_s = time.time() - keep_h * 3600.0
     removed = []
     for path in sorted((root / TRASH).glob("**/*.mcap")):
-        if path.stat().st_mtime < limit_s:
-            path.unlink()
-            path.with_suffix(".json").unlink(missing_ok=True)
-            removed.append(path)
+        # One that cannot be removed, or that somebody else removes just now, does not keep the others.
+        with suppress(OSError):
+            if _discarded_s(path) < limit_s:
+                path.unlink()
+                path.with_suffix(".json").unlink(missing_ok=True)
+                removed.append(path)
     return removed
+
+
+def _discarded_s(path: Path) -> float:
+    """When it was moved here (its last change of name), which may be long after it was written."""
+    found = path.stat()
+    return max(found.st_mtime, found.st_ctime)
 
 
 def _files_of(path: Path) -> list[Path]:

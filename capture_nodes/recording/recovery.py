@@ -16,7 +16,9 @@ from capture_nodes.recording.episode_record import (
     EPISODE_RECORD,
     EXPECTED_HZ,
     OPENING_RECORD,
+    SAID_RECORD,
     STREAMS_RECORD,
+    SaidSoFar,
     closing_record,
     streams_record,
 )
@@ -46,7 +48,7 @@ UNREADABLE_SUFFIX = ".unreadable"
 RECOVERY_RECORD = "recovery"
 
 # Said anew of the recovered file.
-_REPLACED = (EPISODE_RECORD, STREAMS_RECORD, RECOVERY_RECORD, ROSBAG2_RECORD)
+_REPLACED = (EPISODE_RECORD, SAID_RECORD, STREAMS_RECORD, RECOVERY_RECORD, ROSBAG2_RECORD)
 
 
 class NothingToRecover(FileProblem):
@@ -137,6 +139,7 @@ class _Copy:
     def __init__(self, path: Path, options: FileOptions | None) -> None:
         self.out = EpisodeFile(path, options, suffix=RECOVERING_SUFFIX)
         self.opening = {"id": path.stem}
+        self.said = SaidSoFar()
         self.damage: list[str] = []
         self.lost: dict[str, int] = {}
         self._schemas: dict[int, SchemaRecord] = {}
@@ -158,6 +161,8 @@ class _Copy:
     def metadata(self, record: MetadataRecord) -> None:
         if record.name == OPENING_RECORD:
             self.opening = dict(record.values)
+        if record.name == SAID_RECORD:
+            self.said.hear(record.values)
         if record.name not in _REPLACED:
             self.out.add_metadata(record.name, record.values)
 
@@ -204,6 +209,10 @@ class _Copy:
             end_ns=out.last_ns or start_ns,
             topics={topic: {"written": count} for topic, count in counts.items()},
             recovered=True,
+            verdict=self.said.verdict,
+            reason=self.said.reason,
+            moments=self.said.moments,
+            clutch=self.said.clutch,
         )
         # How many were lost is not known: the counts died with the writer.
         out.add_metadata(EPISODE_RECORD, {**closing, "lost": ""})

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,9 @@ def write_sidecar(path: Path, sidecar: Sidecar) -> None:
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            # A disk that takes nothing does not let go of anything either.
+            temporary.unlink(missing_ok=True)
         raise CaptureError(
             f"cannot write {path}: {error.strerror}; the episode itself is not touched"
         ) from error

@@ -218,6 +218,9 @@ def judge_episode(
         if evidence is None or not evidence.timing.count:
             if expectation.required:
                 findings.append(Finding(topic, "missing", "required, and not one message came", 0.0, 1.0))
+            elif evidence is not None and expectation.rate_hz is not None:
+                text = f"silent: no message within the episode, {expectation.rate_hz:g} Hz expected"
+                findings.append(Finding(topic, "missing", text, 0.0, 1.0))
             if evidence is None:
                 continue
         findings += _stream_findings(topic, evidence, expectation, begin, end)
@@ -257,7 +260,8 @@ def _stream_findings(
         found.append(Finding(topic, kind, text, value, bound, at_ns))
 
     if expected.rate_hz is not None:
-        _judge_rate(timing, expected, expected.rate_hz, add)
+        if timing.count:
+            _judge_rate(timing, expected, expected.rate_hz, add)
         _judge_edges(timing, expected, expected.rate_hz, begin_ns, end_ns, add)
         if expected.counted and evidence.lost_middleware is None:
             add("not counted", "the middleware numbers nothing: its losses cannot be counted", None, None)

@@ -43,7 +43,8 @@ class EpisodeCounts:
     before: the highest number seen before the episode, None if the publisher was first seen inside;
     first, last: inside; after: the first higher number seen after the end, None as long as there is none.
     received: arrived inside for the first time, among them `early` ones that are numbered like messages from
-    before the episode, and `uncounted` ones without a number. duplicates: arrived once more.
+    before the episode, and `uncounted` ones without a number. duplicates: arrived once more. said_first,
+    said_last: the publisher's own first and last count that came inside. alive: it was on the network.
     """
 
     before: int | None
@@ -57,6 +58,9 @@ class EpisodeCounts:
     duplicates: int = 0
     early: int = 0
     uncounted: int = 0
+    said_first: int | None = None
+    said_last: int = 0
+    alive: bool = False
     times: StreamTimes | None = field(default=None, repr=False, compare=False)
     publisher_index: int = 0
 
@@ -89,15 +93,33 @@ class EpisodeCounts:
         if times is not None:
             times.add(received_ns, source_ns, self.publisher_index, data)
 
+    def said(self, number: int) -> None:
+        """The publisher reports, inside the episode, that its messages have come to ``number``."""
+        if self.said_first is None:
+            self.said_first = number
+        self.said_last = max(self.said_last, number)
+
     @property
     def published(self) -> int:
-        """Messages published between the last one before the episode and the first one after it."""
+        """Messages published between the last one before the episode and the first one after it.
+
+        Where none came behind it, or none at all, what the publisher itself said inside counts.
+        """
         begin = self.first if self.before is None else self.before + 1
         end = self.last if self.last is not None else self.before
         if self.after is not None:
             end = self.after - 1
+        elif self.last is not None and not self.uncounted:
+            end = max(self.last, self.said_last)
         span = 0 if begin is None or end is None else max(0, end - begin + 1)
+        if self.last is None and self.said_first is not None and not self.uncounted:
+            span = max(span, self.said_last - max(self.said_first, self.before or 0))
         return max(self.received, span + self.early + self.uncounted)
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to be told of it."""
+        return bool(self.received or self.published or self.repeated)
 
     @property
     def lost_middleware(self) -> int:
@@ -131,6 +153,7 @@ class PublisherCounts:
     (the publisher was there before the recorder had found it, or its latched history had moved on), but they
     are named. `final`: the publisher's own count, reported when it stopped. `latest_received_ns`: received
     times put in the order of arrival, see `arrived`. `peak_*`: the longest since `StreamStatistics.live`.
+    `alive`: the graph has it.
     """
 
     topic: str
@@ -149,6 +172,7 @@ class PublisherCounts:
     peak_interval_ns: int = 0
     peak_delay_ns: int = 0
     index: int = 0
+    alive: bool = False
     episodes: dict[str, EpisodeCounts] = field(default_factory=dict)
     _holes: list[tuple[int, int]] = field(default_factory=list, repr=False)
     _open: list[tuple[_Span, EpisodeCounts]] = field(default_factory=list, repr=False)
@@ -258,6 +282,12 @@ class PublisherCounts:
             window.before = highest
         window.after = after
 
+    def said(self, count: int, received_ns: int | None) -> None:
+        """Its own count arrived; None: just now. Of no concern to an episode that was over."""
+        for span, window in self._open:
+            if span.end_ns is None or (received_ns is not None and received_ns <= span.end_ns):
+                window.said(count + self.lowest - 1)
+
     def release(self, episode_id: str) -> None:
         """Let go of the times of an episode, and of its tail where that is known."""
         window = self.episodes.get(episode_id)
@@ -328,9 +358,10 @@ class StreamStatistics:
 
     def __init__(self) -> None:
         self._publishers: dict[tuple[str, str], PublisherCounts] = {}
-        self._of_topic: dict[str, int] = {}
+        self._gids: dict[str, list[str]] = {}
         self._topics: dict[str, tuple[bool, float | None]] = {}
         self._spans: dict[str, _Span] = {}
+        self._unended: set[str] = set()
 
     def add_topic(self, topic: str, schema_text: str, expected_hz: float | None) -> None:
         """What the times of a topic are judged by: whether it is stamped, and its expected rate."""
@@ -341,22 +372,41 @@ class StreamStatistics:
         key = (topic, gid)
         counts = self._publishers.get(key)
         if counts is None:
-            index = self._of_topic.get(topic, 0)
-            self._of_topic[topic] = index + 1
-            counts = self._publishers[key] = PublisherCounts(topic, gid, index=index)
+            gids = self._gids.setdefault(topic, [])
+            counts = self._publishers[key] = PublisherCounts(topic, gid, index=len(gids))
+            gids.append(gid)
         return counts
 
     @property
     def publishers(self) -> list[PublisherCounts]:
         return [self._publishers[key] for key in sorted(self._publishers)]
 
-    def reported(self, topic: str, gid: str, count: int, final: bool) -> None:
+    def reported(self, topic: str, gid: str, count: int, final: bool, received_ns: int | None = None) -> None:
         """A publisher's own count arrived on /diagnostics. A final one is never taken back."""
         counts = self.publisher(topic, gid)
         if counts.final and not final:
             return
         counts.reported = count
         counts.final = final
+        self._into_open(counts)
+        counts.said(count, received_ns)
+
+    def found(self, topic: str, nodes: Mapping[str, str]) -> None:
+        """The publishers (gid to node) that a topic has on the network now."""
+        for gid in self._gids.get(topic, ()):
+            self._publishers[topic, gid].alive = gid in nodes
+        for gid, node in nodes.items():
+            counts = self.publisher(topic, gid)
+            counts.node, counts.alive = node, True
+            self._into_open(counts)
+
+    def _into_open(self, counts: PublisherCounts) -> None:
+        """One that is there has a row in every episode at hand, also if nothing of it arrives."""
+        for episode_id in self._unended:
+            window = counts.episodes.get(episode_id)
+            if window is None:
+                window = self._window(counts, episode_id, counts.last)
+            window.alive = True
 
     def waiting_for_final(self, alive: frozenset[str] | None = None) -> list[str]:
         """Gids that report counts (and, where given, are among ``alive``) but have not reported the last."""
@@ -376,9 +426,10 @@ class StreamStatistics:
         """
         span = self._span(episode_id)
         span.times = times
+        self._unended.add(episode_id)
         for counts in self._publishers.values():
-            if counts.last is not None and episode_id not in counts.episodes:
-                self._window(counts, episode_id, counts.last)
+            if (counts.alive or counts.last is not None) and episode_id not in counts.episodes:
+                self._window(counts, episode_id, counts.last).alive = counts.alive
 
     def into(self, episode_id: str, counts: PublisherCounts, arrival: Arrival) -> EpisodeCounts:
         """A message (what `arrived` said of it) belongs to an episode, also to a second one; its window.
@@ -396,6 +447,7 @@ class StreamStatistics:
     def episode_ends(self, episode_id: str, end_ns: int) -> None:
         """Where the episode ends (received time): higher numbers that arrive beyond it close its windows."""
         self._span(episode_id).end_ns = end_ns
+        self._unended.discard(episode_id)
 
     def clock_moved(self, by_ns: int) -> None:
         """The clock of the received times was set: borders and what crosses them move with it."""
@@ -459,6 +511,7 @@ class StreamStatistics:
     def forget(self, episode_id: str) -> None:
         """Let go of everything of an episode."""
         self.release_times(episode_id)
+        self._unended.discard(episode_id)
         span = self._spans.pop(episode_id, None)
         for counts in self._publishers.values():
             counts.episodes.pop(episode_id, None)
@@ -467,12 +520,27 @@ class StreamStatistics:
     # Tables -------------------------------------------------------------------------------------------------
 
     def _rows(self, episode_id: str) -> list[tuple[PublisherCounts, EpisodeCounts]]:
+        """Every publisher that gave something or was there; of a topic without any, that heard last."""
         rows = []
+        silent: dict[str, tuple[PublisherCounts, EpisodeCounts]] = {}
+        # Topics with messages of somebody the graph never named: perhaps one that it names otherwise.
+        unnamed: set[str] = set()
         for counts in self.publishers:
             window = counts.episodes.get(episode_id)
-            if window is not None and (window.received or window.published or window.repeated):
-                rows.append((counts, window))
-        return rows
+            if window is None:
+                continue
+            if window.received and not counts.node:
+                unnamed.add(counts.topic)
+            if not (window.alive or window.any):
+                former = silent.get(counts.topic)
+                if former is None or former[0].latest_received_ns < counts.latest_received_ns:
+                    silent[counts.topic] = (counts, window)
+                continue
+            rows.append((counts, window))
+        rows = [(counts, window) for counts, window in rows if window.any or counts.topic not in unnamed]
+        there = {counts.topic for counts, _ in rows}
+        rows += [entry for topic, entry in silent.items() if topic not in there]
+        return sorted(rows, key=lambda entry: (entry[0].topic, entry[0].gid))
 
     def episode_table(
         self, episode_id: str, skew: Mapping[str, Mapping[str, Any]] | None = None

@@ -38,6 +38,7 @@ class WriterThread:
         self._queue: deque[EpisodeMessage | EpisodeMessages | tuple[str, Callable[[], None]]] = deque()
         self._bytes_in = 0
         self._bytes_out = 0
+        self._held_bytes = 0
         self._files: list[EpisodeParts] = []
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -46,7 +47,21 @@ class WriterThread:
 
     @property
     def backlog_bytes(self) -> int:
-        return self._bytes_in - self._bytes_out
+        return max(0, self._bytes_in - self._bytes_out - self._held_bytes)
+
+    def hold(self, size: int) -> None:
+        """Room for ``size`` bytes beside the limit, until `let_go`: for what is in memory anyway."""
+        with self.counting:
+            self._held_bytes += size
+
+    def let_go(self, size: int) -> None:
+        """The end of that room, once everything queued so far is written."""
+
+        def end() -> None:
+            with self.counting:
+                self._held_bytes -= size
+
+        self.call("", end)
 
     def put(self, message: EpisodeMessage, priority: int = len(SHARES) - 1) -> bool:
         """Queue a message; False, and ``counts.lost_queue`` one more, where the queue is full for it.
@@ -54,7 +69,7 @@ class WriterThread:
         Called by several threads. What else counts a loss holds `counting` meanwhile.
         """
         with self.counting:
-            if self._bytes_in - self._bytes_out > self._limits[priority]:
+            if self._bytes_in - self._bytes_out - self._held_bytes > self._limits[priority]:
                 message.counts.lost_queue += 1
                 return False
             self._bytes_in += len(message.data)
@@ -64,7 +79,7 @@ class WriterThread:
     def reserve(self, size: int, priority: int) -> bool:
         """Room for ``size`` bytes, which `put_reserved` follows with; False where some might be refused."""
         with self.counting:
-            if self._bytes_in + size - self._bytes_out > self._limits[priority]:
+            if self._bytes_in + size - self._bytes_out - self._held_bytes > self._limits[priority]:
                 return False
             self._bytes_in += size
             return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +13,7 @@ import pytest
 
 from capture_nodes.recording import disk_watch
 from capture_nodes.recording.disk_watch import DiskState, DiskWatch
+from capture_nodes.recording.mcap_file import EpisodeFile
 
 
 def _until(watch: DiskWatch, done: Callable[[DiskState], bool]) -> DiskState:
@@ -42,4 +45,26 @@ def test_a_disk_that_fails_or_hangs_is_unreachable(tmp_path: Path, monkeypatch: 
     assert "has not answered" in _until(watch, lambda s: s.word == "unreachable").problem
     gate.set()
     assert _until(watch, lambda s: s.problem == "no such device").word == "unreachable"
+    watch.stop()
+
+
+def test_a_mount_that_vanishes_and_comes_back_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What any look at it raises then is no `FileProblem`."""
+
+    def gone(path: Path, *_: object, **__: object) -> bool:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    with monkeypatch.context() as vanished:
+        vanished.setattr(Path, "exists", gone)
+        watch = DiskWatch(tmp_path, 0, period_s=0.01)
+        assert "Input/output error" in _until(watch, lambda s: s.problem != "").problem
+        with pytest.raises(disk_watch.FileProblem, match="cannot record into"):
+            EpisodeFile(tmp_path / "e.mcap").open()
+    assert _until(watch, lambda s: s.free_bytes is not None).word == "ok"
+    with monkeypatch.context() as broken:
+        broken.setattr(disk_watch, "free_bytes", gone)
+        assert _until(watch, lambda s: s.problem != "").word == "unreachable"
+    assert _until(watch, lambda s: s.problem == "").word == "ok"
     watch.stop()

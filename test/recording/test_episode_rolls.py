@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -343,4 +344,46 @@ def test_room_is_asked_for_by_what_episodes_take_on_the_disk(
         # A usual minute, by the size of the first file over its length; that of the second is much the same.
         assert 0.3 < asked[1] / (path.stat().st_size / 0.35 * 60.0) < 3.0
     finally:
+        recorder.close()
+
+
+def test_a_pre_roll_larger_than_the_queue_loses_nothing(
+    tmp_path: Path, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk takes nothing until all of it has been handed over."""
+    configuration = RecorderConfiguration(
+        topics=(), min_free_bytes=0, pre_roll_s=30.0, post_roll_s=0.0, queue_limit_bytes=1_000_000
+    )
+    recorder = Recorder(tmp_path, configuration)
+    gate = threading.Event()
+    try:
+        stream = recorder.streams.add(channel("/camera", "std_msgs/msg/String"), priority=0)
+
+        def take(number: int, size: int) -> None:
+            now_ns = time.time_ns()
+            with recorder.taking():
+                recorder.take(stream, bytes(size), now_ns, now_ns, number, bytes(16))
+
+        for number in range(1, 31):
+            take(number, 100_000)
+        recorder._writer.call("", lambda: gate.wait(20) and None)
+        recorder.start(EpisodeFields(robot="kestrel", skill="lift"))
+        with recorder.taking():
+            recorder.pass_done()
+        # What comes now is bounded by the queue as ever: seven fit in, and one more.
+        for number in range(31, 41):
+            take(number, 100_000)
+        assert recorder.status().backlog_bytes <= 1_000_000
+        gate.set()
+        result = recorder.stop()
+        end_s = time.monotonic() + 10
+        while not result.done() and time.monotonic() < end_s:
+            with recorder.taking():
+                recorder.pass_done()
+        result.result(timeout=5)
+        assert recorder.status().backlog_bytes == 0
+        totals = recorder.report()["episodes"][0]["topics"]["/camera"]
+        assert totals == {"published": 40, "received": 40, "written": 38, "lost": 2}
+    finally:
+        gate.set()
         recorder.close()

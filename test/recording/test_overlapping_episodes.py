@@ -291,12 +291,13 @@ def test_a_message_from_before_the_episode_does_not_hide_a_loss() -> None:
     assert (window.received, window.duplicates, window.lost_middleware) == (4, 1, 1)
 
 
-def test_a_silent_publisher_has_a_row_as_soon_as_it_missed_something() -> None:
+def test_a_silent_publisher_has_a_row_and_its_loss_as_soon_as_that_shows() -> None:
     station = Station()
     station.take(Message("aa", 7, 1000, False, False))
     station.start(FIRST, 1100)
     station.stop(FIRST, 1200)
-    assert station.statistics.episode_table(FIRST) == {}
+    row = station.statistics.episode_table(FIRST)["/t aa"]
+    assert (row["published"], row["received"], row["lost"], row["tail_known"]) == (0, 0, 0, False)
     station.take(Message("aa", 10, 1300, False, False))
     row = station.statistics.episode_table(FIRST)["/t aa"]
     assert (row["published"], row["received"], row["lost"], row["tail_known"]) == (2, 0, 2, True)

@@ -33,6 +33,8 @@ from capture_nodes.recording.recovery import recover
 from capture_nodes.recording.sidecar import read_sidecar, sidecar_path
 from capture_nodes.recording.stream import Stream
 from capture_nodes.recording.tf_stream import TF_TYPE, TfStream, TransformTemplate
+from episodes.bag import read_bag
+from episodes.streams_check import check_streams
 from retargeting.robot_model import RobotModel
 
 Channel = Callable[[str, str], ChannelDescription]
@@ -205,8 +207,10 @@ def test_a_discarded_episode_goes_to_the_trash_for_a_while(recorder: Recorder, t
     assert path.is_relative_to(tmp_path / ".trash" / "kestrel")
     assert purge_trash(tmp_path, 1.0) == [] and path.exists()
     old_s = time.time() - 7200
+    # However old its file is: it was discarded just now.
     os.utime(path, (old_s, old_s))
-    assert purge_trash(tmp_path, 1.0) == [path] and not path.exists()
+    assert purge_trash(tmp_path, 1.0) == []
+    assert purge_trash(tmp_path, 0.0) == [path] and not path.exists()
 
 
 def test_too_little_space_refuses_the_start(tmp_path: Path) -> None:
@@ -710,3 +714,86 @@ def test_what_a_late_found_publisher_had_sent_is_named(recorder: Recorder, chann
     }
     # Only where messages are owed at all times.
     assert recorder.report()["not_joined_in_episodes"] == 3
+
+
+def test_a_silent_publisher_is_no_passed_episode(recorder: Recorder, channel: Channel) -> None:
+    """One that spoke before, one that is only on the graph, one that says it publishes and is not heard."""
+    topics = ("/before", "/graph", "/unheard", "/on_change", "/nobody", "/heard")
+    rates = {"/on_change": None, "/heard": None}
+    before, graph, unheard, on_change, _, heard = (
+        recorder.streams.add(channel(topic, STRING), rate_hz=rates.get(topic, 30.0)) for topic in topics
+    )
+    for k, stream in enumerate((before, graph, unheard, on_change, heard)):
+        recorder.streams.describe(stream, {}, {(bytes([k]) * 16).hex(): "/node"})
+    for number in range(1, 31):
+        _take(recorder, before, number, gid=b"\0" * 16)
+    recorder.start(FIELDS)
+    for count in (500, 520, 533):
+        with recorder.taking():
+            recorder.statistics.reported("/unheard", (bytes([2]) * 16).hex(), count, False)
+    _take(recorder, heard, 1, gid=bytes([4]) * 16)
+    path = _finish(recorder, recorder.stop())
+    metadata = _metadata(path)
+    rows = {row["topic"]: row for row in map(json.loads, metadata["streams"].values())}
+    assert rows.keys() == {"/before", "/graph", "/unheard", "/on_change", "/heard"}
+    counts = {topic: (row["published"], row["received"], row["lost"]) for topic, row in rows.items()}
+    assert counts["/unheard"] == (33, 0, 33) and rows["/unheard"]["lost_in"]["middleware"] == 33
+    assert counts["/before"] == counts["/graph"] == counts["/on_change"] == (0, 0, 0)
+    assert metadata["quality"]["verdict"] == "failed"
+    assert json.loads(metadata["quality"]["reasons"]) == [
+        "/before: silent: no message within the episode, 30 Hz expected",
+        "/graph: silent: no message within the episode, 30 Hz expected",
+        "/unheard: silent: no message within the episode, 30 Hz expected",
+        "/unheard: 33 messages lost (33 in the middleware), at most 0",
+    ]
+    assert json.loads(metadata["episode"]["topics"])["/unheard"]["lost"] == 33
+    problems = check_streams(read_bag(path)).problems
+    assert "/before: silent: no message within the episode, 30 Hz expected" in problems
+    assert "/unheard: silent: no message within the episode, 30 Hz expected, 33 of 33 lost" in problems
+    assert not any("/on_change" in problem or "/nobody" in problem for problem in problems)
+
+
+def test_what_a_publisher_says_beyond_its_last_message_is_lost(recorder: Recorder, channel: Channel) -> None:
+    stream = recorder.streams.add(channel("/a", STRING), rate_hz=30.0)
+    recorder.start(FIELDS)
+    for number in (1, 2, 3):
+        _take(recorder, stream, number)
+    with recorder.taking():
+        recorder.statistics.reported("/a", GID.hex(), 8, False)
+    result = recorder.stop()
+    with recorder.taking():
+        # Told after the end: of no concern to this episode.
+        recorder.statistics.reported("/a", GID.hex(), 20, False, time.time_ns())
+    path = _finish(recorder, result)
+    row = json.loads(_metadata(path)["streams"][f"/a {GID.hex()}"])
+    assert (row["published"], row["received"], row["lost"]) == (8, 3, 5)
+
+
+def test_a_publisher_that_is_gone_has_no_row_beside_its_successor(
+    recorder: Recorder, channel: Channel
+) -> None:
+    stream = recorder.streams.add(channel("/a", STRING), rate_hz=30.0)
+    _take(recorder, stream, 1, gid=b"o" * 16)
+    recorder.streams.describe(stream, {}, {(b"n" * 16).hex(): "/node"})
+    recorder.start(FIELDS)
+    for number in (1, 2):
+        _take(recorder, stream, number, gid=b"n" * 16)
+    path = _finish(recorder, recorder.stop())
+    assert list(_metadata(path)["streams"]) == [f"/a {(b'n' * 16).hex()}"]
+
+
+def test_messages_refused_in_one_episode_are_not_those_of_the_next(
+    recorder: Recorder, channel: Channel
+) -> None:
+    state = recorder.streams.add(
+        channel("/s", "diagnostic_msgs/msg/DiagnosticStatus"), role="retargeting_state"
+    )
+    refused = []
+    for number in (1, 2):
+        recorder.start(FIELDS)
+        if number == 1:
+            _take(recorder, state, number, b"no message")
+        path = _finish(recorder, recorder.stop())
+        refused.append(json.loads(_metadata(path)["episode"]["refused_topics"]))
+    assert "messages that could not be used: 1" in refused[0]["/s"] and refused[1] == {}
+    assert "/s" in recorder.report()["refused_topics"]

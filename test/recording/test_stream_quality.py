@@ -126,7 +126,13 @@ def test_a_required_stream_that_is_not_there_fails() -> None:
     quality = judge(None, EXPECTED)
     assert quality.reasons == ["/t: required, and not one message came"]
     assert judge(None, replace(EXPECTED, required=False)).passed
-    assert kinds(judge(StreamEvidence(TimingFigures("header", 0)), EXPECTED)) == ["missing", "rate"]
+    assert kinds(judge(StreamEvidence(TimingFigures("header", 0)), EXPECTED)) == ["missing"]
+
+
+def test_a_stream_with_a_rate_whose_publisher_is_silent_fails() -> None:
+    silent, expected = StreamEvidence(TimingFigures("header", 0)), replace(EXPECTED, required=False)
+    assert judge(silent, expected).reasons == ["/t: silent: no message within the episode, 100 Hz expected"]
+    assert judge(silent, replace(expected, rate_hz=None)).passed
 
 
 def test_late_at_the_head_or_the_tail() -> None:
