@@ -239,7 +239,7 @@ def test_cameras_show_what_the_robot_does(processes: list[subprocess.Popen[str]]
     [
         ("simulated_robot_node", "robot:=kestrell", "unknown robot 'kestrell'. Did you mean 'kestrel'?"),
         ("simulated_robot_node", "command_timeout_s:=-1.0", "command_timeout_s: -1.0 is outside"),
-        ("simulated_robot_node", "scene:=/nowhere/scene.yaml", "/nowhere/scene.yaml: cannot be read"),
+        ("simulated_robot_node", "scene:=/nowhere/scene.yaml", "/nowhere/scene.yaml: file: cannot be read"),
         ("simulated_cameras_node", "width:=3", "parameter width: 3 is outside 16 .. 4096"),
     ],
 )
