@@ -37,6 +37,8 @@ from retargeting.robot_model import load_robot
 ROOT = Path(__file__).resolve().parents[2]
 DOMAIN = 67
 TIMEOUT_S = 60.0
+# The first node of a checkout compiles before it says anything.
+COMPILING_S = 400.0
 TICK_S = 0.005
 KESTREL = load_robot(robot_description_file("kestrel"))
 
@@ -169,11 +171,13 @@ class World:
         return future.result()
 
     def wait_for(self, word: str, reason: str = "") -> None:
+        if not self.states:
+            self.wait(lambda: bool(self.states), "the node's first state", COMPILING_S)
         self.wait(lambda: bool(self.states) and self.states[-1][0] == word, f"{word}: {self.states[-3:]}")
         assert reason in self.states[-1][1]
 
-    def wait(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + TIMEOUT_S
+    def wait(self, condition: Callable[[], bool], what: str, timeout_s: float = TIMEOUT_S) -> None:
+        deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, what
             self._ending.wait(TICK_S)
