@@ -18,6 +18,7 @@ import yaml
 
 from capture_nodes.calibration_guide import CalibrationGuide
 from capture_nodes.errors import CaptureError
+from capture_nodes.resources import user_path
 from capture_nodes.retargeting_parameters import TRAINER_FOLDER
 from capture_nodes.sources.registry import LIVE_SOURCES, SourceOptions, live_source, open_source
 from capture_nodes.stamp_clock import StampClock
@@ -93,7 +94,7 @@ def read_arguments(words: Sequence[str]) -> CalibrateArguments:
         peers=given.get("peers", ""),
         skeleton=given.get("skeleton", ""),
     )
-    folder = Path(given.get("trainer_folder") or TRAINER_FOLDER).expanduser()
+    folder = user_path(given.get("trainer_folder") or TRAINER_FOLDER)
     return CalibrateArguments(given["operator"], given["source"], options, folder)
 
 

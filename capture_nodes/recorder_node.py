@@ -34,7 +34,7 @@ from capture_nodes.recording.recovery import recover_all
 from capture_nodes.recording.settled_episodes import settle_all
 from capture_nodes.recording.stream_diagnostics import LiveBounds, StreamDiagnostics
 from capture_nodes.recording.tf_stream import TfStream
-from capture_nodes.resources import robot_description_file
+from capture_nodes.resources import robot_description_file, user_path
 from capture_nodes.thread_priority import TAKING
 from capture_nodes.topic_watch import TopicWatch, tf_channel
 from capture_nodes.topics import latched_qos, stream_qos
@@ -59,7 +59,7 @@ class RecorderNode(CaptureNode):
     def __init__(self) -> None:
         super().__init__("recorder")
         self._settings = parameters = self.declare_from(RecorderParameters)
-        self._root = Path(parameters.root).expanduser().absolute()
+        self._root = user_path(parameters.root).absolute()
         robot_file = robot_description_file(parameters.robot)
         model = load_robot(robot_file)
         self._configuration = parameters.configuration(model.description)

@@ -17,6 +17,14 @@ def user_folder() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / PACKAGE
 
 
+def user_path(text: str) -> Path:
+    """A path with `~` written out; raises `CaptureError` where it begins with nobody's name."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise CaptureError(f"{text}: there is no user {text.split('/')[0][1:]!r} here") from error
+
+
 @cache
 def share_folder() -> Path:
     """The folder that holds `config/`, `robot_descriptions/` and `launch/`, never written to."""
@@ -42,7 +50,7 @@ def config_file(name: str) -> Path:
 
 def scene_file(path: str) -> Path:
     """The scene file at `path`, or `config/scene.yaml` where that is empty."""
-    return Path(path).expanduser() if path else config_file("scene.yaml")
+    return user_path(path) if path else config_file("scene.yaml")
 
 
 def known_robots() -> list[str]:

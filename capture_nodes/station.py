@@ -26,7 +26,7 @@ from capture_nodes.errors import CaptureError
 from capture_nodes.headset_parameters import OPENXR_SETTINGS, RATE_BOUNDS_HZ, HeadsetParameters
 from capture_nodes.recording.episode_record import EpisodeFields
 from capture_nodes.recording.recorder_configuration import load_recorder_configuration
-from capture_nodes.resources import config_file, robot_description_file, scene_file
+from capture_nodes.resources import config_file, robot_description_file, scene_file, user_path
 from capture_nodes.retargeting_parameters import TRAINER_FOLDER, RetargetingParameters
 from capture_nodes.robot_list import list_robots
 from capture_nodes.ros_environment import (
@@ -188,6 +188,9 @@ class StationPlan:
         return self.arguments.episodes > 0
 
 
+# Arguments that are paths where they are not empty.
+_PATHS = ("motion", "skeleton", "root", "recorder_config", "scene", "mapping", "trainer_folder")
+
 # Smallest and largest value of every number; the unit is in the name.
 _BOUNDS: dict[str, tuple[float, float]] = {
     "scale": (0.0, 1000.0),
@@ -270,6 +273,7 @@ def make_plan(
     settings = _typed(_merged_values(given, defaults, problems), defaults, problems)
     if settings is None:
         raise StationError(problems)
+    _check_homes(settings)
     domain_id = _domain_id(settings, environment, problems)
     robot = _check_robot(settings, problems)
     _check_source(settings, problems)
@@ -523,7 +527,10 @@ def _merged_values(
     """Shipped defaults, then the file of `config:=`, then the arguments."""
     values = dict(defaults)
     if given.get("config"):
-        path = Path(given["config"]).expanduser()
+        try:
+            path = user_path(given["config"])
+        except CaptureError as error:
+            raise StationError([*problems, f"config:={error}"]) from error
         for key, value in _read_yaml(path, problems).items():
             if key in argument_names() and key != "config":
                 values[key] = value
@@ -683,6 +690,18 @@ def _check_scene(settings: StationArguments, robot: RobotModel | None, problems:
         problems.append(
             f"cameras:=true: {robot.description.file} names no camera (sensors.cameras); say cameras:=false"
         )
+
+
+def _check_homes(settings: StationArguments) -> None:
+    """Raises `StationError` where a path is below the home of nobody: nothing else can be checked then."""
+    problems = []
+    for name in _PATHS:
+        try:
+            user_path(getattr(settings, name))
+        except CaptureError as error:
+            problems.append(f"{name}:={error}")
+    if problems:
+        raise StationError(problems)
 
 
 def _check_root(settings: StationArguments, problems: list[str]) -> Path:

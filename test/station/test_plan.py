@@ -276,6 +276,14 @@ def test_wrong_combinations_and_values(tmp_path: Path, words: list[str], expecte
     assert any(expected in problem for problem in problems_of(f"root:={tmp_path}", *words))
 
 
+@pytest.mark.parametrize(
+    "name", ["root", "motion", "scene", "mapping", "trainer_folder", "recorder_config", "config"]
+)
+def test_the_home_of_nobody_is_told(name: str) -> None:
+    problems = problems_of(f"{name}:=~nobody-here/folder")
+    assert problems == (f"{name}:=~nobody-here/folder: there is no user 'nobody-here' here",)
+
+
 def test_how_trainer_and_robot_are_joined_reaches_the_retargeting(tmp_path: Path) -> None:
     motion = tmp_path / "motion.bvh"
     motion.write_text(BVH, encoding="utf-8")
