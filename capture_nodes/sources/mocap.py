@@ -292,7 +292,9 @@ class MocapSource:
         return True
 
     def _tell_failure(self, error: Exception) -> None:
-        figures, told = self._figures, f"{self._name} failed: {type(error).__name__}: {error}"
+        said = f"{self._name} failed: {type(error).__name__}: {error}"
+        # Not every log takes half characters.
+        figures, told = self._figures, said.encode("utf-8", "replace").decode("utf-8")
         if figures.problem != told:
             logging.getLogger("mocap").error("mocap: %s; it is tried again", told)
             logging.getLogger("mocap").debug("mocap: where", exc_info=error)
