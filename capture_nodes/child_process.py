@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
-from capture_nodes.station import ParameterValue, ProcessPlan
+from capture_nodes.station import ProcessPlan
+from capture_nodes.station_arguments import ParameterValue
 
 # What a node logs at these levels goes to its log file only.
 _QUIET = re.compile(r"^(\[(INFO|DEBUG)\]|\s*$)")

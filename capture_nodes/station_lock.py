@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from capture_nodes.station import StationError
+from capture_nodes.station_arguments import StationError
 
 
 def lock_path(domain_id: int) -> Path:

@@ -36,9 +36,9 @@ from capture_nodes.station import (
     EXIT_OK,
     EXIT_PROCESS_DIED,
     ProcessPlan,
-    StationError,
     StationPlan,
 )
+from capture_nodes.station_arguments import StationError
 from capture_nodes.station_lock import DomainLock, free_domain_hint
 from capture_nodes.station_status import StationStatus, StatusLine
 from capture_nodes.topics import EMERGENCY_STOP, latched_qos

@@ -12,7 +12,7 @@ from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
-from capture_nodes.station import argument_defaults
+from capture_nodes.station_arguments import argument_defaults
 from launch import LaunchDescription
 
 

@@ -22,7 +22,8 @@ from launch.events import Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from capture_nodes.station import StationError, argument_defaults, make_plan
+from capture_nodes.station import make_plan
+from capture_nodes.station_arguments import StationError, argument_defaults
 from launch import Event, EventHandler, LaunchDescription
 
 

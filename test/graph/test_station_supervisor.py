@@ -19,10 +19,10 @@ from capture_nodes.station import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_PROCESS_DIED,
-    StationError,
     StationPlan,
     make_plan,
 )
+from capture_nodes.station_arguments import StationError
 from capture_nodes.station_lock import DomainLock
 from capture_nodes.station_supervisor import Supervisor
 

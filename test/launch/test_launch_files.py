@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from capture_nodes.station import StationError, argument_defaults, make_plan
+from capture_nodes.station import make_plan
+from capture_nodes.station_arguments import StationError, argument_defaults
 
 
 def kinds(actions: list[Any]) -> list[str]:

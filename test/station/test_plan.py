@@ -14,23 +14,15 @@ import numpy as np
 import pytest
 import yaml
 
-from capture_nodes import station
+from capture_nodes import station_checks, station_parameters
 from capture_nodes.errors import CaptureError
 from capture_nodes.headset_parameters import HeadsetParameters
 from capture_nodes.resources import config_file, known_robots, robot_description_file
 from capture_nodes.retargeting_parameters import RetargetingParameters
 from capture_nodes.sources.bvh import BvhParameters
 from capture_nodes.sources.openxr.parameters import OpenXrParameters
-from capture_nodes.station import (
-    StationError,
-    StationPlan,
-    argument_defaults,
-    argument_names,
-    main,
-    make_plan,
-    split_arguments,
-    usage,
-)
+from capture_nodes.station import StationPlan, main, make_plan, usage
+from capture_nodes.station_arguments import StationError, argument_defaults, argument_names, split_arguments
 from retargeting.errors import RetargetingError
 from retargeting.retargeter import RetargeterParameters
 
@@ -317,7 +309,8 @@ def test_a_bare_off_is_no_deadman_to_yaml_and_ros(tmp_path: Path) -> None:
 
 
 def test_a_live_source_has_a_deadman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(station, "PLAYED_SOURCES", frozenset())
+    for module in (station_checks, station_parameters):
+        monkeypatch.setattr(module, "PLAYED_SOURCES", frozenset())
     words = [f"root:={tmp_path}", "deadman:=button", "deadman_button:=menu", "operator:=anna", "episodes:=0"]
     parameters = {p.name: p.parameters for p in make_plan(words, {}).processes}["retargeting"]
     assert (parameters["deadman"], parameters["deadman_button"]) == ("button", "menu")

@@ -17,7 +17,8 @@ from capture_nodes.recording.recorder_configuration import load_recorder_configu
 from capture_nodes.resources import config_file, robot_description_file
 from capture_nodes.simulation.scene import load_scene
 from capture_nodes.sources.suit_skeleton import load_suit_skeleton
-from capture_nodes.station import StationError, make_plan
+from capture_nodes.station import make_plan
+from capture_nodes.station_arguments import StationError
 from retargeting.errors import RetargetingError
 from retargeting.mapping_settings import load_mapping_settings
 from retargeting.registered_robots import registered_robots
