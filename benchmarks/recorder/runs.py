@@ -385,6 +385,9 @@ class _Run:
         rates = {row["topic"]: row["published"] / self._seconds_of(row["topic"]) for row in publishers}
         messages_hz = received_share * sum(rates.values())
         bytes_per_s = received_share * sum(rates[topic] * sizes[topic] for topic in rates)
+        if not received_share:
+            heard = self._found.get("problems") or "nothing is known of why"
+            raise CaptureError(f"{self._consumer} received nothing of what was published: {heard}")
         cores = self._found["cpu"]["cores"]
         self._found["rates"] = {"messages_hz": messages_hz, "bytes_per_s": bytes_per_s}
         self._found["cpu_s_per_gb"] = cores / (1e-9 * bytes_per_s)

@@ -35,7 +35,7 @@ def test_arguments_that_cannot_be_used_are_named(
 
 def test_a_short_run_gives_every_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     file, picture = tmp_path / "figures.json", tmp_path / "figures.png"
-    arguments = ["--runs", "counting", "recorder+counting", "--seconds", "2", "--scale", "0.2"]
+    arguments = ["--runs", "counting", "recorder+counting", "--seconds", "8", "--scale", "0.2"]
     arguments += [
         "--domain",
         str(DOMAIN),
