@@ -81,6 +81,15 @@ class Line:
     pictures_sent: int = 0
     pictures_shown: int = 0
     mode: str = "no session"
+    ending: tuple[int, bytes] | None = None
+    """Code and reason that the page is to hear as the last thing."""
+    listening: asyncio.Task[None] | None = None
+
+    def end(self, code: int, reason: bytes) -> None:
+        """Hear no more of it. Its own task tells it why: two that read one socket would cut each other off."""
+        self.ending = (code, reason)
+        if self.listening is not None:
+            self.listening.cancel()
 
 
 class Complaints:
@@ -207,8 +216,7 @@ class WebxrServer:
             self._started.set()
             await self._ending.wait()
             if self._line is not None:
-                with contextlib.suppress(Exception):
-                    await self._line.socket.close(code=WSCloseCode.GOING_AWAY, message=b"the station ends")
+                self._line.end(WSCloseCode.GOING_AWAY, b"the station ends")
         finally:
             await listener.close(_CLOSING_S)
 
@@ -317,15 +325,23 @@ class WebxrServer:
                 await socket.close(code=BUSY, message=b"somebody is connected already")
                 return socket
             self._leave(former, "the page connected anew")
-            self._loop.create_task(_close(former.socket, REPLACED, b"the page connected anew"))
+            former.end(REPLACED, b"the page connected anew")
         self._line = line
+        line.listening = self._loop.create_task(self._listen(line))
         tasks = [self._loop.create_task(work) for work in (self._ask(line), self._inform(line))]
         try:
-            await self._listen(line)
+            await line.listening
+        except asyncio.CancelledError:
+            if line.ending is None:
+                raise
         finally:
             for task in tasks:
                 task.cancel()
             self._leave(line, "the line was cut")
+        if line.ending is not None:
+            code, reason = line.ending
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                await socket.close(code=code, message=reason)
         return socket
 
     async def _hello(self, socket: web.WebSocketResponse) -> dict[str, str]:
@@ -349,8 +365,6 @@ class WebxrServer:
         async for message in line.socket:
             arrived_s = time.monotonic()
             line.heard_s = arrived_s
-            if line is not self._line:
-                return
             try:
                 if message.type in (WSMsgType.BINARY, WSMsgType.TEXT):
                     _check_size(message.data)
@@ -401,7 +415,7 @@ class WebxrServer:
                 if now_s - line.heard_s > _SILENT_S:
                     self.complaints.say("page", f"no answer for {_SILENT_S:g} s")
                     self._leave(line, "the page does not answer")
-                    await _close(line.socket, SILENT, b"the page did not answer")
+                    line.end(SILENT, b"the page did not answer")
                     return
                 number, line.next_ping = line.next_ping, line.next_ping + 1
                 line.asked_s[number] = now_s
@@ -467,11 +481,6 @@ class WebxrServer:
 async def _send(socket: web.WebSocketResponse, text: str) -> None:
     with contextlib.suppress(ConnectionError):
         await socket.send_str(text)
-
-
-async def _close(socket: web.WebSocketResponse, code: int, reason: bytes) -> None:
-    with contextlib.suppress(ConnectionError, RuntimeError):
-        await socket.close(code=code, message=reason)
 
 
 def _refusal_page(status: int, reason: str) -> str:

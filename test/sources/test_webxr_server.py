@@ -326,6 +326,29 @@ def test_one_trainer_at_a_time_and_the_same_page_again(tmp_path):
         run(work())
 
 
+def test_a_page_that_is_replaced_hears_so_whatever_it_is_saying(tmp_path):
+    """Else it would take the line for cut and connect again, and the two take turns for ever."""
+    with running_source(tmp_path) as (source, _):
+
+        async def talk(page):
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    await page.socket.send_bytes(wire.encode_pong(0, 1e3 * time.monotonic()))
+                    await asyncio.sleep(0)
+
+        async def work():
+            async with aiohttp.ClientSession() as session:
+                page = await connect(session, source)
+                for _ in range(20):
+                    talking = asyncio.create_task(talk(page))
+                    former, page = page, await connect(session, source)
+                    await former.until(former.closed.is_set)
+                    talking.cancel()
+                    assert former.socket.close_code == REPLACED
+
+        run(work())
+
+
 def held(frames):
     return [f.controls.axes[Axis.RIGHT_SQUEEZE] for _, _, f in frames]
 
