@@ -1055,12 +1055,11 @@ class MarginState(NamedTuple):
 
 
 class GoalRowsRoom(NamedTuple):
-    """Room for the rows of the goal's search ``(r, m)``, their gaps and pairs ``(r,)``, damping ``(m,)``."""
+    """Room for the rows of the goal's search ``(r, m)``, their gaps and pairs ``(r,)``."""
 
     rows: Array
     gaps: Array
     owners: IntArray
-    damping: Array
 
 
 class Margins(NamedTuple):

@@ -33,7 +33,6 @@ class Approach(NamedTuple):
     """How the command comes to its goal, and the goal along a margin; see `retargeting.solver_parameters`."""
 
     average_s: float
-    contact_average_s: float
     settling_time_s: float
     braking_share: float
     contact_damping: float
@@ -44,7 +43,6 @@ class CommandWork(NamedTuple):
     """Room for `n` joints: before, wanted, velocity, low, high, gradient ``(n,)``, hessian ``(n, n)``.
 
     `wanted` is the velocity that the goal asks for, low and high what is allowed, hessian the metric.
-    contact ``(n,)``: 0 .. 1, how much a joint moves links that touch their margin.
     """
 
     before: Array
@@ -54,7 +52,6 @@ class CommandWork(NamedTuple):
     high: Array
     gradient: Array
     hessian: Array
-    contact: Array
     qp: BoxQpWork
 
     @staticmethod
@@ -67,7 +64,6 @@ class CommandWork(NamedTuple):
             np.zeros(n),
             np.zeros(n),
             np.zeros((n, n)),
-            np.zeros(n),
             BoxQpWork.of_size(n),
         )
 
@@ -91,10 +87,7 @@ def want_velocity(motion, grippers, limits, approach, dt, m, work):  # type: ign
         if i >= m:
             goal[i] = min(max(grippers[i - m], lower[i]), upper[i])
         raw = min(max((goal[i] - work.before[i]) / dt, -velocity[i]), velocity[i])
-        average_s = approach.average_s
-        if work.contact[i] > 0.0:
-            average_s += work.contact[i] * (approach.contact_average_s - average_s)
-        goal_velocity[i] += min(1.0, dt / average_s) * (raw - goal_velocity[i])
+        goal_velocity[i] += min(1.0, dt / approach.average_s) * (raw - goal_velocity[i])
         # What the goal's own velocity does not do in this tick.
         distance = goal[i] - goal_velocity[i] * dt - q[i]
         speed = min(
@@ -115,19 +108,16 @@ def fill_metric(hessian, work):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def part_trunk(trunk, work):  # type: ignore[no-untyped-def]
-    """In contact, let the trunk's joints (`trunk` ``(m,)``) do as they want, whatever holds an arm back."""
+def part_trunk(trunk, contact, work):  # type: ignore[no-untyped-def]
+    """By `contact`, 0 .. 1, let the trunk's joints (`trunk`) go as they want whatever holds an arm."""
     m = trunk.shape[0]
-    shared = 1.0
-    for i in range(m):
-        shared = min(shared, 1.0 - work.contact[i])
-    if shared == 1.0:
+    if contact == 0.0:
         return
     # One share for all: so the metric stays positive definite.
     for i in range(m):
         for j in range(m):
             if trunk[i] != trunk[j]:
-                work.hessian[i, j] *= shared
+                work.hessian[i, j] *= 1.0 - contact
 
 
 @compiled

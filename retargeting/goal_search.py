@@ -33,17 +33,15 @@ class GoalRows(NamedTuple):
     """Pairs of links that are near at the goal before this tick: the change of their distance by each joint.
 
     rows ``(r, m)``, gaps ``(r,)`` (m): what the distance exceeds its margin by; the first `used` hold.
-    damping ``(m,)``: more of it for joints that move such pairs, whose rows turn from tick to tick.
     """
 
     rows: Array
     gaps: Array
     used: int
-    damping: Array
 
     @staticmethod
     def none(m: int) -> GoalRows:
-        return GoalRows(np.empty((0, m)), np.empty(0), 0, np.zeros(m))
+        return GoalRows(np.empty((0, m)), np.empty(0), 0)
 
 
 class GoalWork(NamedTuple):
@@ -95,7 +93,7 @@ def _goal_step(q, origin, reach, damping, limits, near, work):  # type: ignore[n
                 for j in range(m):
                     hessian[i, j] += _PUSH_OUT * near.rows[k, i] * near.rows[k, j]
     for i in range(m):
-        hessian[i, i] += damping + near.damping[i]
+        hessian[i, i] += damping
         low[i] = min(0.0, max(limits.lower[i], origin[i] - reach[i]) - q[i])
         high[i] = max(0.0, min(limits.upper[i], origin[i] + reach[i]) - q[i])
         step[i] = 0.0

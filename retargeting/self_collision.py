@@ -77,7 +77,6 @@ class SelfCollision:
                 np.empty((MOST_ROWS, model.body_count)),
                 np.empty(MOST_ROWS),
                 np.empty(MOST_ROWS, dtype=np.int64),
-                np.zeros(model.body_count),
             ),
             ProofWork.of_size(n, bodies, capsules, pairs, movers.shape[1]),
             VelocityWork.of_size(n),

@@ -49,7 +49,7 @@ from retargeting.tasks import TaskArrays, quadratic_model
 
 Array = NDArray[np.float64]
 
-# What is left of a joint's contact (`CommandWork.contact`) after a tick without.
+# What is left of a contact (`ApartArrays.contact`) after a tick without.
 _FADING = 0.9
 # How often a goal's step that led nearer than this to what it must not is halved.
 _SHORTENINGS, _GOAL_STRAY_M = 3, 2e-4
@@ -162,17 +162,18 @@ def _brake(packed, dt):  # type: ignore[no-untyped-def]
 
 
 class ApartArrays(NamedTuple):
-    """The same with self-collision."""
+    """The same with self-collision. contact ``(1,)``: 0 .. 1, how much links touch their margin."""
 
     solver: SolverArrays
     margins: Margins
     lead: TargetLead
+    contact: Array
 
 
 @compiled
 def _follow_apart(packed, targets, grippers, dt):  # type: ignore[no-untyped-def]
     """One tick with self-collision, on packed `ApartArrays`; returns as `_follow`."""
-    arrays, margins, lead = packed.content
+    arrays, margins, lead, contact = packed.content
     motion, tree, tasks, limits, work = arrays.motion, arrays.tree, arrays.tasks, arrays.limits, arrays.work
     m = arrays.reach.shape[0]
     _lean(tasks, targets)
@@ -185,20 +186,18 @@ def _follow_apart(packed, targets, grippers, dt):  # type: ignore[no-untyped-def
     for k in range(used):
         nearest = min(nearest, margins.goal.gaps[k])
     # What is at its margin leaves it for a tick now and then.
-    contact = _FADING * work.contact[0] if work.contact[0] > 1e-3 else 0.0
-    contact = max(contact, min(1.0, 2.0 - nearest / arrays.approach.contact_gap_m))
+    fading = _FADING * contact[0] if contact[0] > 1e-3 else 0.0
+    contact[0] = max(fading, min(1.0, 2.0 - nearest / arrays.approach.contact_gap_m))
     if margins.state.found[0] > 0:
-        contact = 1.0
-    for i in range(m):
-        work.contact[i] = contact
-        margins.goal.damping[i] = arrays.approach.contact_damping * contact
+        contact[0] = 1.0
+    damping = arrays.damping + arrays.approach.contact_damping * contact[0]
     goal, origin = motion.goal[:m], arrays.origin
-    near = GoalRows(margins.goal.rows, margins.goal.gaps, used, margins.goal.damping)
+    near = GoalRows(margins.goal.rows, margins.goal.gaps, used)
     led = lead_targets(
         goal, tree, tasks, targets, limits, near, arrays.damping, dt, arrays.goal_work.model, lead
     )
     status, _ = search_goal(
-        goal, origin, arrays.reach, arrays.goal_steps, arrays.damping, arrays.residual_damping,
+        goal, origin, arrays.reach, arrays.goal_steps, damping, arrays.residual_damping,
         tree, tasks, led, limits, near, arrays.goal_work,
     )  # fmt: skip
     if status != SOLVED:
@@ -212,16 +211,16 @@ def _follow_apart(packed, targets, grippers, dt):  # type: ignore[no-untyped-def
             goal[i] += 0.5 * (origin[i] - goal[i])
     want_velocity(motion, grippers, limits, arrays.approach, dt, m, work)
     quadratic_model(motion.q[:m], tree, tasks, targets, arrays.goal_work.model)
-    return _advance_apart(arrays, margins, dt, True)
+    return _advance_apart(arrays, margins, contact[0], dt, True)
 
 
 @compiled
-def _advance_apart(arrays, margins, dt, weighed):  # type: ignore[no-untyped-def]
+def _advance_apart(arrays, margins, contact, dt, weighed):  # type: ignore[no-untyped-def]
     """The allowed velocity nearest to the wanted one that keeps all margins; returns as `_follow`."""
     motion, limits, work = arrays.motion, arrays.limits, arrays.work
     forced, until = bound_velocity(motion, limits, dt, arrays.outside, work)
     fill_metric(arrays.goal_work.model.hessian, work)
-    part_trunk(arrays.tasks.trunk, work)
+    part_trunk(arrays.tasks.trunk, contact, work)
     limited = weighed and arrays.outside[: arrays.reach.shape[0]].any()
     keep_margins(
         margins, motion.q, motion.v, work.wanted, work.low, work.high, work.hessian, limited, dt,
@@ -235,7 +234,7 @@ def _brake_apart(packed, dt):  # type: ignore[no-untyped-def]
     arrays = packed.content.solver
     _want_goal(arrays, dt)
     arrays.goal_work.model.hessian[:] = 0.0
-    return _advance_apart(arrays, packed.content.margins, dt, False)
+    return _advance_apart(arrays, packed.content.margins, 0.0, dt, False)
 
 
 class Solver:
@@ -254,7 +253,6 @@ class Solver:
         self._work = CommandWork.shared(n)
         self._approach = Approach(
             float(said.goal_average_s),
-            float(said.contact_average_s),
             float(said.settling_time_s),
             float(said.braking_share),
             float(said.contact_damping),
@@ -288,7 +286,10 @@ class Solver:
         )
         apart = self._self_collision
         self._aims = TargetLead.of_size(float(said.lead_time_s), m, len(POSE_SITES), MOST_ROWS)
-        self._packed = pack(arrays if apart is None else ApartArrays(arrays, apart.margins, self._aims))
+        self._contact = np.zeros(1)
+        self._packed = pack(
+            arrays if apart is None else ApartArrays(arrays, apart.margins, self._aims, self._contact)
+        )
         self._compiled_follow = _follow if apart is None else _follow_apart
         self._expected: tuple[SolverTargets | None, Array | None] = None, None
         self._body_goal, self._cost_gradient = self._motion.goal[:m], np.zeros(m)
@@ -328,8 +329,7 @@ class Solver:
         """Let the search for the goal continue from `positions` ``(n,)``, at rest."""
         np.clip(positions, self.model.lower, self.model.upper, out=self.goal)
         self._motion.goal_velocity[:] = 0.0
-        self._work.contact[:] = 0.0
-        self._aims.leads[:] = 0.0
+        self._contact[:], self._aims.leads[:] = 0.0, 0.0
         if self._recovery is not None:
             self._recovery.reset()
 

@@ -19,7 +19,7 @@ class SolverParameters:
 
     self_collision: keep the robot's links apart. Along a margin the goal is held steady: where a pair is
     nearer than twice `contact_gap_m` above its margin (wholly from `contact_gap_m` on), joints get
-    `contact_damping` (m²/rad²) and their goals' velocity is averaged over `contact_average_s`.
+    `contact_damping` (m²/rad²).
     lead_time_s: see `retargeting.target_clearance`.
     """
 
@@ -37,7 +37,6 @@ class SolverParameters:
     braking_share: float = 0.7
     contact_damping: float = 0.1
     contact_gap_m: float = 0.005
-    contact_average_s: float = 0.007
     lead_time_s: float = 0.05
     self_collision: bool = False
     branch_recovery: bool = False
@@ -56,7 +55,6 @@ class SolverParameters:
             "goal_average_s",
             "settling_time_s",
             "contact_gap_m",
-            "contact_average_s",
             "lead_time_s",
         ):
             if getattr(self, name) <= 0.0:

@@ -86,7 +86,7 @@ class Line:
     listening: asyncio.Task[None] | None = None
 
     def end(self, code: int, reason: bytes) -> None:
-        """Hear no more of it. Its own task tells it why: two that read one socket would cut each other off."""
+        """Hear no more of it. Its own task says why: two readers of one socket would cut each other off."""
         self.ending = (code, reason)
         if self.listening is not None:
             self.listening.cancel()

@@ -132,3 +132,27 @@ def test_a_hand_that_is_asked_into_the_body_is_led_out_and_disturbs_nobody(
     assert step.leads is None
     reached, _ = solver.layout.site_poses(solver.q[: model.body_count])
     assert np.linalg.norm(reached[:2] - start[:2], axis=1).max() < 0.005
+
+
+def test_what_one_robot_touches_is_nothing_to_another_in_the_same_program(model: RobotModel) -> None:
+    """Two of one size share the room they work in, and each must move as it would alone."""
+
+    def commands(beside: bool) -> np.ndarray:
+        other, others, _, _ = at_rest(model)
+        solver, positions, rotations, grippers = at_rest(model)
+        said = []
+        for k in range(400):
+            if beside:
+                inwards = others.copy()
+                inwards[0] -= 0.8 * min(1.0, k / 200) * others[0] * [1.0, 1.0, 0.0]
+                touching = other.follow(
+                    SolverTargets(inwards, rotations, np.zeros((2, 3))), grippers, TICK_S
+                )
+            now = positions.copy()
+            now[1, 2] += 0.1 * np.sin(0.05 * k)
+            step = solver.follow(SolverTargets(now, rotations, np.zeros((2, 3))), grippers, TICK_S)
+            said.append(step.positions.copy())
+        assert not beside or touching.leads is not None
+        return np.array(said)
+
+    assert commands(beside=True).tobytes() == commands(beside=False).tobytes()
