@@ -20,6 +20,7 @@ from capture_nodes.instructions import read_instructions
 from capture_nodes.recorder_parameters import verdict_problem
 from capture_nodes.recording.episode_record import EpisodeFields
 from capture_nodes.recording.mcap_file import Attachment
+from capture_nodes.resources import user_path
 from capture_nodes.robot_fields import robot_fields
 from capture_nodes.software_versions import software_versions
 from retargeting.robot_model import RobotModel
@@ -106,9 +107,9 @@ class EpisodeParameters:
 
     def _files(self, name: str) -> list[Path]:
         try:
-            return [Path(text).expanduser() for text in self._text(name).split(os.pathsep) if text]
-        except RuntimeError as error:
-            raise CaptureError(f"parameter {name}: {self._text(name)!r} is given: {error}") from error
+            return [user_path(text) for text in self._text(name).split(os.pathsep) if text]
+        except CaptureError as error:
+            raise CaptureError(f"parameter {name}: {error}") from error
 
     def _text(self, name: str) -> str:
         return str(self._node.get_parameter(name).value)

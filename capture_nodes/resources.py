@@ -17,12 +17,12 @@ def user_folder() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / PACKAGE
 
 
-def user_path(text: str) -> Path:
+def user_path(path: str | Path) -> Path:
     """A path with `~` written out; raises `CaptureError` where it begins with nobody's name."""
     try:
-        return Path(text).expanduser()
+        return Path(path).expanduser()
     except RuntimeError as error:
-        raise CaptureError(f"{text}: there is no user {text.split('/')[0][1:]!r} here") from error
+        raise CaptureError(f"{path}: there is no user {str(path).split('/')[0][1:]!r} here") from error
 
 
 @cache

@@ -31,7 +31,7 @@ from capture_nodes.recording.trainer_recording import (
     read_recording_head,
     read_trainer_recording,
 )
-from capture_nodes.resources import robot_description_file, share_folder
+from capture_nodes.resources import robot_description_file, share_folder, user_path
 from capture_nodes.retargeted_episode import (
     RETARGETED,
     Interrupted,
@@ -390,11 +390,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(given: argparse.Namespace) -> Settings:
     settings = Settings(
-        out=given.out.expanduser().absolute(),
+        out=user_path(given.out).absolute(),
         rate_hz=given.rate,
         engage_mode=given.engage_mode,
         deadman=given.deadman,
-        mapping=str(Path(given.mapping).expanduser().absolute()) if given.mapping else "",
+        mapping=str(user_path(given.mapping).absolute()) if given.mapping else "",
         self_collision=given.self_collision,
         incomplete=given.incomplete,
     )

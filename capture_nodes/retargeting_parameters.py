@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from capture_nodes.resources import config_file
+from capture_nodes.resources import config_file, user_path
 from retargeting.deadman import DeadmanParameters
 from retargeting.mapping_settings import load_mapping_settings
 from retargeting.retargeter_parameters import RetargeterParameters
@@ -37,7 +37,7 @@ class RetargetingParameters:
 
     @property
     def trainer_path(self) -> Path:
-        return Path(self.trainer_folder).expanduser()
+        return user_path(self.trainer_folder)
 
     @property
     def solver_parameters(self) -> SolverParameters:
@@ -47,7 +47,7 @@ class RetargetingParameters:
         """Raises `RetargetingError` with every problem of the values, or of the mapping file."""
         # A bare off is false to ROS and to YAML.
         mode = "off" if self.deadman in ("False", "false") else self.deadman
-        mapping = Path(self.mapping).expanduser() if self.mapping else config_file("mapping.yaml")
+        mapping = user_path(self.mapping) if self.mapping else config_file("mapping.yaml")
         return RetargeterParameters(
             rate_hz=self.rate_hz,
             stale_s=self.stale_s,

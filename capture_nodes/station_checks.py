@@ -13,7 +13,7 @@ from capture_nodes.errors import CaptureError
 from capture_nodes.headset_parameters import OPENXR_SETTINGS
 from capture_nodes.recording.episode_record import EpisodeFields
 from capture_nodes.recording.recorder_configuration import load_recorder_configuration
-from capture_nodes.resources import robot_description_file
+from capture_nodes.resources import robot_description_file, user_path
 from capture_nodes.retargeting_parameters import RetargetingParameters
 from capture_nodes.scripted_task import ScriptedTask
 from capture_nodes.simulation.scene import layout_scene, load_scene
@@ -117,7 +117,7 @@ def check_scene(settings: StationArguments, robot: RobotModel | None, problems: 
 
 def check_root(settings: StationArguments, problems: list[str]) -> Path:
     """The folder of the episodes, made where it is missing and tried by writing into it."""
-    root = Path(settings.root).expanduser().absolute()
+    root = user_path(settings.root).absolute()
     try:
         (root / ".station").mkdir(parents=True, exist_ok=True)
         probe = root / ".station" / f"probe_{os.getpid()}"
@@ -174,7 +174,7 @@ def check_recording(settings: StationArguments, problems: list[str]) -> None:
         problems.append(f"skill:={settings.skill}: {error}")
     if not settings.recorder_config:
         return
-    path = Path(settings.recorder_config).expanduser()
+    path = user_path(settings.recorder_config)
     if not path.is_file():
         problems.append(f"recorder_config:={settings.recorder_config}: there is no such file")
         return

@@ -8,7 +8,7 @@ from typing import Any
 
 from capture_nodes.errors import CaptureError
 from capture_nodes.headset_parameters import OPENXR_SETTINGS, HeadsetParameters
-from capture_nodes.resources import config_file, scene_file
+from capture_nodes.resources import config_file, scene_file, user_path
 from capture_nodes.retargeting_parameters import TRAINER_FOLDER, RetargetingParameters
 from capture_nodes.sources.bag import STEP_BY_STEP, BagParameters, BagSource
 from capture_nodes.sources.registry import (
@@ -83,7 +83,7 @@ def operator_file(settings: StationArguments) -> str:
 
 def absolute_path(path: str) -> str:
     """With `~` written out; "" stays empty."""
-    return str(Path(path).expanduser().absolute()) if path else ""
+    return str(user_path(path).absolute()) if path else ""
 
 
 def skill_of(settings: StationArguments) -> str:

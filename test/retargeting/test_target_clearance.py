@@ -145,9 +145,7 @@ def test_what_one_robot_touches_is_nothing_to_another_in_the_same_program(model:
             if beside:
                 inwards = others.copy()
                 inwards[0] -= 0.8 * min(1.0, k / 200) * others[0] * [1.0, 1.0, 0.0]
-                touching = other.follow(
-                    SolverTargets(inwards, rotations, np.zeros((2, 3))), grippers, TICK_S
-                )
+                touching = other.follow(SolverTargets(inwards, rotations, np.zeros((2, 3))), grippers, TICK_S)
             now = positions.copy()
             now[1, 2] += 0.1 * np.sin(0.05 * k)
             step = solver.follow(SolverTargets(now, rotations, np.zeros((2, 3))), grippers, TICK_S)
