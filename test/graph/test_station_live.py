@@ -19,8 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "openxr_runtime"))
 
 import retargeting_world
 import test_station_whole
+from compiled_runtime import compiled_runtime
 from live_trainers import SWING_HZ, SWING_M, Suit
-from openxr_script import ENVIRONMENT, ScriptedRuntime, compile_runtime
+from openxr_script import ENVIRONMENT, ScriptedRuntime
 from retargeting_world import check_limits
 from sensor_msgs.msg import JointState
 from test_pulled_plugs import MovedWorld, check_stop, pull, stays_still, wait_for_motion
@@ -28,8 +29,6 @@ from test_station_whole import STANDING_RAD_S, Station
 
 from capture_nodes import topics
 from capture_nodes.node_runtime import DrainedGroup
-from capture_nodes.sources.openxr.driver import load_pyopenxr
-from capture_nodes.sources.source import SourceError
 
 OPENXR_DOMAIN, SUIT_DOMAIN = 100, 101
 START_TIMEOUT_S = 120.0
@@ -147,11 +146,7 @@ class SwingingHeadset:
 def test_a_runtime_is_killed_and_freezes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Record
 ) -> None:
-    try:
-        load_pyopenxr()
-        manifest = compile_runtime(tmp_path)
-    except (SourceError, RuntimeError) as error:
-        pytest.fail(f"the OpenXR tests cannot run: {error}", pytrace=False)
+    manifest = compiled_runtime(tmp_path)
     headset = SwingingHeadset(ScriptedRuntime(tmp_path / "script"))
     monkeypatch.setenv("XR_RUNTIME_JSON", str(manifest))
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "script"))

@@ -23,16 +23,15 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE / "openxr"), str(HERE.parent / "openxr_runtime")]
 
 from browser_headset import Headset, browser, needs_browser, running_source, until  # noqa: E402
-from openxr_script import ENVIRONMENT, ScriptedRuntime, compile_runtime  # noqa: E402
+from compiled_runtime import compiled_runtime  # noqa: E402
+from openxr_script import ENVIRONMENT, ScriptedRuntime  # noqa: E402
 from worn_headset import wait_for  # noqa: E402
 
 from capture_nodes.sources.mocap import MocapParameters, MocapSource  # noqa: E402
 from capture_nodes.sources.openxr.bodies import BD_JOINTS, FB_JOINTS  # noqa: E402
-from capture_nodes.sources.openxr.driver import load_pyopenxr  # noqa: E402
 from capture_nodes.sources.openxr.live import OpenXrSource  # noqa: E402
 from capture_nodes.sources.openxr.parameters import OpenXrParameters  # noqa: E402
 from capture_nodes.sources.openxr.points import HAND_POINT_NAMES  # noqa: E402
-from capture_nodes.sources.source import SourceError  # noqa: E402
 from capture_nodes.sources.webxr_body import CONVENTIONS  # noqa: E402
 from capture_nodes.sources.webxr_wire import BODY_JOINTS, HAND_JOINTS  # noqa: E402
 from capture_nodes.stamp_clock import StampClock, read_together  # noqa: E402
@@ -191,11 +190,7 @@ def in_hand(t: float) -> Poses:
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    try:
-        load_pyopenxr()
-        return compile_runtime(tmp_path_factory.mktemp("openxr_runtime"))
-    except (SourceError, RuntimeError) as error:
-        pytest.fail(f"the OpenXR runtime cannot be made: {error}", pytrace=False)
+    return compiled_runtime(tmp_path_factory.mktemp("openxr_runtime"))
 
 
 @pytest.fixture
