@@ -69,6 +69,7 @@ class Settings:
     deadman: str
     mapping: str
     self_collision: bool
+    branch_recovery: bool
     incomplete: bool
 
 
@@ -130,9 +131,9 @@ def _robot(robot: str) -> tuple[RobotModel, bytes]:
 
 
 @functools.lru_cache(maxsize=2)
-def _warm_up(robot: str, self_collision: bool) -> None:
+def _warm_up(robot: str, parameters: SolverParameters) -> None:
     """Compile before anything is timed."""
-    warm_up(_robot(robot)[0], SolverParameters(self_collision=self_collision))
+    warm_up(_robot(robot)[0], parameters)
 
 
 @functools.lru_cache(maxsize=64)
@@ -165,7 +166,7 @@ def _retarget(robot: str, file: Path, named: bool, settings: Settings) -> Outcom
         if is_done(target):
             return replace(outcome, state="done")
         recording = _recording(file, settings.incomplete)
-        _warm_up(robot, settings.self_collision)
+        _warm_up(robot, target.parameters.solver_parameters)
         begun_s = time.perf_counter()
 
         def ask(share: float) -> bool:
@@ -197,6 +198,7 @@ def _parameters(robot: str, head: TrainerRecording, settings: Settings) -> Retar
         rate_hz=settings.rate_hz,
         mapping=settings.mapping,
         self_collision=settings.self_collision,
+        branch_recovery=settings.branch_recovery,
         **said,
     )
 
@@ -383,6 +385,12 @@ def _parser() -> argparse.ArgumentParser:
         help="keep the robot's links apart",
     )
     parser.add_argument(
+        "--branch-recovery",
+        action=argparse.BooleanOptionalAction,
+        default=SolverParameters.branch_recovery,
+        help="lead an arm out of a wrong branch once its target rests",
+    )
+    parser.add_argument(
         "--incomplete", action="store_true", help="also recordings that were cut off and recovered"
     )
     return parser
@@ -396,6 +404,7 @@ def _check(given: argparse.Namespace) -> Settings:
         deadman=given.deadman,
         mapping=str(user_path(given.mapping).absolute()) if given.mapping else "",
         self_collision=given.self_collision,
+        branch_recovery=given.branch_recovery,
         incomplete=given.incomplete,
     )
     if not 0 <= given.jobs <= 1024:

@@ -103,6 +103,7 @@ class Target:
                 "deadman": said.deadman,
                 "deadman_button": said.deadman_button,
                 "self_collision": said.self_collision,
+                "branch_recovery": said.branch_recovery,
                 "mapping_sha256": _sha256_of_text(repr(said.retargeter_parameters().mapping)),
             },
             "versions": dict(self.versions),

@@ -19,8 +19,8 @@ class RetargetingParameters:
     """robot: name or path of a robot.yaml; rate_hz of commands; stale_s: motion older than this holds;
     auto_engage: engage as soon as it is possible, once; engage_mode: absolute or relative, may be set while
     the node runs; deadman: off, squeeze, button or hands, with the button of each controller; mapping: a file
-    as config/mapping.yaml ("": that); self_collision: keep the robot's links apart; operator: whose size is
-    kept in trainer_folder ("": measured every time).
+    as config/mapping.yaml ("": that); self_collision: keep the robot's links apart; branch_recovery: lead an
+    arm out of a wrong branch; operator: whose size is kept in trainer_folder ("": measured every time).
     """
 
     robot: str = "kestrel"
@@ -32,6 +32,7 @@ class RetargetingParameters:
     deadman_button: str = "primary"
     mapping: str = ""
     self_collision: bool = SolverParameters.self_collision
+    branch_recovery: bool = SolverParameters.branch_recovery
     operator: str = ""
     trainer_folder: str = TRAINER_FOLDER
 
@@ -41,7 +42,7 @@ class RetargetingParameters:
 
     @property
     def solver_parameters(self) -> SolverParameters:
-        return SolverParameters(self_collision=self.self_collision)
+        return SolverParameters(self_collision=self.self_collision, branch_recovery=self.branch_recovery)
 
     def retargeter_parameters(self) -> RetargeterParameters:
         """Raises `RetargetingError` with every problem of the values, or of the mapping file."""

@@ -79,6 +79,7 @@ class StationArguments:
     stale_s: float
     engage_mode: str
     self_collision: bool
+    branch_recovery: bool
     deadman: str
     deadman_button: str
     mapping: str

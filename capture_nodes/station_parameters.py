@@ -55,6 +55,7 @@ def retargeting_parameters(settings: StationArguments) -> dict[str, ParameterVal
         "auto_engage": settings.episodes == 0 and deadman_mode(settings) == DeadmanMode.OFF.value,
         "engage_mode": settings.engage_mode,
         "self_collision": settings.self_collision,
+        "branch_recovery": settings.branch_recovery,
         "deadman": deadman_mode(settings),
         "deadman_button": settings.deadman_button,
         "mapping": absolute_path(settings.mapping),

@@ -32,10 +32,13 @@ def compiled_functions() -> dict[str, int]:
 
 
 # In the order that finds most: the process is warm for the second robot.
-@pytest.mark.parametrize("self_collision", [False, True])
-def test_nothing_is_compiled_after_the_warm_up(self_collision: bool) -> None:
+@pytest.mark.parametrize(
+    "parameters",
+    [SolverParameters(), SolverParameters(branch_recovery=True), SolverParameters(self_collision=True)],
+    ids=["plain", "branch recovery", "self-collision"],
+)
+def test_nothing_is_compiled_after_the_warm_up(parameters: SolverParameters) -> None:
     model = load_robot(robot_description_file("kestrel"))
-    parameters = SolverParameters(self_collision=self_collision)
     warm_up(model, parameters)
     Retargeter(model, RetargeterParameters(), parameters)
     before = compiled_functions()

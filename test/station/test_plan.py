@@ -295,9 +295,10 @@ def test_how_trainer_and_robot_are_joined_reaches_the_retargeting(tmp_path: Path
     assert (asked["operator"], asked["trainer_folder"]) == ("anna", str(tmp_path))
     made = RetargetingParameters(**asked).retargeter_parameters()
     assert (made.engage_mode, made.deadman.mode) == ("relative", "off")
-    for words, apart in ((), False), (("self_collision:=true",), True):
-        asked = parameters(*words)
-        assert RetargetingParameters(**asked).solver_parameters.self_collision is apart
+    for name in ("self_collision", "branch_recovery"):
+        for words, wanted in ((), False), ((f"{name}:=true",), True):
+            said = RetargetingParameters(**parameters(*words)).solver_parameters
+            assert getattr(said, name) is wanted
 
 
 def test_a_bare_off_is_no_deadman_to_yaml_and_ros(tmp_path: Path) -> None:
