@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 NOT_FINITE = 10
 # Added to the tasks' metric (m²/rad²). With much less, joints that still can stand in for those that cannot,
 # overshoot their own goals and swing back.
-_METRIC_DAMPING = 0.1
+METRIC_DAMPING = 0.1
 
 
 class Motion(NamedTuple):
@@ -104,7 +104,7 @@ def fill_metric(hessian, work):  # type: ignore[no-untyped-def]
     for i in range(n):
         for j in range(n):
             work.hessian[i, j] = hessian[i, j] if i < m and j < m else 0.0
-        work.hessian[i, i] += _METRIC_DAMPING
+        work.hessian[i, i] += METRIC_DAMPING
 
 
 @compiled

@@ -20,11 +20,11 @@ from retargeting.tasks import QuadraticModel, quadratic_model
 Array = NDArray[np.float64]
 
 # A step this small is the last: what remains is a micrometre.
-_ARRIVED_RAD = 1e-6
+ARRIVED_RAD = 1e-6
 # Weight (squared) of bringing the goal out of a margin, against 1 for the wrists' positions.
 _PUSH_OUT = 100.0
 # No more is added to the Hessian (m²/rad²): far out of reach the search would creep.
-_MOST_DAMPING = 1.0
+MOST_DAMPING = 1.0
 # Robots share room for a multiple of so many bodies.
 _BODIES_STEP = 32
 
@@ -119,13 +119,13 @@ def search_goal(  # type: ignore[no-untyped-def]
     cost, status = 0.0, SOLVED
     for _ in range(steps):
         cost = quadratic_model(q, tree, tasks, targets, work.model)
-        damped = damping + min(residual_damping * cost, _MOST_DAMPING)
+        damped = damping + min(residual_damping * cost, MOST_DAMPING)
         status = _goal_step(q, origin, reach, damped, limits, near, work)
         if status != SOLVED:
             break
         largest = 0.0
         for i in range(q.shape[0]):
             largest = max(largest, abs(work.step[i]))
-        if largest < _ARRIVED_RAD:
+        if largest < ARRIVED_RAD:
             break
     return status, cost

@@ -49,10 +49,12 @@ def test_daqp_gives_the_same_answer(seed, size):
     low = np.minimum(low, high - 1e-6)
     x, _ = solve(hessian, gradient, low, high)
     # daqp takes its constraints A x with bounds; without rows of A the bounds are those of x.
-    expected = daqp.solve(
-        hessian, gradient, np.zeros((0, size)), high.copy(), low.copy(), np.zeros(size, dtype=np.int32)
-    )[0]
-    np.testing.assert_allclose(x, expected, atol=1e-7 * (1.0 + np.abs(expected).max()))
+    expected, _, flag, _ = daqp.solve(
+        hessian, gradient, np.zeros((0, size)), high.copy(), low.copy(), np.zeros(size, dtype=np.int32),
+        primal_tol=1e-12, dual_tol=1e-12, eps_prox=0.0,
+    )  # fmt: skip
+    assert flag == 1
+    np.testing.assert_allclose(x, expected, atol=1e-9)
     cost = 0.5 * x @ hessian @ x + gradient @ x
     assert cost <= 0.5 * expected @ hessian @ expected + gradient @ expected + 1e-9 * (1.0 + abs(cost))
 
