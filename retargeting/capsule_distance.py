@@ -122,16 +122,11 @@ def distance_gradient(  # type: ignore[no-untyped-def]
     common: the last body that carries both. All zero where the points coincide.
     """
     gradient[:] = 0.0
-    normal = np.empty(3)
-    length = 0.0
-    for i in range(3):
-        normal[i] = on_b[i] - on_a[i]
-        length += normal[i] * normal[i]
-    length = np.sqrt(length)
+    x, y, z = on_b[0] - on_a[0], on_b[1] - on_a[1], on_b[2] - on_a[2]
+    length = np.sqrt(x * x + y * y + z * z)
     if length < SMALLEST_GAP_M:
         return
-    for i in range(3):
-        normal[i] /= length
+    normal = (x / length, y / length, z / length)
     _add_chain(tree, positions, rotations, body_a, common, on_a, normal, -1.0, gradient)
     _add_chain(tree, positions, rotations, body_b, common, on_b, normal, 1.0, gradient)
 

@@ -727,8 +727,10 @@ def prove_stop(  # type: ignore[no-untyped-def]
                 bounds[p] = bound
                 continue
         near[left], work.gaps[left], work.strays[left] = p, work.gaps[m], work.strays[m]
-        work.normals[left] = work.normals[m]
-        work.seen[left] = work.seen[m]
+        if left < m:
+            # A row that is assigned to itself is copied into fresh memory first.
+            work.normals[left] = work.normals[m]
+            work.seen[left] = work.seen[m]
         left += 1
     nears = left
     if nears == 0:
