@@ -210,6 +210,7 @@ class OpenXrSource:
     def _frame(self, sample: Sample) -> MotionFrame:
         if sample.recentred:
             self._held.interrupt()
+        self._held.interrupt(sample.taken_up)
         moment_s = 1e-9 * sample.steady_ns
         controls = self._menu.observe(sample.controls, sample.poses, moment_s)
         frame = MotionFrame(self._stamps.stamp(moment_s), sample.poses, self._held.observe(controls))
