@@ -116,10 +116,13 @@ def test_what_is_pressed_on_one_side_lasts_while_the_other_takes_something_up(he
 def test_lost_attention_opens_the_deadman_and_ends_the_frames(headset: Headset) -> None:
     with headset.worn() as source:
         worn_and_squeezed(headset, source)
+        any_frame(source)
+        assert float(str(source.diagnostics()["frame_rate_hz"])) > 0.0
         with headset.writing() as script:
             script.focused = 0
         check_last(wait_for_none(source))
-        assert source.diagnostics()["device"] == "not in use (visible)"
+        diagnostics = source.diagnostics()
+        assert (diagnostics["device"], diagnostics["frame_rate_hz"]) == ("not in use (visible)", 0.0)
         with headset.writing() as script:
             script.focused = 1
         check_needs_a_new_press(headset, source)
@@ -308,7 +311,9 @@ def freeze(headset: Headset, source: OpenXrSource) -> None:
     wait_for(source, lambda frame: frame.controls == Controls(), "the open deadman")
     assert source.wait_frame(0.3) is None
     assert headset.happened.frozen_calls == 1
-    assert str(source.diagnostics()["device"]).startswith("the OpenXR runtime has not answered for 0.")
+    diagnostics = source.diagnostics()
+    assert str(diagnostics["device"]).startswith("the OpenXR runtime has not answered for 0.")
+    assert diagnostics["frame_rate_hz"] == 0.0
 
 
 def test_a_runtime_that_freezes_opens_the_deadman_and_may_answer_again(headset: Headset) -> None:
