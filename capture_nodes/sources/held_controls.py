@@ -5,12 +5,15 @@ Otherwise a socket that comes back, or a headset that is put on again, would pre
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from retargeting.body_points import SIDES
 from retargeting.motion_frame import Axis, Button, Controls
 
 # A squeeze below this is let go.
 _LET_GO = 0.4
-_SQUEEZES = tuple(Axis[f"{side.upper()}_SQUEEZE"] for side in SIDES)
+_SQUEEZES = {side: Axis[f"{side.upper()}_SQUEEZE"] for side in SIDES}
+_BUTTONS = {side: {b for b in Button if b.name.startswith(side.upper())} for side in SIDES}
 
 
 class HeldControls:
@@ -20,10 +23,11 @@ class HeldControls:
         self._axes: set[int] = set()
         self._buttons: set[int] = set()
 
-    def interrupt(self) -> None:
-        """From now on nothing that is held counts."""
-        self._axes = set(_SQUEEZES)
-        self._buttons = set(Button)
+    def interrupt(self, sides: Iterable[str] = SIDES) -> None:
+        """From now on nothing that is held there counts."""
+        for side in sides:
+            self._axes.add(_SQUEEZES[side])
+            self._buttons |= _BUTTONS[side]
 
     def observe(self, controls: Controls) -> Controls:
         """The controls without what is still held from before; triggers and sticks pass as they are."""

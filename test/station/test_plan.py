@@ -23,6 +23,7 @@ from capture_nodes.sources.bvh import BvhParameters
 from capture_nodes.sources.openxr.parameters import OpenXrParameters
 from capture_nodes.station import StationPlan, main, make_plan, usage
 from capture_nodes.station_arguments import StationError, argument_defaults, argument_names, split_arguments
+from capture_nodes.thread_priority import SERVING
 from retargeting.errors import RetargetingError
 from retargeting.retargeter import RetargeterParameters
 
@@ -433,9 +434,13 @@ def test_what_was_mended_in_a_urdf_is_told_before_the_start(
     monkeypatch.setitem(sys.modules, "capture_nodes.station_supervisor", module)
     monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.setattr(sys, "argv", ["station", *words])
+    # Of the real one, all tests after this would run ahead of everything else on the machine.
+    preferred: list[int] = []
+    monkeypatch.setattr("capture_nodes.station.prefer_thread", preferred.append)
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0
+    assert preferred == [SERVING]
 
 
 def test_the_robot_that_ships_whole_gives_no_warning(tmp_path: Path) -> None:

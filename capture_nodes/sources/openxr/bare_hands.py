@@ -26,6 +26,10 @@ class BareHand:
         self.pinched = self._pinches(poses, inputs)
         return float(self.pinched), self._fist(poses, inputs)
 
+    def told(self, poses: Mapping[str, Array], inputs: Mapping[str, float]) -> bool:
+        """Whether it is known if it pinches."""
+        return "pinch" in inputs or all(f"{self._side}_{tip}_tip" in poses for tip in ("thumb", "index"))
+
     def let_go(self) -> None:
         self.pinched = self._touch.touching = False
 

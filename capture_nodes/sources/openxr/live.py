@@ -210,6 +210,7 @@ class OpenXrSource:
     def _frame(self, sample: Sample) -> MotionFrame:
         if sample.recentred:
             self._held.interrupt()
+        self._held.interrupt(sample.taken_up)
         moment_s = 1e-9 * sample.steady_ns
         controls = self._menu.observe(sample.controls, sample.poses, moment_s)
         frame = MotionFrame(self._stamps.stamp(moment_s), sample.poses, self._held.observe(controls))
@@ -247,7 +248,7 @@ class OpenXrSource:
         session, instance = connection.session, connection.instance
         found: dict[str, object] = {
             "device": self._device_words(session),
-            "frame_rate_hz": 1.0 / self._spacing_s if self._spacing_s else 0.0,
+            "frame_rate_hz": self._frame_rate_hz(),
             "longest_gap_ms": 1e3 * self._longest_gap_s,
             "missed_ticks": self._missed,
             "device_losses": self._losses,
@@ -262,6 +263,12 @@ class OpenXrSource:
             for side, held in session.controllers.held.items():
                 found[f"{side}_device"] = held or "none"
         return found
+
+    def _frame_rate_hz(self) -> float:
+        """0 as long as none come."""
+        last_s, spacing_s = self._last_frame_s, self._spacing_s
+        come = last_s > 0.0 and time.monotonic() - last_s <= self._parameters.answer_s
+        return 1.0 / spacing_s if come and spacing_s else 0.0
 
     def _device_words(self, session: Session | None) -> str:
         if silence := self._thread.silence(_SILENT_S):

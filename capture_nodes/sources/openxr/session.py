@@ -27,6 +27,7 @@ _MOST_EVENTS = 64
 _EVENT_INSTANCE_LOSS, _EVENT_STATE, _EVENT_SPACE_CHANGE, _EVENT_PROFILE = 17, 18, 40, 52
 _PRIMARY_STEREO = 2
 _STATES_WITHIN_S = 2.0
+_BARE = "bare hand"
 _AXES = {
     side: tuple(Axis[f"{side.upper()}_{name}"] for name in ("TRIGGER", "SQUEEZE", "STICK_X", "STICK_Y"))
     for side in SIDES
@@ -60,12 +61,14 @@ class SessionOver(RuntimeFailed):
 
 @dataclass(frozen=True)
 class Sample:
-    """What is tracked at `steady_ns` of the steady clock; recentred: poses do not continue those before."""
+    """What is tracked at `steady_ns` of the steady clock; recentred: poses do not continue those before;
+    taken_up: the sides whose controls come from a device that did not tell them in the sample before."""
 
     steady_ns: int
     poses: dict[str, Array]
     controls: Controls
     recentred: bool
+    taken_up: frozenset[str]
 
 
 class Session:
@@ -90,6 +93,7 @@ class Session:
         self._hands = Hands(self._runtime, self._handle, self.points) if system.hands else None
         self._body = Body(self._runtime, self._handle, kind, self.points) if kind is not None else None
         self._bare_hands = {side: BareHand(side, parameters) for side in SIDES}
+        self._telling = dict.fromkeys(SIDES, "")
         self.state = State.UNKNOWN
         self._running = self._recentred = self._focused = False
         self._begun_s = 0.0
@@ -182,7 +186,7 @@ class Session:
             return None
         controls = self._controls(readings, poses)
         recentred, self._recentred = self._recentred, False
-        return Sample(steady_ns, poses, controls, recentred)
+        return Sample(steady_ns, poses, controls, recentred, self._take_up(readings, poses))
 
     def _lose(self) -> None:
         for hand in self._bare_hands.values():
@@ -200,6 +204,17 @@ class Session:
             return points.in_trainer()
         to_trainer = self.base.to_trainer(points.head())
         return {} if to_trainer is None else points.in_trainer(to_trainer)
+
+    def _take_up(self, readings: dict[str, Reading], poses: dict[str, Array]) -> frozenset[str]:
+        """Inputs that are not told read as let go, which says nothing of the hand: a runtime may know what
+        is held only after its first sync, and a controller may drop out and come back."""
+        before, self._telling = self._telling, {}
+        for side, reading in readings.items():
+            told = bool(reading.inputs)
+            if not reading.holds:
+                told = self._bare_hands[side].told(poses, reading.inputs)
+            self._telling[side] = (reading.profile if reading.holds else _BARE) if told else ""
+        return frozenset(side for side, device in self._telling.items() if device not in ("", before[side]))
 
     def _controls(self, readings: dict[str, Reading], poses: dict[str, Array]) -> Controls:
         axes, buttons = [0.0] * len(Axis), [0] * len(Button)

@@ -153,6 +153,10 @@ def put_fingers(headset: Headset, thumb_to_index_m: float) -> None:
         joints[HAND_POINT_NAMES.index("index_tip")].put((0.2, 1.2 + thumb_to_index_m, -0.4))
 
 
+def pinch_m(frame: MotionFrame) -> float:
+    return float(np.linalg.norm((frame.poses["right_thumb_tip"] - frame.poses["right_index_tip"])[:3]))
+
+
 def test_without_gestures_a_pinch_is_measured_between_the_tips(headset: Headset) -> None:
     headset.runtime.without("XR_EXT_hand_interaction")
     put_fingers(headset, 0.08)
@@ -170,7 +174,17 @@ def test_without_gestures_a_pinch_is_measured_between_the_tips(headset: Headset)
         with headset.writing() as script:
             script.hands[1].active = 0
         frame = wait_for(source, lambda frame: "right_wrist" not in frame.poses)
-    assert frame.controls.axes[Axis.RIGHT_SQUEEZE] == 0.0
+        assert frame.controls.axes[Axis.RIGHT_SQUEEZE] == 0.0
+        # It comes back with the pinch that it went with.
+        put_fingers(headset, 0.01)
+        frame = wait_for(source, lambda frame: "right_wrist" in frame.poses)
+        for _ in range(5):
+            assert frame.controls.axes[Axis.RIGHT_SQUEEZE] == 0.0
+            frame = any_frame(source)
+        put_fingers(headset, 0.08)
+        wait_for(source, lambda frame: pinch_m(frame) > 0.05)
+        put_fingers(headset, 0.01)
+        wait_for(source, lambda frame: frame.controls.axes[Axis.RIGHT_SQUEEZE] == 1.0)
 
 
 def _hand(**places: tuple[float, float, float]) -> dict[str, np.ndarray]:

@@ -70,13 +70,59 @@ def test_what_is_held_on_opening_holds_nothing(headset: Headset) -> None:
         check_needs_a_new_press(headset, source)
 
 
-def test_lost_attention_opens_the_deadman_and_ends_the_frames(headset: Headset) -> None:
+def test_a_controller_that_is_told_of_only_after_the_head_is_holds_nothing(headset: Headset) -> None:
+    """As Monado does on every opening: the first sync still knows no profile."""
+    with headset.writing() as script:
+        script.controllers[0].press(**_HELD)
+    with headset.worn() as source:
+        assert any_frame(source).controls == Controls()
+        headset.hold("touch", "touch")
+        check_needs_a_new_press(headset, source)
+
+
+def test_a_controller_that_drops_out_and_comes_back_holds_nothing(headset: Headset) -> None:
+    with headset.worn() as source:
+        worn_and_squeezed(headset, source)
+        headset.hold("none", "touch")
+        wait_for(source, lambda frame: frame.controls.axes[Axis.LEFT_SQUEEZE] == 0.0)
+        headset.hold("touch", "touch")
+        check_needs_a_new_press(headset, source)
+
+
+def test_a_device_that_replaces_a_held_one_holds_nothing(headset: Headset) -> None:
     with headset.worn() as source:
         worn_and_squeezed(headset, source)
         with headset.writing() as script:
+            script.controllers[0].press(squeeze__force=1.0)
+        headset.hold("index", "touch")
+        wait_for(source, lambda frame: source.diagnostics()["left_device"] == "index" and not squeezed(frame))
+        for _ in range(5):
+            assert not squeezed(any_frame(source))
+
+
+def test_what_is_pressed_on_one_side_lasts_while_the_other_takes_something_up(headset: Headset) -> None:
+    with headset.worn() as source:
+        headset.hold("touch", "none")
+        wait_for(source, lambda frame: "left_grip" in frame.poses)
+        with headset.writing() as script:
+            script.controllers[0].press(**_HELD)
+        wait_for(source, squeezed)
+        headset.hold("touch", "touch")
+        while "right_grip" not in (frame := any_frame(source)).poses:
+            assert squeezed(frame)
+        assert squeezed(frame)
+
+
+def test_lost_attention_opens_the_deadman_and_ends_the_frames(headset: Headset) -> None:
+    with headset.worn() as source:
+        worn_and_squeezed(headset, source)
+        any_frame(source)
+        assert float(str(source.diagnostics()["frame_rate_hz"])) > 0.0
+        with headset.writing() as script:
             script.focused = 0
         check_last(wait_for_none(source))
-        assert source.diagnostics()["device"] == "not in use (visible)"
+        diagnostics = source.diagnostics()
+        assert (diagnostics["device"], diagnostics["frame_rate_hz"]) == ("not in use (visible)", 0.0)
         with headset.writing() as script:
             script.focused = 1
         check_needs_a_new_press(headset, source)
@@ -265,7 +311,9 @@ def freeze(headset: Headset, source: OpenXrSource) -> None:
     wait_for(source, lambda frame: frame.controls == Controls(), "the open deadman")
     assert source.wait_frame(0.3) is None
     assert headset.happened.frozen_calls == 1
-    assert str(source.diagnostics()["device"]).startswith("the OpenXR runtime has not answered for 0.")
+    diagnostics = source.diagnostics()
+    assert str(diagnostics["device"]).startswith("the OpenXR runtime has not answered for 0.")
+    assert diagnostics["frame_rate_hz"] == 0.0
 
 
 def test_a_runtime_that_freezes_opens_the_deadman_and_may_answer_again(headset: Headset) -> None:
