@@ -36,6 +36,8 @@ class WebxrMotion:
         self._held.interrupt()
         self._last: MotionFrame | None = None
         self._seen: set[str] = set()
+        # What told of each side's grip or pinch in the frame before: "" nothing did.
+        self._telling = dict.fromkeys(SIDES, "")
 
     @property
     def body_axes(self) -> str:
@@ -53,6 +55,7 @@ class WebxrMotion:
             self._held.interrupt()
             controls = Controls()
         else:
+            self._held.interrupt(self._taken_up(wire, poses))
             controls = self._held.observe(controls)
         if not poses:
             return self.interrupt()
@@ -74,6 +77,14 @@ class WebxrMotion:
         self._seen.update(name for name in wire.names if name not in wire.emulated)
         return wire.emulated & self._seen
 
+    def _taken_up(self, wire: WireFrame, poses: Mapping[str, Array]) -> list[str]:
+        """The sides that something tells of which did not in the frame before.
+
+        A controller that is not there reads as let go, as does a hand out of sight: that says nothing of it.
+        """
+        before, self._telling = self._telling, {side: _telling(side, wire, poses) for side in SIDES}
+        return [side for side, device in self._telling.items() if device not in ("", before[side])]
+
     def _controls(self, wire: WireFrame, poses: Mapping[str, Array], now_s: float) -> Controls:
         axes, buttons = list(wire.axes), list(wire.buttons)
         for side in SIDES:
@@ -86,6 +97,12 @@ class WebxrMotion:
             if gesture.menu or held:
                 buttons[Button[f"{upper}_MENU"]] = 1
         return Controls(tuple(axes), tuple(buttons))
+
+
+def _telling(side: str, wire: WireFrame, poses: Mapping[str, Array]) -> str:
+    if not {f"{side}_grip", f"{side}_aim"}.isdisjoint(wire.names):
+        return "controller"
+    return "hand" if {f"{side}_thumb_tip", f"{side}_index_tip"} <= poses.keys() else ""
 
 
 def tracked_poses(

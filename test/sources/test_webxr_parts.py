@@ -346,6 +346,39 @@ def test_what_was_known_and_is_guessed_now_is_left_out():
     assert points({"left_grip"}) == {"head"}
 
 
+HANDS = [f"left_{name}" for name in wire.HAND_JOINTS]
+
+
+def squeezes(seen):
+    """The left squeeze of each frame, of (points of it beside the head, the grip of a controller)."""
+    motion, told = WebxrMotion(), []
+    for k, (names, squeeze) in enumerate(seen):
+        axes = [0.0] * 8
+        axes[Axis.LEFT_SQUEEZE] = squeeze
+        pose = np.tile([0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0], (1 + len(names), 1))
+        said = WireFrame(k, 0.0, "visible", False, tuple(axes), (0,) * 8, ("head", *names), pose)
+        frame = motion.frame(said, k + 1, 0.01 * k)
+        told.append(frame.controls.axes[Axis.LEFT_SQUEEZE])
+    return told
+
+
+def test_a_controller_that_comes_back_holds_nothing_until_it_is_pressed_anew():
+    grip = ["left_grip", "left_aim"]
+    # It was not there: nobody knows whether it was let go.
+    assert squeezes([([], 0.0), (grip, 1.0), (grip, 1.0), (grip, 0.0), (grip, 1.0)]) == [0, 0, 0, 0, 1]
+    assert squeezes([(grip, 0.0), (grip, 1.0), ([], 0.0), (grip, 1.0), (grip, 1.0)]) == [0, 1, 0, 0, 0]
+    # The other hand's coming and going is nothing to it.
+    both = [*grip, "right_grip"]
+    assert squeezes([(grip, 0.0), (grip, 1.0), (both, 1.0), (grip, 1.0)]) == [0, 1, 1, 1]
+
+
+def test_a_hand_that_is_seen_pinching_holds_nothing_until_it_pinches_anew():
+    # All points in one place: as near as a pinch.
+    assert squeezes([([], 0.0), (HANDS, 0.0), (HANDS, 0.0)]) == [0, 0, 0]
+    # And one that puts its controller down.
+    assert squeezes([(["left_grip"], 0.0), (["left_grip"], 1.0), (HANDS, 0.0), (HANDS, 0.0)]) == [0, 1, 0, 0]
+
+
 def test_points_without_neighbours_have_no_axes():
     assert body_axes_from_positions({}) == {}
     assert body_axes_from_positions({"left_elbow": np.zeros(3)}) == {}

@@ -26,8 +26,8 @@ Self = TypeVar("Self", bound="OpenXrSource")
 _RUMBLE_PULSE_S, _RUMBLE_REPEAT_S, _RUMBLE_FORGOTTEN_S = 0.3, 0.15, 1.0
 _CLOCK_CHECK_S = 1.0
 _RATE_WEIGHT = 0.05
-# Some runtimes start a server of theirs when they are opened.
-_OPENING_S = 8.0
+# Some runtimes start a server of theirs when they are opened; nobody can stop the node meanwhile.
+_OPENING_S = 4.0
 _LEAVING_S = 1.0
 _LOOK_S = 0.05
 # Why no frames come is asked for before a runtime is given up.
