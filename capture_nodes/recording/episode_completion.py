@@ -135,8 +135,12 @@ class EpisodeCompletion:
         skew = episode.alignment.skew(episode.times.figures())
         with self._lock:
             moves = tuple(episode.clock_moves)
+            evidence = statistics.evidence(episode.id)
+            for camera in episode.cameras:
+                if camera.topic in evidence:
+                    camera.lost_queue = evidence[camera.topic].lost_queue
             quality = judge_episode(
-                statistics.evidence(episode.id),
+                evidence,
                 self._streams.all_expectations(),
                 begin_ns=None if moves else episode.started_ns,
                 end_ns=None if moves else episode.stopped_ns,

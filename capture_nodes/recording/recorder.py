@@ -64,17 +64,16 @@ from capture_nodes.recording.recordings_folder import check_free_space
 from capture_nodes.recording.stream import Latched, Stream
 from capture_nodes.recording.stream_diagnostics import RecorderLoad
 from capture_nodes.recording.stream_statistics import LiveCounts, StreamStatistics
-from capture_nodes.recording.stream_timing import EpisodeTimes, StreamTimes
+from capture_nodes.recording.stream_timing import EpisodeTimes
 from capture_nodes.recording.tf_stream import TfStream
 from capture_nodes.recording.video_encoder import SOFTWARE, choose_encoder
-from capture_nodes.recording.writer_thread import WriterThread
+from capture_nodes.recording.writer_thread import ALWAYS, WriterThread
 
 OPEN_TIMEOUT_S = 10.0
 _OPENING_NS = 100_000_000
 # Only a publisher faster than this can be expected to show its next message within the tail.
 TAIL_RATE_HZ = 25.0
 _new = tuple.__new__
-_time_row = StreamTimes.row
 # States of the retargeter, and what the clock was set by, are remembered for the pre-roll.
 CLUTCH_STATES = 1000
 CLOCK_MOVES = 1000
@@ -165,7 +164,7 @@ class Recorder:
             self.notes.append(f"cameras are not recorded as video: {error}")
         prefixes = ament_prefixes()
         return EncodingThreads(
-            lambda frame: self._writer.put(frame, priority=0),
+            self._writer.put,
             self._camera_settings,
             {
                 type_name: schema_text(type_name, prefixes)
@@ -241,17 +240,15 @@ class Recorder:
         window, last = counts.episodes.get(episode.id), counts.last
         if window is None or window.last is None or last is None or episode.stopped or counts.ends_open():
             return False
-        times, index = window.times, window.publisher_index
         latest_ns, interval_ns, delay_ns = (
             counts.latest_received_ns,
             counts.peak_interval_ns,
             counts.peak_delay_ns,
         )
-        if times is None or latest_ns < episode.start_ns:
+        if latest_ns < episode.start_ns:
             return False
         kept: list[TakenMessage] = []
         given: list[SmallMessage] = []
-        rows: list[bytes] = []
         size = 0
         for data, source_ns, received_ns, sequence, its_gid in messages:
             bytes_in = len(data)
@@ -279,10 +276,10 @@ class Recorder:
             )
             kept.append(_new(TakenMessage, fields))
             given.append((received_ns, source_ns, sequence, data))
-            rows.append(_time_row(received_ns, source_ns, index, data))
             latest_ns, last = received_ns, sequence
             size += bytes_in
-        if not self._writer.reserve(size, stream.priority):
+        several = EpisodeMessages(episode.file, stream.channel, given, window, size, stream.priority)
+        if not self._writer.put_all(several):
             return False
         counts.took(len(kept), size, last, latest_ns, interval_ns, delay_ns)
         window.received += len(kept)
@@ -290,8 +287,6 @@ class Recorder:
         self._bytes_taken += size
         self._plain_bytes_taken += size
         self._recent.extend(kept, size)
-        self._writer.put_reserved(EpisodeMessages(episode.file, stream.channel, given, window, size))
-        times.add_rows(b"".join(rows))
         if stream.role:
             for message in kept:
                 self._read_or_refuse(message)
@@ -303,14 +298,21 @@ class Recorder:
         window = self.statistics.into(episode.id, counts, arrival)
         given = _new(
             EpisodeMessage,
-            (episode.file, stream.channel, received_ns, source_ns, arrival[0] or 0, data, window),
+            (
+                episode.file,
+                stream.channel,
+                received_ns,
+                source_ns,
+                arrival[0] or 0,
+                data,
+                window,
+                stream.priority,
+            ),
         )
         if stream.encoding == "raw" or self._encoders is None:
-            written = self._writer.put(given, stream.priority)
+            self._writer.put(given)
         else:
-            written = self._encoders.put(given, held)
-        if written:
-            window.wrote(received_ns, source_ns, data)
+            self._encoders.put(given, held)
 
     def _read_or_refuse(self, message: TakenMessage) -> None:
         try:
@@ -533,10 +535,11 @@ class Recorder:
             latched = stream.heard_before(recent.get(topic, ())) if stream.latched else {}
             for gid, (data, source_ns, sequence) in latched.items():
                 window = self.statistics.episode(stream.publishers[gid], episode.id)
-                message = EpisodeMessage(file, stream.channel, head_ns, source_ns, sequence, data, window)
-                if self._writer.put(message):
-                    window.repeated += 1
-                    window.wrote(head_ns, source_ns, data)
+                message = EpisodeMessage(
+                    file, stream.channel, head_ns, source_ns, sequence, data, window, ALWAYS
+                )
+                self._writer.put(message)
+                window.repeated += 1
         if self._transforms is not None:
             self._transforms.begin(episode)
         episode.clutch = [state for at, state in self._clutch if at >= episode.start_ns]
