@@ -128,14 +128,14 @@ class RecorderNode(CaptureNode):
     def _take(self) -> None:
         recorder, readers = self._recorder, self._topics.readers
         while not self._ending.wait(self._configuration.poll_s):
+            if self._taking_problem is None:
+                try:
+                    readers.drain(recorder.take_all)
+                except Exception as error:
+                    # Reported, and the node ended, by the main thread at its next look. Meanwhile the
+                    # rounds go on: they complete the episode at hand.
+                    self._taking_problem = error
             with recorder.taking():
-                if self._taking_problem is None:
-                    try:
-                        readers.drain(recorder.take_all)
-                    except Exception as error:
-                        # Reported, and the node ended, by the main thread at its next look. Meanwhile the
-                        # rounds go on: they complete the episode at hand.
-                        self._taking_problem = error
                 recorder.pass_done()
 
     def _fold(self) -> None:

@@ -62,6 +62,7 @@ class _Reader:
     stream: Stream
     handle: Any
     source: HandleTake
+    depth: int
     overlap: _Overlap | None = None
 
 
@@ -152,7 +153,7 @@ class SubscriptionSet:
         # What somebody here reads, or keeps for long, is taken as `bytes`.
         source = self._opening(handle, message_type, not stream.role and not stream.latched)
         self._sources[id(handle)] = source
-        self._taken = [*readers, _Reader(stream, handle, source, overlap)]
+        self._taken = [*readers, _Reader(stream, handle, source, depth, overlap)]
 
     def _overlapping(self, topic: str, overlap: _Overlap | None) -> list[_Reader]:
         return [
@@ -183,12 +184,18 @@ class SubscriptionSet:
         return 0 if subscription is None else int(subscription.handle.get_publisher_count())
 
     def drain(self, take: Take) -> None:
-        """Take everything that is there, one subscription after the other."""
+        """Take everything that is there, one subscription after the other.
+
+        Of each no more than it can hold: what comes meanwhile must not keep a round from its end.
+        """
         for reader in self._taken:
             stream, overlap, take_next = reader.stream, reader.overlap, reader.source.take
             found: list[Taken] = []
             try:
-                while (taken := take_next()) is not None:
+                for _ in range(reader.depth):
+                    taken = take_next()
+                    if taken is None:
+                        break
                     if overlap is None or overlap.is_new(stream, taken[4], taken[3], taken[1]):
                         found.append(taken)
                         if len(found) >= MOST_TAKEN or len(taken[0]) >= LARGE_BYTES:

@@ -5,7 +5,6 @@ The next start, and the messages, wait for none of it.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +22,7 @@ from capture_nodes.recording.episode_record import (
     streams_record,
 )
 from capture_nodes.recording.episode_words import keep_word, say_later, write_episode_sidecar
+from capture_nodes.recording.fair_lock import FairLock
 from capture_nodes.recording.mcap_file import Attachment, FileProblem
 from capture_nodes.recording.recorded_streams import RecordedStreams
 from capture_nodes.recording.recordings_folder import move_to_trash
@@ -44,7 +44,7 @@ class EpisodeCompletion:
         root: Path,
         streams: RecordedStreams,
         statistics: StreamStatistics,
-        lock: threading.RLock,
+        lock: FairLock,
         ended: Callable[[Episode], None],
         note: Callable[[str], None],
     ) -> None:

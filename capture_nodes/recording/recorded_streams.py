@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from capture_nodes.errors import CaptureError
 from capture_nodes.recording.camera_encoding import CameraFigures, Encoding
+from capture_nodes.recording.fair_lock import FairLock
 from capture_nodes.recording.mcap_file import ChannelDescription
 from capture_nodes.recording.stream import HIGHEST_PRIORITY, Role, Stream
 from capture_nodes.recording.stream_quality import StreamExpectation
@@ -18,7 +18,7 @@ from capture_nodes.recording.stream_statistics import StreamStatistics
 class RecordedStreams:
     """``lock``: the recorder's, taken by all methods. ``tf_rate_hz``: of its own transforms, None without."""
 
-    def __init__(self, statistics: StreamStatistics, lock: threading.RLock, tf_rate_hz: float | None) -> None:
+    def __init__(self, statistics: StreamStatistics, lock: FairLock, tf_rate_hz: float | None) -> None:
         self._statistics, self._lock, self._tf_rate_hz = statistics, lock, tf_rate_hz
         self.by_topic: dict[str, Stream] = {}
         self.expectations: dict[str, StreamExpectation] = {}

@@ -1,7 +1,7 @@
 """The recorder without ROS: streams, episodes, counts. A node feeds it what it takes.
 
-Threads meet here. The *taking* thread calls `take` for every message and `pass_done` after each round, both
-inside ``with recorder.taking():``. The *writer* thread writes messages. Two more open and complete files, so
+Threads meet here. The *taking* thread calls `take_all` (or `take`, inside ``with recorder.taking():``) with
+every message, and `pass_done`, inside that too, after each round. The *writer* thread writes messages. Two more open and complete files, so
 that neither the next start nor the messages wait for that. *Control* (services) calls `start`, `stop`,
 `discard`, `mark` and the queries from any thread. One lock orders taking and control; nothing that can block
 is done under it.
@@ -53,6 +53,7 @@ from capture_nodes.recording.episode_record import (
     said_word,
 )
 from capture_nodes.recording.episode_transforms import OWN_GID, EpisodeTransforms
+from capture_nodes.recording.fair_lock import FairLock
 from capture_nodes.recording.mcap_file import Attachment, ChannelDescription, FileProblem
 from capture_nodes.recording.mcap_writer import LARGE_BYTES, Buffer, SmallMessage
 from capture_nodes.recording.message_schemas import ament_prefixes, schema_text
@@ -101,7 +102,7 @@ class Recorder:
         self.attachments = attachments
         # What somebody should read in the log; the node takes it from the left.
         self.notes: deque[str] = deque(maxlen=1000)
-        self._lock = threading.RLock()
+        self._lock = FairLock()
         tf_rate_hz = None if tf is None else configuration.tf_rate_hz
         self.streams = RecordedStreams(self.statistics, self._lock, tf_rate_hz)
         self._writer = WriterThread(configuration.queue_limit_bytes, self.streams.refuse_message)
@@ -219,10 +220,14 @@ class Recorder:
             self._read_or_refuse(message)
 
     def take_all(self, stream: Stream, messages: Sequence[Taken]) -> None:
-        """`take` for each of several messages of a stream: data, source and received time, number, gid."""
-        if not self._take_usual(stream, messages):
-            for data, source_ns, received_ns, sequence, gid in messages:
-                self.take(stream, data, source_ns, received_ns, sequence, gid)
+        """`take` for each of several messages of a stream: data, source and received time, number, gid.
+
+        Outside of `taking`, too: who starts and stops waits for no more than these.
+        """
+        with self._lock:
+            if not self._take_usual(stream, messages):
+                for data, source_ns, received_ns, sequence, gid in messages:
+                    self.take(stream, data, source_ns, received_ns, sequence, gid)
 
     def _take_usual(self, stream: Stream, messages: Sequence[Taken]) -> bool:
         """What `take` does, for several small messages at once; False, and nothing is done, where one of them
@@ -764,9 +769,8 @@ class Recorder:
 
     def fold(self) -> None:
         """Take the times of the episodes at hand into their figures: once a second, by any thread."""
-        with self._lock:
-            episodes = list(self._open)
-        for episode in episodes:
+        # A copy in one step, without the lock: the taking thread must not wait for one in the background.
+        for episode in list(self._open):
             episode.times.fold()
             episode.alignment.advance()
 
