@@ -127,16 +127,18 @@ class RecorderNode(CaptureNode):
 
     def _take(self) -> None:
         recorder, readers = self._recorder, self._topics.readers
-        while not self._ending.wait(self._configuration.poll_s):
+        whole = True
+        # Who is behind takes on at once.
+        while not self._ending.wait(self._configuration.poll_s if whole else 0.0):
             if self._taking_problem is None:
                 try:
-                    readers.drain(recorder.take_all)
+                    whole = readers.drain(recorder.take_all)
                 except Exception as error:
                     # Reported, and the node ended, by the main thread at its next look. Meanwhile the
                     # rounds go on: they complete the episode at hand.
-                    self._taking_problem = error
+                    self._taking_problem, whole = error, True
             with recorder.taking():
-                recorder.pass_done()
+                recorder.pass_done(whole)
 
     def _fold(self) -> None:
         """Figures of the episodes at hand, once a second; the pictures of the cameras come first."""

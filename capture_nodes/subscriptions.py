@@ -30,6 +30,11 @@ OVERLAP_S = 1.0
 Take = Callable[[Stream, "list[Taken]"], None]
 # Handed over at once at most.
 MOST_TAKEN = 64
+# Of one subscription before the others have their turn: all, and large ones.
+MOST_IN_TURN = 512
+MOST_LARGE_IN_TURN = 8
+# Messages of several publishers, or repaired ones, may be out of the order in which they were received.
+REORDERED_NS = 100_000_000
 Policies = tuple[ReliabilityPolicy, DurabilityPolicy]
 
 
@@ -98,6 +103,9 @@ class SubscriptionSet:
         self._sources: dict[int, HandleTake] = {}
         self._taken: list[_Reader] = []
         self._rounds = 0
+        # Readers, by handle, that may still have something from before the round began, and at most how much.
+        self._behind: dict[int, int] = {}
+        self._began_ns = 0
 
     @property
     def topics(self) -> set[str]:
@@ -183,29 +191,60 @@ class SubscriptionSet:
         subscription = self._subscriptions.get(topic)
         return 0 if subscription is None else int(subscription.handle.get_publisher_count())
 
-    def drain(self, take: Take) -> None:
-        """Take everything that is there, one subscription after the other.
+    def drain(self, take: Take) -> bool:
+        """Take what is there, one subscription after the other; whether that ends a round.
 
-        Of each no more than it can hold: what comes meanwhile must not keep a round from its end.
+        Of each so much at a time (`MOST_IN_TURN`, `MOST_LARGE_IN_TURN`) that none waits long for the others. A
+        round is over when everything has been taken that was there when it began, however much comes meanwhile.
         """
-        for reader in self._taken:
-            stream, overlap, take_next = reader.stream, reader.overlap, reader.source.take
-            found: list[Taken] = []
-            try:
-                for _ in range(reader.depth):
-                    taken = take_next()
-                    if taken is None:
-                        break
-                    if overlap is None or overlap.is_new(stream, taken[4], taken[3], taken[1]):
-                        found.append(taken)
-                        if len(found) >= MOST_TAKEN or len(taken[0]) >= LARGE_BYTES:
-                            full, found = found, []
-                            take(stream, full)
-            finally:
-                # Whatever becomes of the next one: these are taken.
-                if found:
-                    take(stream, found)
+        readers = self._taken
+        if not self._behind:
+            self._began_ns = time.time_ns()
+            self._behind = {id(reader.handle): reader.depth for reader in readers}
+        behind = self._behind
+        for reader in readers:
+            key = id(reader.handle)
+            taken, is_empty = self._take_some(reader, take)
+            left = behind.get(key, 0) - taken
+            if is_empty or left <= 0:
+                behind.pop(key, None)
+            else:
+                behind[key] = left
+        if behind:
+            there = {id(reader.handle) for reader in readers}
+            self._behind = behind = {key: left for key, left in behind.items() if key in there}
+        if behind:
+            return False
         self._rounds += 1
+        return True
+
+    def _take_some(self, reader: _Reader, take: Take) -> tuple[int, bool]:
+        """How many, and whether nothing is left that was there when the round began."""
+        stream, overlap, take_next = reader.stream, reader.overlap, reader.source.take
+        found: list[Taken] = []
+        count = large = 0
+        try:
+            while (taken := take_next()) is not None:
+                count += 1
+                if overlap is None or overlap.is_new(stream, taken[4], taken[3], taken[1]):
+                    found.append(taken)
+                    is_large = len(taken[0]) >= LARGE_BYTES
+                    if is_large or len(found) >= MOST_TAKEN:
+                        large += is_large
+                        full, found = found, []
+                        take(stream, full)
+                        # Later than now: the clock was set, and this says nothing.
+                        if self._began_ns + REORDERED_NS < taken[2] <= time.time_ns():
+                            return count, True
+                        if large >= MOST_LARGE_IN_TURN:
+                            return count, False
+                if count >= MOST_IN_TURN:
+                    return count, False
+        finally:
+            # Whatever becomes of the next one: these are taken.
+            if found:
+                take(stream, found)
+        return count, True
 
     def destroy(self) -> None:
         retired = (entry.subscription for entry in self._retired)

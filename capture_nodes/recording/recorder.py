@@ -1,7 +1,7 @@
 """The recorder without ROS: streams, episodes, counts. A node feeds it what it takes.
 
 Threads meet here. The *taking* thread calls `take_all` (or `take`, inside ``with recorder.taking():``) with
-every message, and `pass_done`, inside that too, after each round. The *writer* thread writes messages. Two more open and complete files, so
+every message, and `pass_done`, inside that too, after it has been at every subscription. The *writer* thread writes messages. Two more open and complete files, so
 that neither the next start nor the messages wait for that. *Control* (services) calls `start`, `stop`,
 `discard`, `mark` and the queries from any thread. One lock orders taking and control; nothing that can block
 is done under it.
@@ -371,8 +371,9 @@ class Recorder:
                 episode.clutch.append(clutch)
                 self._put_down(episode, said_moment("clutch", clutch))
 
-    def pass_done(self) -> None:
-        """The taking thread has emptied every subscription once."""
+    def pass_done(self, whole: bool = True) -> None:
+        """The taking thread has been at every subscription once. ``whole``: that ended a round, in which it has
+        taken all that was there when the round began."""
         if self._beginning:
             self._give_pre_roll()
         self._follow_clock()
@@ -389,7 +390,7 @@ class Recorder:
                 # Nothing more can be written: the trainer need not go on.
                 self._end(episode, "failure", str(episode.file.problem), post_roll_ns=0)
                 self._active = None
-            if now_ns <= episode.end_ns:
+            if now_ns <= episode.end_ns or not whole:
                 continue
             if not episode.rounds_after_end:
                 episode.tail_deadline_s = time.monotonic() + self.configuration.tail_s

@@ -47,7 +47,9 @@ def test_its_holder_may_enter_again_and_nobody_else_until_all_is_left() -> None:
     with lock:
         with lock, pytest.raises(ZeroDivisionError), lock:
             1 / 0  # noqa: B018
-        thread = threading.Thread(target=lambda: lock.__enter__() or held.set() or lock.__exit__(None, None, None))
+        thread = threading.Thread(
+            target=lambda: lock.__enter__() or held.set() or lock.__exit__(None, None, None)
+        )
         thread.start()
         assert not held.is_set()
     assert held.wait(WAIT_S)
