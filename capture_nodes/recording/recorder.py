@@ -1,16 +1,15 @@
 """The recorder without ROS: streams, episodes, counts. A node feeds it what it takes.
 
 Threads meet here. The *taking* thread calls `take_all` (or `take`, inside ``with recorder.taking():``) with
-every message, and `pass_done`, inside that too, after it has been at every subscription. The *writer* thread writes messages. Two more open and complete files, so
-that neither the next start nor the messages wait for that. *Control* (services) calls `start`, `stop`,
-`discard`, `mark` and the queries from any thread. One lock orders taking and control; nothing that can block
-is done under it.
+every message, and `pass_done`, inside that too, after it has been at every subscription. The *writer* thread
+writes messages. Two more open and complete files, so that neither the next start nor the messages wait for
+that. *Control* (services) calls `start`, `stop`, `discard`, `mark` and the queries from any thread. One lock
+orders taking and control; nothing that can block is done under it.
 """
 
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
