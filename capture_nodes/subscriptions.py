@@ -194,8 +194,8 @@ class SubscriptionSet:
     def drain(self, take: Take) -> bool:
         """Take what is there, one subscription after the other; whether that ends a round.
 
-        Of each so much at a time (`MOST_IN_TURN`, `MOST_LARGE_IN_TURN`) that none waits long for the others. A
-        round is over when everything has been taken that was there when it began, however much comes meanwhile.
+        Of each so much at a time (`MOST_IN_TURN`, `MOST_LARGE_IN_TURN`) that none waits long for the others.
+        A round is over when everything has been taken that was there when it began, whatever comes meanwhile.
         """
         readers = self._taken
         if not self._behind:

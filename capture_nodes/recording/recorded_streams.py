@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,8 @@ class RecordedStreams:
     def __init__(self, statistics: StreamStatistics, lock: FairLock, tf_rate_hz: float | None) -> None:
         self._statistics, self._lock, self._tf_rate_hz = statistics, lock, tf_rate_hz
         self.by_topic: dict[str, Stream] = {}
+        # What the publishers of a topic offer, asked by the taking thread: channel metadata, empty if not known.
+        self.offered: Callable[[Stream], Mapping[str, str]] = lambda _: {}
         self.expectations: dict[str, StreamExpectation] = {}
         # Topics that are not recorded, and why.
         self.refused: dict[str, str] = {}
@@ -56,13 +58,23 @@ class RecordedStreams:
     def describe(self, stream: Stream, metadata: Mapping[str, str], nodes: Mapping[str, str]) -> None:
         """What the graph says of a topic: channel metadata for the next file, gid (hex) -> node name."""
         with self._lock:
-            stream.channel = ChannelDescription(
-                stream.channel.topic, stream.channel.type_name, stream.channel.schema_text, dict(metadata)
-            )
+            self._set_metadata(stream, metadata)
             self._statistics.found(stream.topic, nodes)
             stream.alive = frozenset(nodes)
             if len(stream.latest) > 1:
                 stream.latest = stream.heard_before(())
+
+    def new_publisher(self, stream: Stream) -> None:
+        """The first message of a publisher has come. Its channel is written with it, and never again."""
+        if not stream.channel.metadata:
+            self._set_metadata(stream, self.offered(stream))
+
+    @staticmethod
+    def _set_metadata(stream: Stream, metadata: Mapping[str, str]) -> None:
+        channel = stream.channel
+        stream.channel = ChannelDescription(
+            channel.topic, channel.type_name, channel.schema_text, dict(metadata)
+        )
 
     def all(self) -> list[Stream]:
         with self._lock:

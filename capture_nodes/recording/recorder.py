@@ -198,6 +198,7 @@ class Recorder:
             self._give_pre_roll()
         counts = stream.publishers.get(gid)
         if counts is None:
+            self.streams.new_publisher(stream)
             counts = stream.publishers[gid] = self.statistics.publisher(stream.topic, gid.hex())
         size = len(data)
         self._bytes_taken += size
@@ -371,8 +372,10 @@ class Recorder:
                 self._put_down(episode, said_moment("clutch", clutch))
 
     def pass_done(self, whole: bool = True) -> None:
-        """The taking thread has been at every subscription once. ``whole``: that ended a round, in which it has
-        taken all that was there when the round began."""
+        """The taking thread has been at every subscription once.
+
+        ``whole``: that ended a round, in which it has taken all that was there when the round began.
+        """
         if self._beginning:
             self._give_pre_roll()
         self._follow_clock()
