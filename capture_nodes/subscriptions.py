@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rclpy.duration import Infinite
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
+from capture_nodes.raw_subscription import raw_subscription
 from capture_nodes.recording.mcap_writer import LARGE_BYTES
 from capture_nodes.recording.recent_messages import Taken
 from capture_nodes.recording.stream import Stream
@@ -136,16 +136,10 @@ class SubscriptionSet:
     def _subscribe(self, stream: Stream, policies: Policies) -> None:
         message_type, depth = self._types[stream.topic]
         reliability, durability = policies
-        subscription = self._node.create_subscription(
-            message_type,
-            stream.topic,
-            _never_called,
-            QoSProfile(
-                depth=depth, history=HistoryPolicy.KEEP_LAST, reliability=reliability, durability=durability
-            ),
-            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
-            raw=True,
+        qos = QoSProfile(
+            depth=depth, history=HistoryPolicy.KEEP_LAST, reliability=reliability, durability=durability
         )
+        subscription = raw_subscription(self._node, message_type, stream.topic, qos)
         former = self._subscriptions.get(stream.topic)
         self._subscriptions[stream.topic] = subscription
         self._policies[stream.topic] = policies
@@ -257,10 +251,6 @@ class SubscriptionSet:
     def _destroy(self, subscription: Any) -> None:
         self._sources.pop(id(subscription.handle)).close()
         self._node.destroy_subscription(subscription)
-
-
-def _never_called(_message: bytes) -> None:
-    raise RuntimeError("a subscription of the taking thread was given to an executor")
 
 
 def endpoint_metadata(publishers: Sequence[TopicEndpointInfo]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from capture_nodes.errors import CaptureError
+from capture_nodes.errors import CaptureError, error_text
 from capture_nodes.recording.camera_image import (
     COMPRESSED_IMAGE,
     COMPRESSED_VIDEO,
@@ -263,7 +263,7 @@ class CameraEncoder:
         return compressed_video(image, packet)
 
     def _failed(self, error: Exception, log_ns: int) -> None:
-        reason = str(error) if isinstance(error, CaptureError) else repr(error)
+        reason = error_text(error)
         if self.encoding == "h264" and self._codec != SOFTWARE:
             before, self._codec, self._video = self._codec, SOFTWARE, None
             self._tell(EncodingStep(self._channel.topic, log_ns, before, SOFTWARE, reason))

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from capture_nodes.errors import CaptureError
+from capture_nodes.errors import CaptureError, error_text
 from capture_nodes.recording.alignment import ALIGNMENT_MEDIA_TYPE, ALIGNMENT_NAME
 from capture_nodes.recording.episode import Episode
 from capture_nodes.recording.episode_record import (
@@ -65,7 +65,9 @@ class EpisodeCompletion:
             try:
                 self._say(episode, verdict, reason)
             except Exception as error:
-                problem = CaptureError(f"the word {verdict!r} on {episode.id} is not kept: {_text(error)}")
+                problem = CaptureError(
+                    f"the word {verdict!r} on {episode.id} is not kept: {error_text(error)}"
+                )
                 self._note(str(problem))
                 kept.set_exception(problem)
             else:
@@ -217,7 +219,7 @@ class EpisodeCompletion:
         except Exception as error:
             episode.given_up = False
             if not isinstance(error, CaptureError):
-                error = CaptureError(f"episode {episode.id} is not discarded: {_text(error)}")
+                error = CaptureError(f"episode {episode.id} is not discarded: {error_text(error)}")
             moved.set_exception(error)
         else:
             moved.set_result(episode.path or path)
@@ -227,7 +229,7 @@ class EpisodeCompletion:
         try:
             write()
         except Exception as error:
-            self._note(_text(error))
+            self._note(error_text(error))
 
     def _forget_old(self) -> None:
         """Of the last episodes the counts are kept whole, of those before them the totals."""
@@ -240,7 +242,3 @@ class EpisodeCompletion:
     def _entry(self, episode: Episode) -> dict[str, Any]:
         with self._lock:
             return next((entry for entry in self._finished if entry["id"] == episode.id), {})
-
-
-def _text(error: Exception) -> str:
-    return str(error) if isinstance(error, CaptureError) else repr(error)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from capture_nodes.errors import CaptureError
+from capture_nodes.errors import error_text
 from capture_nodes.recording.camera_encoding import CameraFigures, Encoding
 from capture_nodes.recording.fair_lock import FairLock
 from capture_nodes.recording.mcap_file import ChannelDescription
@@ -21,7 +21,7 @@ class RecordedStreams:
     def __init__(self, statistics: StreamStatistics, lock: FairLock, tf_rate_hz: float | None) -> None:
         self._statistics, self._lock, self._tf_rate_hz = statistics, lock, tf_rate_hz
         self.by_topic: dict[str, Stream] = {}
-        # What the publishers of a topic offer, asked by the taking thread: channel metadata, empty if not known.
+        # What the publishers of a topic offer (channel metadata, empty if not known); the taking thread asks.
         self.offered: Callable[[Stream], Mapping[str, str]] = lambda _: {}
         self.expectations: dict[str, StreamExpectation] = {}
         # Topics that are not recorded, and why.
@@ -133,7 +133,7 @@ class RecordedStreams:
 
     def refuse_message(self, topic: str, error: Exception) -> None:
         """Count and tell a message that could not be read or written. Called by several threads."""
-        text = str(error) if isinstance(error, CaptureError) else repr(error)
+        text = error_text(error)
         with self._lock:
             count = self._messages_refused.get(topic, (0, ""))[0] + 1
             self._messages_refused[topic] = (count, text)

@@ -3,8 +3,8 @@
 Threads meet here. The *taking* thread calls `take_all` (or `take`, inside ``with recorder.taking():``) with
 every message, and `pass_done`, inside that too, after it has been at every subscription. The *writer* thread
 writes messages. Two more open and complete files, so that neither the next start nor the messages wait for
-that. *Control* (services) calls `start`, `stop`, `discard`, `mark` and the queries from any thread. One lock
-orders taking and control; nothing that can block is done under it.
+that. *Control* (services) calls `start`, `stop`, `discard_last`, `say` and the queries from any thread. One
+lock orders taking and control; nothing that can block is done under it.
 """
 
 from __future__ import annotations
@@ -329,9 +329,9 @@ class Recorder:
     def _read(self, message: TakenMessage) -> None:
         stream, data = message.stream, bytes(message.data)
         if stream.role == "diagnostics":
-            self._diagnostics(message)
+            self._diagnostics(message, data)
         elif stream.role == "retargeting_state":
-            self._retargeting_state(message)
+            self._retargeting_state(message, data)
         elif self._transforms is None:
             return
         elif stream.role == "joint_states":
@@ -341,8 +341,8 @@ class Recorder:
         elif stream.role == "transforms":
             self._transforms.leave_out(stream.topic, data)
 
-    def _diagnostics(self, message: TakenMessage) -> None:
-        data, crossed_ns = bytes(message.data), message.crossed_ns
+    def _diagnostics(self, message: TakenMessage, data: bytes) -> None:
+        crossed_ns = message.crossed_ns
         if b": published" not in data and b"real_time_factor" not in data:
             return
         for status in read_status_array(data):
@@ -360,10 +360,10 @@ class Recorder:
         joints = [topic for topic, s in self.streams.by_topic.items() if s.role == "joint_states"]
         return [f"{topic.rsplit('/', 1)[0]}/simulated_robot" for topic in joints]
 
-    def _retargeting_state(self, message: TakenMessage) -> None:
+    def _retargeting_state(self, message: TakenMessage, data: bytes) -> None:
         if self._transforms is not None:
-            self._transforms.join_trainer(message.stream.topic, bytes(message.data))
-        status = read_status(bytes(message.data))
+            self._transforms.join_trainer(message.stream.topic, data)
+        status = read_status(data)
         clutch = Moment(message.received_ns, status.message, _clutches(status.values))
         self._clutch.append((message.crossed_ns, clutch))
         for episode in self._open:
@@ -634,18 +634,12 @@ class Recorder:
             last.given_up = True
         return self._completion.discard(last, reason)
 
-    def mark(self, verdict: str, reason: str = "") -> str:
-        """The trainer's word on the episode at hand or, between two, on the last one; its id.
-
-        Raises `CaptureError` where there is none. Whether a later word is kept, `say` tells.
-        """
-        return self._mark(verdict, reason)[0]
-
     def say(self, verdict: str, reason: str = "") -> Future[str]:
-        """`mark`; the future gives the id once the word is kept, or the `CaptureError` that prevented it."""
-        return self._mark(verdict, reason)[1]
+        """The trainer's word on the episode at hand or, between two, on the last one.
 
-    def _mark(self, verdict: str, reason: str) -> tuple[str, Future[str]]:
+        The future gives its id once the word is kept, or the `CaptureError` that prevented it. Raises
+        `CaptureError` where there is no episode, or a discarded one.
+        """
         check_verdict(verdict)
         with self._lock:
             episode = self._active or self._last
@@ -653,7 +647,7 @@ class Recorder:
                 raise CaptureError("no episode has been recorded")
             if episode.discard or episode.given_up:
                 raise CaptureError(f"episode {episode.id} is discarded: no word brings it back")
-            return episode.id, self._say(episode, verdict, reason)
+            return self._say(episode, verdict, reason)
 
     def _say(self, episode: Episode, verdict: str, reason: str) -> Future[str]:
         episode.verdict, episode.reason = verdict, reason or episode.reason

@@ -1,6 +1,6 @@
 """When the messages of an episode were stamped, published and received: rates, jitter, gaps, delays, clocks.
 
-The taking thread only appends 32 bytes per message (`StreamTimes.add`). Once a second another thread folds
+The writer thread only appends 32 bytes per message (`StreamTimes.add`). Once a second another thread folds
 them into running figures of constant size, so that a long episode takes no more memory than a short one.
 A topic's time is its header stamp, where its type has one, else the time at which it was published.
 """
@@ -264,7 +264,7 @@ class StreamTimes:
 
     def add(self, received_ns: int, source_ns: int, publisher: int, data: Buffer) -> None:
         """One more message of the file, from the ``publisher``-th publisher of the topic."""
-        self._rows += _pack(received_ns, source_ns, publisher, bytes(data[:_HEAD_BYTES]))
+        self._rows += self.row(received_ns, source_ns, publisher, data)
 
     @staticmethod
     def row(received_ns: int, source_ns: int, publisher: int, data: Buffer) -> bytes:

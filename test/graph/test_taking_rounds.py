@@ -10,11 +10,11 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-from capture_nodes.recording.mcap_file import ChannelDescription  # noqa: E402
-from capture_nodes.recording.mcap_writer import LARGE_BYTES  # noqa: E402
-from capture_nodes.recording.recent_messages import Taken  # noqa: E402
-from capture_nodes.recording.stream import Stream  # noqa: E402
-from capture_nodes.subscriptions import (  # noqa: E402
+from capture_nodes.recording.mcap_file import ChannelDescription
+from capture_nodes.recording.mcap_writer import LARGE_BYTES
+from capture_nodes.recording.recent_messages import Taken
+from capture_nodes.recording.stream import Stream
+from capture_nodes.subscriptions import (
     DEPTH_ON_CHANGE,
     MOST_IN_TURN,
     MOST_LARGE_IN_TURN,

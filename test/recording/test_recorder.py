@@ -691,7 +691,7 @@ def test_a_discarded_episode_is_no_success_any_more(recorder: Recorder, when: st
     result = recorder.discard_last("slipped")
     for _ in range(2):
         with pytest.raises(CaptureError, match=f"episode {episode_id} is discarded"):
-            recorder.mark("success")
+            recorder.say("success")
         path = _finish(recorder, result)
     sidecar = read_sidecar(sidecar_path(path))
     assert sidecar is not None and (sidecar.word.verdict, sidecar.word.reason) == ("discard", "slipped")
