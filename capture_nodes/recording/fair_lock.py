@@ -23,8 +23,10 @@ class FairLock:
     def __enter__(self) -> None:
         me = threading.get_ident()
         if self._owner != me:
-            with self._turn:
-                self._lock.acquire()
+            # Nearly always nobody waits.
+            if self._turn.locked() or not self._lock.acquire(blocking=False):
+                with self._turn:
+                    self._lock.acquire()
             self._owner = me
         self._depth += 1
 

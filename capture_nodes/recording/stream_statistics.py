@@ -23,7 +23,6 @@ from capture_nodes.recording.stream_timing import EpisodeTimes, StreamTimes, Tim
 
 Value = str | int | bool | None
 
-_time_row = StreamTimes.row
 
 # What a message was when it came: its number (None: not given), the highest number before it, whether that
 # number had come already. Kept with a message that may yet become part of an episode (`into`).
@@ -97,11 +96,9 @@ class EpisodeCounts:
 
     def wrote_all(self, messages: Sequence[SmallMessage]) -> None:
         """`wrote` for each."""
-        times, index = self.times, self.publisher_index
+        times = self.times
         if times is not None:
-            times.add_rows(
-                b"".join([_time_row(log, publish, index, data) for log, publish, _, data in messages])
-            )
+            times.add_all(self.publisher_index, messages)
 
     def said(self, number: int) -> None:
         """The publisher reports, inside the episode, that its messages have come to ``number``."""

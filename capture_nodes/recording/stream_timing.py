@@ -10,14 +10,14 @@ from __future__ import annotations
 import copy
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from capture_nodes.recording.mcap_writer import Buffer
+from capture_nodes.recording.mcap_writer import Buffer, SmallMessage
 from capture_nodes.recording.quantile_sketch import QuantileSketch
 
 IntArray = NDArray[np.int64]
@@ -264,16 +264,16 @@ class StreamTimes:
 
     def add(self, received_ns: int, source_ns: int, publisher: int, data: Buffer) -> None:
         """One more message of the file, from the ``publisher``-th publisher of the topic."""
-        self._rows += self.row(received_ns, source_ns, publisher, data)
+        self._rows += _pack(received_ns, source_ns, publisher, bytes(data[:_HEAD_BYTES]))
 
-    @staticmethod
-    def row(received_ns: int, source_ns: int, publisher: int, data: Buffer) -> bytes:
-        """What `add` keeps of a message, for `add_rows`."""
-        return _pack(received_ns, source_ns, publisher, bytes(data[:_HEAD_BYTES]))
-
-    def add_rows(self, rows: bytes) -> None:
-        """Several at once."""
-        self._rows += rows
+    def add_all(self, publisher: int, messages: Sequence[SmallMessage]) -> None:
+        """`add` for each: received time, source time, number, data."""
+        self._rows += b"".join(
+            [
+                _pack(received_ns, source_ns, publisher, bytes(data[:_HEAD_BYTES]))
+                for received_ns, source_ns, _, data in messages
+            ]
+        )
 
     @property
     def waiting_bytes(self) -> int:
