@@ -57,10 +57,13 @@ class RecordedStreams:
 
     def describe(self, stream: Stream, metadata: Mapping[str, str], nodes: Mapping[str, str]) -> None:
         """What the graph says of a topic: channel metadata for the next file, gid (hex) -> node name."""
+        if nodes == stream.alive and metadata == stream.channel.metadata:
+            # As at the last look; the lock of the taking thread is not waited for once for every topic.
+            return
         with self._lock:
             self._set_metadata(stream, metadata)
             self._statistics.found(stream.topic, nodes)
-            stream.alive = frozenset(nodes)
+            stream.alive = dict(nodes)
             if len(stream.latest) > 1:
                 stream.latest = stream.heard_before(())
 
