@@ -20,7 +20,7 @@ from std_srvs.srv import Trigger
 
 from capture_nodes.episode_parameters import EpisodeParameters
 from capture_nodes.episode_publisher import EpisodePublisher
-from capture_nodes.errors import CaptureError
+from capture_nodes.errors import CaptureError, error_text
 from capture_nodes.node_runtime import CaptureNode, key_values, run_node
 from capture_nodes.recorder_parameters import RecorderParameters
 from capture_nodes.recording.background import work_in_background
@@ -127,16 +127,18 @@ class RecorderNode(CaptureNode):
 
     def _take(self) -> None:
         recorder, readers = self._recorder, self._topics.readers
-        while not self._ending.wait(self._configuration.poll_s):
+        whole = True
+        # Who is behind takes on at once.
+        while not self._ending.wait(self._configuration.poll_s if whole else 0.0):
+            if self._taking_problem is None:
+                try:
+                    whole = readers.drain(recorder.take_all)
+                except Exception as error:
+                    # Reported, and the node ended, by the main thread at its next look. Meanwhile the
+                    # rounds go on: they complete the episode at hand.
+                    self._taking_problem, whole = error, True
             with recorder.taking():
-                if self._taking_problem is None:
-                    try:
-                        readers.drain(recorder.take_all)
-                    except Exception as error:
-                        # Reported, and the node ended, by the main thread at its next look. Meanwhile the
-                        # rounds go on: they complete the episode at hand.
-                        self._taking_problem = error
-                recorder.pass_done()
+                recorder.pass_done(whole)
 
     def _fold(self) -> None:
         """Figures of the episodes at hand, once a second; the pictures of the cameras come first."""
@@ -190,7 +192,7 @@ class RecorderNode(CaptureNode):
             self._said.take_verdict()
             response.success = True
         except Exception as error:
-            response.success, response.message = False, _told(error)
+            response.success, response.message = False, error_text(error)
             self.get_logger().warning(f"episode not started: {response.message}")
         # After the answer: it waits for the taking thread, which is at the pre-roll.
         if self.executor is not None:
@@ -226,7 +228,7 @@ class RecorderNode(CaptureNode):
             response.message = str(path)
             response.success = True
         except Exception as error:
-            response.success, response.message = False, _told(error)
+            response.success, response.message = False, error_text(error)
             self.get_logger().error(f"episode not completed: {response.message}")
         self._episode.publish(last=response.message if response.success else "")
         return response
@@ -243,7 +245,7 @@ class RecorderNode(CaptureNode):
             response.message = await self._done(self._recorder.say(verdict, self._said.take_verdict()[1]))
             response.success = True
         except Exception as error:
-            response.success, response.message = False, _told(error)
+            response.success, response.message = False, error_text(error)
         return response
 
     def _on_mark_moment(self, _request: Any, response: Any) -> Any:
@@ -251,7 +253,7 @@ class RecorderNode(CaptureNode):
             episode_id, time_ns = self._recorder.mark_moment(self._said.moment())
             response.success, response.message = True, f"{episode_id} {time_ns}"
         except Exception as error:
-            response.success, response.message = False, _told(error)
+            response.success, response.message = False, error_text(error)
         return response
 
     def statuses(self) -> list[DiagnosticStatus]:
@@ -321,11 +323,6 @@ class RecorderNode(CaptureNode):
                 print(f"recorder: error: report_path:={path}: {error.strerror}", file=sys.stderr)
                 self.exit_code = 1
         print(text, flush=True)
-
-
-def _told(error: Exception) -> str:
-    """In an answer: one fault must not end the node, and with it the episodes to come."""
-    return str(error) if isinstance(error, CaptureError) else f"unexpected fault: {error!r}"
 
 
 def main() -> None:

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import rclpy
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from std_msgs.msg import UInt8MultiArray
 
 from capture_nodes.message_memory import MessageMemory
+from capture_nodes.raw_subscription import raw_subscription
 from capture_nodes.recording.mcap_writer import Buffer
 from capture_nodes.recording.recent_messages import Taken
 
@@ -86,7 +86,7 @@ class RclpyTake:
         pass
 
 
-class RclLibrary:
+class RclFunctions:
     """The functions of the C library that rclpy itself has loaded. Raises `TakeRefused`."""
 
     def __init__(self) -> None:
@@ -131,9 +131,9 @@ class RclTaking:
     """
 
     def __init__(self, memory: MessageMemory | None = None) -> None:
-        self.library = RclLibrary()
+        self.rcl = RclFunctions()
         self.memory = MessageMemory() if memory is None else memory
-        self.block = _block(self.library, *self.memory.lend(PIECE_BYTES))
+        self.block = _block(self.rcl, *self.memory.lend(PIECE_BYTES))
 
     def __call__(self, handle: Any, message_type: type, shared: bool) -> HandleTake:
         return RclTake(self, handle, shared)
@@ -175,23 +175,23 @@ def _closed() -> Taken | None:
     raise RuntimeError("a subscription that is closed is taken from")
 
 
-def _block(library: RclLibrary, address: int, capacity: int) -> bytearray:
-    return bytearray(_INFO_BYTES) + _ARRAY.pack(address, 0, capacity) + library.allocator
+def _block(rcl: RclFunctions, address: int, capacity: int) -> bytearray:
+    return bytearray(_INFO_BYTES) + _ARRAY.pack(address, 0, capacity) + rcl.allocator
 
 
 def _small_take(
     taking: RclTaking, pointer: int, grown: Callable[[int], None] | None
 ) -> Callable[[], Taken | None]:
     """A function over local names only: it is called thousands of times a second. Gives `bytes`."""
-    library, block = taking.library, taking.block
-    rcl_take, unpack = library.take, _BLOCK.unpack_from
+    rcl, block = taking.rcl, taking.block
+    rcl_take, unpack = rcl.take, _BLOCK.unpack_from
     info = _address(block)
     array = info + _INFO_BYTES
 
     def take() -> Taken | None:
         result = rcl_take(pointer, array, info, None)
         if result:
-            library.check(result)
+            rcl.check(result)
             return None
         source_ns, received_ns, sequence, gid, address, size, _ = unpack(block)
         data = string_at(address, size)
@@ -206,9 +206,9 @@ class _LargeTake:
     """Takes messages into pieces that are lent beforehand, of the size that the last one had."""
 
     def __init__(self, taking: RclTaking, pointer: int) -> None:
-        self._library, self._memory, self._pointer = taking.library, taking.memory, pointer
-        self._rcl_take = taking.library.take
-        self._block = _block(taking.library, 0, 0)
+        self._rcl, self._memory, self._pointer = taking.rcl, taking.memory, pointer
+        self._rcl_take = taking.rcl.take
+        self._block = _block(taking.rcl, 0, 0)
         self._info = _address(self._block)
         self._array = self._info + _INFO_BYTES
         self._lent = False
@@ -222,7 +222,7 @@ class _LargeTake:
             self._lent = True
         result = self._rcl_take(self._pointer, self._array, self._info, None)
         if result:
-            self._library.check(result)
+            self._rcl.check(result)
             return None
         source_ns, received_ns, sequence, gid, address, size, capacity = _BLOCK.unpack_from(block)
         data: Buffer
@@ -288,17 +288,7 @@ def _try(node: Node, taking: RclTaking) -> None:
     """Raises `TakeRefused` where the two ways do not give the same."""
     topic, qos = f"{node.get_name()}/_taking_trial", QoSProfile(depth=10)
     publisher = node.create_publisher(UInt8MultiArray, topic, qos)
-    subscriptions = [
-        node.create_subscription(
-            UInt8MultiArray,
-            topic,
-            _never_called,
-            qos,
-            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
-            raw=True,
-        )
-        for _ in range(2)
-    ]
+    subscriptions = [raw_subscription(node, UInt8MultiArray, topic, qos) for _ in range(2)]
     known = RclpyTake(subscriptions[0].handle, UInt8MultiArray)
     tried = taking(subscriptions[1].handle, UInt8MultiArray, True)
     try:
@@ -339,7 +329,3 @@ def _until(condition: Callable[[], bool], deadline_s: float) -> None:
         if time.monotonic() > deadline_s:
             raise TakeRefused(f"a trial message did not arrive within {_TRIAL_S:g} s")
         time.sleep(0.001)
-
-
-def _never_called(_message: bytes) -> None:
-    raise RuntimeError("a subscription of the taking thread was given to an executor")

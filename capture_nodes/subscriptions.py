@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rclpy.duration import Infinite
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
+from capture_nodes.raw_subscription import raw_subscription
 from capture_nodes.recording.mcap_writer import LARGE_BYTES
 from capture_nodes.recording.recent_messages import Taken
 from capture_nodes.recording.stream import Stream
@@ -30,6 +30,11 @@ OVERLAP_S = 1.0
 Take = Callable[[Stream, "list[Taken]"], None]
 # Handed over at once at most.
 MOST_TAKEN = 64
+# Of one subscription before the others have their turn: all, and large ones.
+MOST_IN_TURN = 512
+MOST_LARGE_IN_TURN = 8
+# Messages of several publishers, or repaired ones, may be out of the order in which they were received.
+REORDERED_NS = 100_000_000
 Policies = tuple[ReliabilityPolicy, DurabilityPolicy]
 
 
@@ -62,6 +67,7 @@ class _Reader:
     stream: Stream
     handle: Any
     source: HandleTake
+    depth: int
     overlap: _Overlap | None = None
 
 
@@ -97,6 +103,9 @@ class SubscriptionSet:
         self._sources: dict[int, HandleTake] = {}
         self._taken: list[_Reader] = []
         self._rounds = 0
+        # Readers, by handle, that may still have something from before the round began, and at most how much.
+        self._behind: dict[int, int] = {}
+        self._began_ns = 0
 
     @property
     def topics(self) -> set[str]:
@@ -127,16 +136,10 @@ class SubscriptionSet:
     def _subscribe(self, stream: Stream, policies: Policies) -> None:
         message_type, depth = self._types[stream.topic]
         reliability, durability = policies
-        subscription = self._node.create_subscription(
-            message_type,
-            stream.topic,
-            _never_called,
-            QoSProfile(
-                depth=depth, history=HistoryPolicy.KEEP_LAST, reliability=reliability, durability=durability
-            ),
-            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
-            raw=True,
+        qos = QoSProfile(
+            depth=depth, history=HistoryPolicy.KEEP_LAST, reliability=reliability, durability=durability
         )
+        subscription = raw_subscription(self._node, message_type, stream.topic, qos)
         former = self._subscriptions.get(stream.topic)
         self._subscriptions[stream.topic] = subscription
         self._policies[stream.topic] = policies
@@ -152,7 +155,7 @@ class SubscriptionSet:
         # What somebody here reads, or keeps for long, is taken as `bytes`.
         source = self._opening(handle, message_type, not stream.role and not stream.latched)
         self._sources[id(handle)] = source
-        self._taken = [*readers, _Reader(stream, handle, source, overlap)]
+        self._taken = [*readers, _Reader(stream, handle, source, depth, overlap)]
 
     def _overlapping(self, topic: str, overlap: _Overlap | None) -> list[_Reader]:
         return [
@@ -182,23 +185,60 @@ class SubscriptionSet:
         subscription = self._subscriptions.get(topic)
         return 0 if subscription is None else int(subscription.handle.get_publisher_count())
 
-    def drain(self, take: Take) -> None:
-        """Take everything that is there, one subscription after the other."""
-        for reader in self._taken:
-            stream, overlap, take_next = reader.stream, reader.overlap, reader.source.take
-            found: list[Taken] = []
-            try:
-                while (taken := take_next()) is not None:
-                    if overlap is None or overlap.is_new(stream, taken[4], taken[3], taken[1]):
-                        found.append(taken)
-                        if len(found) >= MOST_TAKEN or len(taken[0]) >= LARGE_BYTES:
-                            full, found = found, []
-                            take(stream, full)
-            finally:
-                # Whatever becomes of the next one: these are taken.
-                if found:
-                    take(stream, found)
+    def drain(self, take: Take) -> bool:
+        """Take what is there, one subscription after the other; whether that ends a round.
+
+        Of each so much at a time (`MOST_IN_TURN`, `MOST_LARGE_IN_TURN`) that none waits long for the others.
+        A round is over when everything has been taken that was there when it began, whatever comes meanwhile.
+        """
+        readers = self._taken
+        if not self._behind:
+            self._began_ns = time.time_ns()
+            self._behind = {id(reader.handle): reader.depth for reader in readers}
+        behind = self._behind
+        for reader in readers:
+            key = id(reader.handle)
+            taken, is_empty = self._take_some(reader, take)
+            left = behind.get(key, 0) - taken
+            if is_empty or left <= 0:
+                behind.pop(key, None)
+            else:
+                behind[key] = left
+        if behind:
+            there = {id(reader.handle) for reader in readers}
+            self._behind = behind = {key: left for key, left in behind.items() if key in there}
+        if behind:
+            return False
         self._rounds += 1
+        return True
+
+    def _take_some(self, reader: _Reader, take: Take) -> tuple[int, bool]:
+        """How many, and whether nothing is left that was there when the round began."""
+        stream, overlap, take_next = reader.stream, reader.overlap, reader.source.take
+        found: list[Taken] = []
+        count = large = 0
+        try:
+            while (taken := take_next()) is not None:
+                count += 1
+                if overlap is None or overlap.is_new(stream, taken[4], taken[3], taken[1]):
+                    found.append(taken)
+                    is_large = len(taken[0]) >= LARGE_BYTES
+                    if is_large or len(found) >= MOST_TAKEN:
+                        large += is_large
+                        full, found = found, []
+                        take(stream, full)
+                        # Later than now: the clock was set, and this says nothing.
+                        if self._began_ns + REORDERED_NS < taken[2] <= time.time_ns():
+                            return count, True
+                        if large >= MOST_LARGE_IN_TURN:
+                            return count, False
+                if count >= MOST_IN_TURN:
+                    return count, False
+        finally:
+            # Whatever becomes of the next one: these are taken.
+            if found:
+                take(stream, found)
+        return count, True
 
     def destroy(self) -> None:
         retired = (entry.subscription for entry in self._retired)
@@ -211,10 +251,6 @@ class SubscriptionSet:
     def _destroy(self, subscription: Any) -> None:
         self._sources.pop(id(subscription.handle)).close()
         self._node.destroy_subscription(subscription)
-
-
-def _never_called(_message: bytes) -> None:
-    raise RuntimeError("a subscription of the taking thread was given to an executor")
 
 
 def endpoint_metadata(publishers: Sequence[TopicEndpointInfo]) -> dict[str, str]:

@@ -52,6 +52,7 @@ class TopicWatch:
         # In words: by rcl, or by rclpy and why.
         opening, self.taken_by = opening_for(node)
         node.get_logger().info(f"messages are taken by {self.taken_by}")
+        recorder.streams.offered = self._offered
         self.readers = SubscriptionSet(node, configuration.history_s, opening)
         for rule in self._rules:
             # The package of their type is no part of every installation: only once somebody publishes them.
@@ -82,6 +83,12 @@ class TopicWatch:
             if change:
                 self._node.get_logger().warning(change)
         self.readers.retire(time.monotonic())
+
+    def _offered(self, stream: Stream) -> dict[str, str]:
+        """By the taking thread, between two looks: whose message has come is on the graph."""
+        found = self._node.get_publishers_info_by_topic(stream.topic)
+        publishers = _of_type(found, stream.channel.type_name)
+        return endpoint_metadata(publishers) if publishers else {}
 
     def not_joined(self, now_s: float) -> list[str]:
         """Topics with a publisher that the recorder is not, or only just, connected to (`now_s`: steady).

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 from benchmarks.recorder.load_plan import LoadStream, plan_load
 from capture_nodes.node_runtime import CaptureNode, run_node
+from capture_nodes.raw_subscription import raw_subscription
 from capture_nodes.subscriptions import DEPTH_ON_CHANGE, NO_SEQUENCE
 from capture_nodes.thread_priority import TAKING
 
@@ -71,14 +71,7 @@ class CountingNode(CaptureNode):
         message_type = getattr(importlib.import_module(f"{package}.msg"), short)
         depth = max(DEPTH_ON_CHANGE, round(self._settings.history_s * stream.rate_hz))
         qos = QoSProfile(depth=depth, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
-        subscription = self._taking_node.create_subscription(
-            message_type,
-            stream.topic,
-            _never_called,
-            qos,
-            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
-            raw=True,
-        )
+        subscription = raw_subscription(self._taking_node, message_type, stream.topic, qos)
         return _Reader(stream, subscription, message_type)
 
     def _take(self) -> None:
@@ -122,10 +115,6 @@ class CountingNode(CaptureNode):
         self._taking_node.destroy_node()
         if self._settings.report:
             Path(self._settings.report).write_text(json.dumps({"streams": rows}, indent=1) + "\n")
-
-
-def _never_called(_message: bytes) -> None:
-    raise RuntimeError("a subscription of the taking thread was given to an executor")
 
 
 def main() -> None:

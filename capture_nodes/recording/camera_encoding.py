@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from capture_nodes.errors import CaptureError
+from capture_nodes.errors import CaptureError, error_text
 from capture_nodes.recording.camera_image import (
     COMPRESSED_IMAGE,
     COMPRESSED_VIDEO,
@@ -40,6 +40,7 @@ ENCODINGS: tuple[Encoding, ...] = ("h264", "jpeg", "raw")
 TYPES: Mapping[Encoding, str] = {"h264": COMPRESSED_VIDEO, "jpeg": COMPRESSED_IMAGE, "raw": IMAGE}
 TOPIC_SUFFIXES: Mapping[Encoding, str] = {"h264": "/foxglove", "jpeg": "/compressed", "raw": ""}
 _QOS = "offered_qos_profiles"
+_ENCODED_FROM = "encoded_from"
 # x264's fastest preset takes half the time of the default one, and three times the bits.
 FAST = "ultrafast"
 _FAST_BITS = 3.0
@@ -90,7 +91,8 @@ class EncodingStep:
 class CameraFigures:
     """What became of one camera in one file. `unusable` frames were recorded raw as they came.
 
-    `raw_bytes` were recorded raw because nothing else kept up.
+    `raw_bytes` were recorded raw because nothing else kept up. `lost_queue`, behind the encoder too, is known
+    once all is written.
     """
 
     topic: str
@@ -119,6 +121,11 @@ class CameraFigures:
 def stands_alone(channel: ChannelDescription, data: Buffer) -> bool:
     """Whether a message can be read without the one before it: all but video between keyframes."""
     return channel.type_name != COMPRESSED_VIDEO or begins_picture(bytes(data))
+
+
+def is_chained(channel: ChannelDescription) -> bool:
+    """Whether it is video that was encoded here: a keyframe follows as soon as one of it is refused."""
+    return channel.type_name == COMPRESSED_VIDEO and _ENCODED_FROM in channel.metadata
 
 
 @dataclass(frozen=True)
@@ -256,7 +263,7 @@ class CameraEncoder:
         return compressed_video(image, packet)
 
     def _failed(self, error: Exception, log_ns: int) -> None:
-        reason = str(error) if isinstance(error, CaptureError) else repr(error)
+        reason = error_text(error)
         if self.encoding == "h264" and self._codec != SOFTWARE:
             before, self._codec, self._video = self._codec, SOFTWARE, None
             self._tell(EncodingStep(self._channel.topic, log_ns, before, SOFTWARE, reason))
@@ -279,7 +286,7 @@ class CameraEncoder:
             type_name = TYPES[encoding]
             # A type hash in the camera's own metadata would be that of the wrong type.
             metadata = {key: value for key, value in self._channel.metadata.items() if key == _QOS}
-            metadata["encoded_from"] = self._channel.topic
+            metadata[_ENCODED_FROM] = self._channel.topic
             metadata["encoder"] = self.figures.encoder
             channel = self._channels[encoding] = ChannelDescription(
                 self._channel.topic + TOPIC_SUFFIXES[encoding], type_name, self._schemas[type_name], metadata

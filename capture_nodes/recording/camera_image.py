@@ -68,15 +68,8 @@ class Image:
 
 def read_image(data: Buffer) -> Image:
     """The image in ``data``. Raises `UnusableImage` where size, step and bytes do not fit each other."""
-    order = _BYTE_ORDER.get(bytes(data[:2]))
-    if order is None:
-        raise UnusableImage(
-            f"image message of {len(data)} bytes starts with {data[:4].hex()!r}: CDR is expected"
-        )
-    word = struct.Struct(order + "I")
     try:
-        stamp = struct.unpack_from(order + "iI", data, HEADER_BYTES)
-        frame_id, offset = _string(data, HEADER_BYTES + 8, word)
+        order, word, stamp, frame_id, offset = _read_header(data)
         height, width = struct.unpack_from(order + "II", data, _aligned(offset))
         encoding, offset = _string(data, _aligned(offset) + 8, word)
         # One byte for the byte order of the pixels, which matters to nothing that is encoded here.
@@ -98,7 +91,23 @@ def read_image(data: Buffer) -> Image:
             f"and {step * height} bytes are expected"
         )
     pixels = np.frombuffer(data, np.uint8, count, offset)
-    return Image((stamp[0], stamp[1]), frame_id, height, width, name, step, pixels)
+    return Image(stamp, frame_id, height, width, name, step, pixels)
+
+
+def _read_header(data: Buffer) -> tuple[str, struct.Struct, tuple[int, int], bytes, int]:
+    """Byte order (of `struct`), a word in it, stamp, frame name, and where that ends.
+
+    Raises `UnusableImage` where it is no CDR, `struct.error` where it is too short.
+    """
+    order = _BYTE_ORDER.get(bytes(data[:2]))
+    if order is None:
+        raise UnusableImage(
+            f"image message of {len(data)} bytes starts with {data[:4].hex()!r}: CDR is expected"
+        )
+    word = struct.Struct(order + "I")
+    seconds, nanoseconds = struct.unpack_from(order + "iI", data, HEADER_BYTES)
+    frame_id, offset = _string(data, HEADER_BYTES + 8, word)
+    return order, word, (seconds, nanoseconds), frame_id, offset
 
 
 @dataclass(frozen=True)
@@ -116,15 +125,8 @@ class Picture:
 
 def read_picture(data: bytes) -> Picture:
     """The picture in the `sensor_msgs/CompressedImage` ``data``. Raises `UnusableImage`."""
-    order = _BYTE_ORDER.get(data[:2])
-    if order is None:
-        raise UnusableImage(
-            f"image message of {len(data)} bytes starts with {data[:4].hex()!r}: CDR is expected"
-        )
-    word = struct.Struct(order + "I")
     try:
-        stamp = struct.unpack_from(order + "iI", data, HEADER_BYTES)
-        _, offset = _string(data, HEADER_BYTES + 8, word)
+        _, word, stamp, _, offset = _read_header(data)
         name, offset = _string(data, _aligned(offset), word)
         offset = _aligned(offset)
         (count,) = word.unpack_from(data, offset)

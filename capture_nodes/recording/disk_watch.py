@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from capture_nodes.recording.mcap_file import FileProblem
+from capture_nodes.errors import error_text
 from capture_nodes.recording.recordings_folder import free_bytes
 
 PERIOD_S = 2.0
@@ -64,8 +64,7 @@ class DiskWatch:
                 self._free_bytes, self._problem = free_bytes(self._root), ""
             except Exception as error:
                 # Whatever a failing disk answers: the next look may find it well again.
-                text = str(error) if isinstance(error, FileProblem) else repr(error)
-                self._free_bytes, self._problem = None, text
+                self._free_bytes, self._problem = None, error_text(error)
             self._answered_s = time.monotonic()
             if self._ending.wait(self._period_s):
                 return

@@ -34,8 +34,8 @@ HURRY = 0.5
 RISING = 2.0
 
 
-# `WriterThread.put` with a camera's priority: takes an encoded message, from several threads. False where it
-# refuses, and ``counts.lost_queue`` one more.
+# `WriterThread.put`: takes an encoded message, from several threads. False where it refuses, and
+# ``counts.lost_queue`` one more.
 Sink = Callable[[EpisodeMessage], bool]
 Then = Callable[[tuple[CameraFigures, ...]], None]
 
@@ -134,7 +134,7 @@ class EncodingThreads:
                     self._ready.append(lane)
                     self._changed.notify()
                 return True
-        self._refused(frame.counts, lane)
+        self._refused(frame.counts)
         return False
 
     def close(self, file: EpisodeParts, then: Then) -> None:
@@ -159,11 +159,9 @@ class EncodingThreads:
         encoder = CameraEncoder(channel, settings, self._schemas, self._codec, self._told)
         return _Lane(file, encoder, EncodingPace(self._overload_s))
 
-    def _refused(self, counts: EpisodeCounts, lane: _Lane | None) -> None:
+    def _refused(self, counts: EpisodeCounts) -> None:
         with self._counting:
             counts.lost_queue += 1
-            if lane is not None:
-                lane.encoder.figures.lost_queue += 1
 
     def _run(self) -> None:
         # A pre-roll comes all at once: it must not hold up those who make the next pictures.
@@ -228,12 +226,10 @@ class EncodingThreads:
             written = self._sink(message._replace(channel=channel, data=data))
         except Exception as error:
             self._fail(encoder.figures.topic, error)
-            self._refused(message.counts, lane)
+            self._refused(message.counts)
             encoder.frame_lost()
         else:
             if not written:
-                with self._counting:
-                    encoder.figures.lost_queue += 1
                 encoder.frame_lost()
 
     def _pace(self, lane: _Lane, frame: _Frame) -> None:

@@ -5,14 +5,13 @@ The next start, and the messages, wait for none of it.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from capture_nodes.errors import CaptureError
+from capture_nodes.errors import CaptureError, error_text
 from capture_nodes.recording.alignment import ALIGNMENT_MEDIA_TYPE, ALIGNMENT_NAME
 from capture_nodes.recording.episode import Episode
 from capture_nodes.recording.episode_record import (
@@ -23,6 +22,7 @@ from capture_nodes.recording.episode_record import (
     streams_record,
 )
 from capture_nodes.recording.episode_words import keep_word, say_later, write_episode_sidecar
+from capture_nodes.recording.fair_lock import FairLock
 from capture_nodes.recording.mcap_file import Attachment, FileProblem
 from capture_nodes.recording.recorded_streams import RecordedStreams
 from capture_nodes.recording.recordings_folder import move_to_trash
@@ -44,7 +44,7 @@ class EpisodeCompletion:
         root: Path,
         streams: RecordedStreams,
         statistics: StreamStatistics,
-        lock: threading.RLock,
+        lock: FairLock,
         ended: Callable[[Episode], None],
         note: Callable[[str], None],
     ) -> None:
@@ -65,7 +65,9 @@ class EpisodeCompletion:
             try:
                 self._say(episode, verdict, reason)
             except Exception as error:
-                problem = CaptureError(f"the word {verdict!r} on {episode.id} is not kept: {_text(error)}")
+                problem = CaptureError(
+                    f"the word {verdict!r} on {episode.id} is not kept: {error_text(error)}"
+                )
                 self._note(str(problem))
                 kept.set_exception(problem)
             else:
@@ -135,8 +137,12 @@ class EpisodeCompletion:
         skew = episode.alignment.skew(episode.times.figures())
         with self._lock:
             moves = tuple(episode.clock_moves)
+            evidence = statistics.evidence(episode.id)
+            for camera in episode.cameras:
+                if camera.topic in evidence:
+                    camera.lost_queue = evidence[camera.topic].lost_queue
             quality = judge_episode(
-                statistics.evidence(episode.id),
+                evidence,
                 self._streams.all_expectations(),
                 begin_ns=None if moves else episode.started_ns,
                 end_ns=None if moves else episode.stopped_ns,
@@ -213,7 +219,7 @@ class EpisodeCompletion:
         except Exception as error:
             episode.given_up = False
             if not isinstance(error, CaptureError):
-                error = CaptureError(f"episode {episode.id} is not discarded: {_text(error)}")
+                error = CaptureError(f"episode {episode.id} is not discarded: {error_text(error)}")
             moved.set_exception(error)
         else:
             moved.set_result(episode.path or path)
@@ -223,7 +229,7 @@ class EpisodeCompletion:
         try:
             write()
         except Exception as error:
-            self._note(_text(error))
+            self._note(error_text(error))
 
     def _forget_old(self) -> None:
         """Of the last episodes the counts are kept whole, of those before them the totals."""
@@ -236,7 +242,3 @@ class EpisodeCompletion:
     def _entry(self, episode: Episode) -> dict[str, Any]:
         with self._lock:
             return next((entry for entry in self._finished if entry["id"] == episode.id), {})
-
-
-def _text(error: Exception) -> str:
-    return str(error) if isinstance(error, CaptureError) else repr(error)

@@ -7,11 +7,15 @@ from typing import NamedTuple
 from capture_nodes.recording.episode_parts import EpisodeParts
 from capture_nodes.recording.mcap_file import ChannelDescription
 from capture_nodes.recording.mcap_writer import Buffer, SmallMessage
+from capture_nodes.recording.stream import HIGHEST_PRIORITY
 from capture_nodes.recording.stream_statistics import EpisodeCounts
 
 
 class EpisodeMessage(NamedTuple):
-    """What `EpisodeParts.write` takes, and the file. `counts`: of its publisher in this episode."""
+    """What `EpisodeParts.write` takes, and the file. `counts`: of its publisher in this episode.
+
+    `priority`: its stream's; what is lower gives way to it (`WriterThread`).
+    """
 
     file: EpisodeParts
     channel: ChannelDescription
@@ -20,6 +24,7 @@ class EpisodeMessage(NamedTuple):
     sequence: int
     data: Buffer
     counts: EpisodeCounts
+    priority: int = HIGHEST_PRIORITY
 
 
 class EpisodeMessages(NamedTuple):
@@ -33,3 +38,4 @@ class EpisodeMessages(NamedTuple):
     messages: list[SmallMessage]
     counts: EpisodeCounts
     size: int
+    priority: int = HIGHEST_PRIORITY

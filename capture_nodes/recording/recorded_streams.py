@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from capture_nodes.errors import CaptureError
+from capture_nodes.errors import error_text
 from capture_nodes.recording.camera_encoding import CameraFigures, Encoding
+from capture_nodes.recording.fair_lock import FairLock
 from capture_nodes.recording.mcap_file import ChannelDescription
 from capture_nodes.recording.stream import HIGHEST_PRIORITY, Role, Stream
 from capture_nodes.recording.stream_quality import StreamExpectation
@@ -18,9 +18,11 @@ from capture_nodes.recording.stream_statistics import StreamStatistics
 class RecordedStreams:
     """``lock``: the recorder's, taken by all methods. ``tf_rate_hz``: of its own transforms, None without."""
 
-    def __init__(self, statistics: StreamStatistics, lock: threading.RLock, tf_rate_hz: float | None) -> None:
+    def __init__(self, statistics: StreamStatistics, lock: FairLock, tf_rate_hz: float | None) -> None:
         self._statistics, self._lock, self._tf_rate_hz = statistics, lock, tf_rate_hz
         self.by_topic: dict[str, Stream] = {}
+        # What the publishers of a topic offer (channel metadata, empty if not known); the taking thread asks.
+        self.offered: Callable[[Stream], Mapping[str, str]] = lambda _: {}
         self.expectations: dict[str, StreamExpectation] = {}
         # Topics that are not recorded, and why.
         self.refused: dict[str, str] = {}
@@ -55,14 +57,27 @@ class RecordedStreams:
 
     def describe(self, stream: Stream, metadata: Mapping[str, str], nodes: Mapping[str, str]) -> None:
         """What the graph says of a topic: channel metadata for the next file, gid (hex) -> node name."""
+        if nodes == stream.alive and metadata == stream.channel.metadata:
+            # As at the last look; the lock of the taking thread is not waited for once for every topic.
+            return
         with self._lock:
-            stream.channel = ChannelDescription(
-                stream.channel.topic, stream.channel.type_name, stream.channel.schema_text, dict(metadata)
-            )
+            self._set_metadata(stream, metadata)
             self._statistics.found(stream.topic, nodes)
-            stream.alive = frozenset(nodes)
+            stream.alive = dict(nodes)
             if len(stream.latest) > 1:
                 stream.latest = stream.heard_before(())
+
+    def new_publisher(self, stream: Stream) -> None:
+        """The first message of a publisher has come. Its channel is written with it, and never again."""
+        if not stream.channel.metadata:
+            self._set_metadata(stream, self.offered(stream))
+
+    @staticmethod
+    def _set_metadata(stream: Stream, metadata: Mapping[str, str]) -> None:
+        channel = stream.channel
+        stream.channel = ChannelDescription(
+            channel.topic, channel.type_name, channel.schema_text, dict(metadata)
+        )
 
     def all(self) -> list[Stream]:
         with self._lock:
@@ -121,7 +136,7 @@ class RecordedStreams:
 
     def refuse_message(self, topic: str, error: Exception) -> None:
         """Count and tell a message that could not be read or written. Called by several threads."""
-        text = str(error) if isinstance(error, CaptureError) else repr(error)
+        text = error_text(error)
         with self._lock:
             count = self._messages_refused.get(topic, (0, ""))[0] + 1
             self._messages_refused[topic] = (count, text)

@@ -1,16 +1,15 @@
 """The recorder without ROS: streams, episodes, counts. A node feeds it what it takes.
 
-Threads meet here. The *taking* thread calls `take` for every message and `pass_done` after each round, both
-inside ``with recorder.taking():``. The *writer* thread writes messages. Two more open and complete files, so
-that neither the next start nor the messages wait for that. *Control* (services) calls `start`, `stop`,
-`discard`, `mark` and the queries from any thread. One lock orders taking and control; nothing that can block
-is done under it.
+Threads meet here. The *taking* thread calls `take_all` (or `take`, inside ``with recorder.taking():``) with
+every message, and `pass_done`, inside that too, after it has been at every subscription. The *writer* thread
+writes messages. Two more open and complete files, so that neither the next start nor the messages wait for
+that. *Control* (services) calls `start`, `stop`, `discard_last`, `say` and the queries from any thread. One
+lock orders taking and control; nothing that can block is done under it.
 """
 
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,6 +52,7 @@ from capture_nodes.recording.episode_record import (
     said_word,
 )
 from capture_nodes.recording.episode_transforms import OWN_GID, EpisodeTransforms
+from capture_nodes.recording.fair_lock import FairLock
 from capture_nodes.recording.mcap_file import Attachment, ChannelDescription, FileProblem
 from capture_nodes.recording.mcap_writer import LARGE_BYTES, Buffer, SmallMessage
 from capture_nodes.recording.message_schemas import ament_prefixes, schema_text
@@ -64,17 +64,16 @@ from capture_nodes.recording.recordings_folder import check_free_space
 from capture_nodes.recording.stream import Latched, Stream
 from capture_nodes.recording.stream_diagnostics import RecorderLoad
 from capture_nodes.recording.stream_statistics import LiveCounts, StreamStatistics
-from capture_nodes.recording.stream_timing import EpisodeTimes, StreamTimes
+from capture_nodes.recording.stream_timing import EpisodeTimes
 from capture_nodes.recording.tf_stream import TfStream
 from capture_nodes.recording.video_encoder import SOFTWARE, choose_encoder
-from capture_nodes.recording.writer_thread import WriterThread
+from capture_nodes.recording.writer_thread import ALWAYS, WriterThread
 
 OPEN_TIMEOUT_S = 10.0
 _OPENING_NS = 100_000_000
 # Only a publisher faster than this can be expected to show its next message within the tail.
 TAIL_RATE_HZ = 25.0
 _new = tuple.__new__
-_time_row = StreamTimes.row
 # States of the retargeter, and what the clock was set by, are remembered for the pre-roll.
 CLUTCH_STATES = 1000
 CLOCK_MOVES = 1000
@@ -102,7 +101,7 @@ class Recorder:
         self.attachments = attachments
         # What somebody should read in the log; the node takes it from the left.
         self.notes: deque[str] = deque(maxlen=1000)
-        self._lock = threading.RLock()
+        self._lock = FairLock()
         tf_rate_hz = None if tf is None else configuration.tf_rate_hz
         self.streams = RecordedStreams(self.statistics, self._lock, tf_rate_hz)
         self._writer = WriterThread(configuration.queue_limit_bytes, self.streams.refuse_message)
@@ -165,7 +164,7 @@ class Recorder:
             self.notes.append(f"cameras are not recorded as video: {error}")
         prefixes = ament_prefixes()
         return EncodingThreads(
-            lambda frame: self._writer.put(frame, priority=0),
+            self._writer.put,
             self._camera_settings,
             {
                 type_name: schema_text(type_name, prefixes)
@@ -199,6 +198,7 @@ class Recorder:
             self._give_pre_roll()
         counts = stream.publishers.get(gid)
         if counts is None:
+            self.streams.new_publisher(stream)
             counts = stream.publishers[gid] = self.statistics.publisher(stream.topic, gid.hex())
         size = len(data)
         self._bytes_taken += size
@@ -220,10 +220,14 @@ class Recorder:
             self._read_or_refuse(message)
 
     def take_all(self, stream: Stream, messages: Sequence[Taken]) -> None:
-        """`take` for each of several messages of a stream: data, source and received time, number, gid."""
-        if not self._take_usual(stream, messages):
-            for data, source_ns, received_ns, sequence, gid in messages:
-                self.take(stream, data, source_ns, received_ns, sequence, gid)
+        """`take` for each of several messages of a stream: data, source and received time, number, gid.
+
+        Outside of `taking`, too: who starts and stops waits for no more than these.
+        """
+        with self._lock:
+            if not self._take_usual(stream, messages):
+                for data, source_ns, received_ns, sequence, gid in messages:
+                    self.take(stream, data, source_ns, received_ns, sequence, gid)
 
     def _take_usual(self, stream: Stream, messages: Sequence[Taken]) -> bool:
         """What `take` does, for several small messages at once; False, and nothing is done, where one of them
@@ -241,17 +245,15 @@ class Recorder:
         window, last = counts.episodes.get(episode.id), counts.last
         if window is None or window.last is None or last is None or episode.stopped or counts.ends_open():
             return False
-        times, index = window.times, window.publisher_index
         latest_ns, interval_ns, delay_ns = (
             counts.latest_received_ns,
             counts.peak_interval_ns,
             counts.peak_delay_ns,
         )
-        if times is None or latest_ns < episode.start_ns:
+        if latest_ns < episode.start_ns:
             return False
         kept: list[TakenMessage] = []
         given: list[SmallMessage] = []
-        rows: list[bytes] = []
         size = 0
         for data, source_ns, received_ns, sequence, its_gid in messages:
             bytes_in = len(data)
@@ -279,10 +281,10 @@ class Recorder:
             )
             kept.append(_new(TakenMessage, fields))
             given.append((received_ns, source_ns, sequence, data))
-            rows.append(_time_row(received_ns, source_ns, index, data))
             latest_ns, last = received_ns, sequence
             size += bytes_in
-        if not self._writer.reserve(size, stream.priority):
+        several = EpisodeMessages(episode.file, stream.channel, given, window, size, stream.priority)
+        if not self._writer.put_all(several):
             return False
         counts.took(len(kept), size, last, latest_ns, interval_ns, delay_ns)
         window.received += len(kept)
@@ -290,8 +292,6 @@ class Recorder:
         self._bytes_taken += size
         self._plain_bytes_taken += size
         self._recent.extend(kept, size)
-        self._writer.put_reserved(EpisodeMessages(episode.file, stream.channel, given, window, size))
-        times.add_rows(b"".join(rows))
         if stream.role:
             for message in kept:
                 self._read_or_refuse(message)
@@ -303,14 +303,21 @@ class Recorder:
         window = self.statistics.into(episode.id, counts, arrival)
         given = _new(
             EpisodeMessage,
-            (episode.file, stream.channel, received_ns, source_ns, arrival[0] or 0, data, window),
+            (
+                episode.file,
+                stream.channel,
+                received_ns,
+                source_ns,
+                arrival[0] or 0,
+                data,
+                window,
+                stream.priority,
+            ),
         )
         if stream.encoding == "raw" or self._encoders is None:
-            written = self._writer.put(given, stream.priority)
+            self._writer.put(given)
         else:
-            written = self._encoders.put(given, held)
-        if written:
-            window.wrote(received_ns, source_ns, data)
+            self._encoders.put(given, held)
 
     def _read_or_refuse(self, message: TakenMessage) -> None:
         try:
@@ -322,9 +329,9 @@ class Recorder:
     def _read(self, message: TakenMessage) -> None:
         stream, data = message.stream, bytes(message.data)
         if stream.role == "diagnostics":
-            self._diagnostics(message)
+            self._diagnostics(message, data)
         elif stream.role == "retargeting_state":
-            self._retargeting_state(message)
+            self._retargeting_state(message, data)
         elif self._transforms is None:
             return
         elif stream.role == "joint_states":
@@ -334,8 +341,8 @@ class Recorder:
         elif stream.role == "transforms":
             self._transforms.leave_out(stream.topic, data)
 
-    def _diagnostics(self, message: TakenMessage) -> None:
-        data, crossed_ns = bytes(message.data), message.crossed_ns
+    def _diagnostics(self, message: TakenMessage, data: bytes) -> None:
+        crossed_ns = message.crossed_ns
         if b": published" not in data and b"real_time_factor" not in data:
             return
         for status in read_status_array(data):
@@ -353,10 +360,10 @@ class Recorder:
         joints = [topic for topic, s in self.streams.by_topic.items() if s.role == "joint_states"]
         return [f"{topic.rsplit('/', 1)[0]}/simulated_robot" for topic in joints]
 
-    def _retargeting_state(self, message: TakenMessage) -> None:
+    def _retargeting_state(self, message: TakenMessage, data: bytes) -> None:
         if self._transforms is not None:
-            self._transforms.join_trainer(message.stream.topic, bytes(message.data))
-        status = read_status(bytes(message.data))
+            self._transforms.join_trainer(message.stream.topic, data)
+        status = read_status(data)
         clutch = Moment(message.received_ns, status.message, _clutches(status.values))
         self._clutch.append((message.crossed_ns, clutch))
         for episode in self._open:
@@ -364,8 +371,11 @@ class Recorder:
                 episode.clutch.append(clutch)
                 self._put_down(episode, said_moment("clutch", clutch))
 
-    def pass_done(self) -> None:
-        """The taking thread has emptied every subscription once."""
+    def pass_done(self, whole: bool = True) -> None:
+        """The taking thread has been at every subscription once.
+
+        ``whole``: that ended a round, in which it has taken all that was there when the round began.
+        """
         if self._beginning:
             self._give_pre_roll()
         self._follow_clock()
@@ -382,7 +392,7 @@ class Recorder:
                 # Nothing more can be written: the trainer need not go on.
                 self._end(episode, "failure", str(episode.file.problem), post_roll_ns=0)
                 self._active = None
-            if now_ns <= episode.end_ns:
+            if now_ns <= episode.end_ns or not whole:
                 continue
             if not episode.rounds_after_end:
                 episode.tail_deadline_s = time.monotonic() + self.configuration.tail_s
@@ -533,10 +543,11 @@ class Recorder:
             latched = stream.heard_before(recent.get(topic, ())) if stream.latched else {}
             for gid, (data, source_ns, sequence) in latched.items():
                 window = self.statistics.episode(stream.publishers[gid], episode.id)
-                message = EpisodeMessage(file, stream.channel, head_ns, source_ns, sequence, data, window)
-                if self._writer.put(message):
-                    window.repeated += 1
-                    window.wrote(head_ns, source_ns, data)
+                message = EpisodeMessage(
+                    file, stream.channel, head_ns, source_ns, sequence, data, window, ALWAYS
+                )
+                self._writer.put(message)
+                window.repeated += 1
         if self._transforms is not None:
             self._transforms.begin(episode)
         episode.clutch = [state for at, state in self._clutch if at >= episode.start_ns]
@@ -623,18 +634,12 @@ class Recorder:
             last.given_up = True
         return self._completion.discard(last, reason)
 
-    def mark(self, verdict: str, reason: str = "") -> str:
-        """The trainer's word on the episode at hand or, between two, on the last one; its id.
-
-        Raises `CaptureError` where there is none. Whether a later word is kept, `say` tells.
-        """
-        return self._mark(verdict, reason)[0]
-
     def say(self, verdict: str, reason: str = "") -> Future[str]:
-        """`mark`; the future gives the id once the word is kept, or the `CaptureError` that prevented it."""
-        return self._mark(verdict, reason)[1]
+        """The trainer's word on the episode at hand or, between two, on the last one.
 
-    def _mark(self, verdict: str, reason: str) -> tuple[str, Future[str]]:
+        The future gives its id once the word is kept, or the `CaptureError` that prevented it. Raises
+        `CaptureError` where there is no episode, or a discarded one.
+        """
         check_verdict(verdict)
         with self._lock:
             episode = self._active or self._last
@@ -642,7 +647,7 @@ class Recorder:
                 raise CaptureError("no episode has been recorded")
             if episode.discard or episode.given_up:
                 raise CaptureError(f"episode {episode.id} is discarded: no word brings it back")
-            return episode.id, self._say(episode, verdict, reason)
+            return self._say(episode, verdict, reason)
 
     def _say(self, episode: Episode, verdict: str, reason: str) -> Future[str]:
         episode.verdict, episode.reason = verdict, reason or episode.reason
@@ -761,9 +766,8 @@ class Recorder:
 
     def fold(self) -> None:
         """Take the times of the episodes at hand into their figures: once a second, by any thread."""
-        with self._lock:
-            episodes = list(self._open)
-        for episode in episodes:
+        # A copy in one step, without the lock: the taking thread must not wait for one in the background.
+        for episode in list(self._open):
             episode.times.fold()
             episode.alignment.advance()
 

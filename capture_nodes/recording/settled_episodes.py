@@ -56,14 +56,15 @@ def _settle(root: Path, path: Path, report: Callable[[str], object]) -> bool:
         # A part of it is still to be recovered.
         return False
     beside = sidecar_path(path)
-    half_moved = (root / TRASH / beside.relative_to(root)).exists()
-    said = None if half_moved else read_sidecar(beside)
-    if not half_moved and (said is None or not said.files):
-        write_recovered_sidecar(path)
+    if not (root / TRASH / beside.relative_to(root)).exists():
         said = read_sidecar(beside)
-        report(f"wrote {beside}, which was missing")
-    elif not half_moved and said is not None and said.word.verdict != DISCARDED:
-        return False
-    if half_moved or (said is not None and said.word.verdict == DISCARDED):
-        report(f"moved {path}, which was discarded, to {move_to_trash(root, path)}")
+        missing = said is None or not said.files
+        if missing:
+            write_recovered_sidecar(path)
+            said = read_sidecar(beside)
+            report(f"wrote {beside}, which was missing")
+        if said is None or said.word.verdict != DISCARDED:
+            return missing
+    # Discarded, or half moved already: its sidecar is there.
+    report(f"moved {path}, which was discarded, to {move_to_trash(root, path)}")
     return True

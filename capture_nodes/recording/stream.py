@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,7 +25,7 @@ class Stream:
 
     `expected_hz`: the rate it should have, None where it has no fixed one. `priority`: 0 is given up first,
     `HIGHEST_PRIORITY` last. `latest`: per publisher of a latched topic its newest message that is older than
-    the pre-roll. `alive`: gids (hex) of the publishers on the network.
+    the pre-roll. `alive`: the publishers on the network, gid (hex) to node.
     """
 
     channel: ChannelDescription
@@ -36,7 +36,7 @@ class Stream:
     encoding: Encoding = "raw"
     publishers: dict[bytes, PublisherCounts] = field(default_factory=dict)
     latest: dict[bytes, Latched] = field(default_factory=dict)
-    alive: frozenset[str] = frozenset()
+    alive: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def topic(self) -> str:

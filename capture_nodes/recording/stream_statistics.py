@@ -17,11 +17,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from capture_nodes.recording.mcap_writer import Buffer
+from capture_nodes.recording.mcap_writer import Buffer, SmallMessage
 from capture_nodes.recording.stream_quality import StreamEvidence
 from capture_nodes.recording.stream_timing import EpisodeTimes, StreamTimes, TimingFigures, begins_with_stamp
 
 Value = str | int | bool | None
+
 
 # What a message was when it came: its number (None: not given), the highest number before it, whether that
 # number had come already. Kept with a message that may yet become part of an episode (`into`).
@@ -88,10 +89,16 @@ class EpisodeCounts:
             self.first = sequence
 
     def wrote(self, received_ns: int, source_ns: int, data: Buffer) -> None:
-        """The message was handed to the writer: its times count, in this order."""
+        """The message went into the file: its times count, in this order."""
         times = self.times
         if times is not None:
             times.add(received_ns, source_ns, self.publisher_index, data)
+
+    def wrote_all(self, messages: Sequence[SmallMessage]) -> None:
+        """`wrote` for each."""
+        times = self.times
+        if times is not None:
+            times.add_all(self.publisher_index, messages)
 
     def said(self, number: int) -> None:
         """The publisher reports, inside the episode, that its messages have come to ``number``."""

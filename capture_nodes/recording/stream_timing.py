@@ -1,6 +1,6 @@
 """When the messages of an episode were stamped, published and received: rates, jitter, gaps, delays, clocks.
 
-The taking thread only appends 32 bytes per message (`StreamTimes.add`). Once a second another thread folds
+The writer thread only appends 32 bytes per message (`StreamTimes.add`). Once a second another thread folds
 them into running figures of constant size, so that a long episode takes no more memory than a short one.
 A topic's time is its header stamp, where its type has one, else the time at which it was published.
 """
@@ -10,14 +10,14 @@ from __future__ import annotations
 import copy
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from capture_nodes.recording.mcap_writer import Buffer
+from capture_nodes.recording.mcap_writer import Buffer, SmallMessage
 from capture_nodes.recording.quantile_sketch import QuantileSketch
 
 IntArray = NDArray[np.int64]
@@ -266,14 +266,14 @@ class StreamTimes:
         """One more message of the file, from the ``publisher``-th publisher of the topic."""
         self._rows += _pack(received_ns, source_ns, publisher, bytes(data[:_HEAD_BYTES]))
 
-    @staticmethod
-    def row(received_ns: int, source_ns: int, publisher: int, data: Buffer) -> bytes:
-        """What `add` keeps of a message, for `add_rows`."""
-        return _pack(received_ns, source_ns, publisher, bytes(data[:_HEAD_BYTES]))
-
-    def add_rows(self, rows: bytes) -> None:
-        """Several at once."""
-        self._rows += rows
+    def add_all(self, publisher: int, messages: Sequence[SmallMessage]) -> None:
+        """`add` for each: received time, source time, number, data."""
+        self._rows += b"".join(
+            [
+                _pack(received_ns, source_ns, publisher, bytes(data[:_HEAD_BYTES]))
+                for received_ns, source_ns, _, data in messages
+            ]
+        )
 
     @property
     def waiting_bytes(self) -> int:

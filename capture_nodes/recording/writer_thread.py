@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from contextlib import suppress
+from itertools import chain
+from typing import NamedTuple, TypeVar
 
+from capture_nodes.recording.camera_encoding import is_chained, stands_alone
 from capture_nodes.recording.episode_message import EpisodeMessage, EpisodeMessages
 from capture_nodes.recording.episode_parts import EpisodeParts
 from capture_nodes.recording.mcap_file import ChannelDescription
@@ -20,22 +24,37 @@ T = TypeVar("T")
 IDLE_S = 0.01
 # How much of the queue a message of priority 0, 1, … may find filled.
 SHARES = (0.7, 0.8, 0.9, 1.0)
+# The priority of what is never refused nor given up.
+ALWAYS = len(SHARES)
+# So much of its limit is made free at once where a message has no room: a look through the queue takes time.
+GIVEN_UP_AT_ONCE = 0.03
+
+
+class _Job(NamedTuple):
+    topic: str
+    run: Callable[[], None]
 
 
 class WriterThread:
     """Runs messages and jobs in the order they were handed over.
 
     ``queue_limit_bytes`` bounds what waits for a slow disk; beyond it messages are refused and counted, never
-    dropped silently, those of low priority earlier than others (`SHARES`). ``refused`` is told, on this
-    thread, the topic and the reason where a message cannot be used. Nothing that goes wrong with one message
-    or file ends the thread.
+    dropped silently, those of low priority earlier than others (`SHARES`). What waits already gives way to
+    what has a higher one: nothing is lost while something lower waits. ``refused`` is told, on this thread,
+    the topic and the reason where a message cannot be used. Nothing that goes wrong with one message or file
+    ends the thread.
     """
 
     def __init__(self, queue_limit_bytes: int, refused: Callable[[str, Exception], None]) -> None:
-        self._limits = [share * queue_limit_bytes for share in SHARES]
+        self._limits = [*(share * queue_limit_bytes for share in SHARES), math.inf]
         self.counting = threading.Lock()
         self._refused = refused
-        self._queue: deque[EpisodeMessage | EpisodeMessages | tuple[str, Callable[[], None]]] = deque()
+        # Appended to under `counting`.
+        self._queue: deque[EpisodeMessage | EpisodeMessages | _Job] = deque()
+        # Nothing of a class below this waits.
+        self._lowest = ALWAYS
+        # Video, by file and topic, that goes on with a keyframe: what was queued last was given up.
+        self._cut: set[tuple[EpisodeParts, str]] = set()
         self._bytes_in = 0
         self._bytes_out = 0
         self._held_bytes = 0
@@ -63,34 +82,94 @@ class WriterThread:
 
         self.call("", end)
 
-    def put(self, message: EpisodeMessage, priority: int = len(SHARES) - 1) -> bool:
-        """Queue a message; False, and ``counts.lost_queue`` one more, where the queue is full for it.
+    def put(self, message: EpisodeMessage) -> bool:
+        """Queue a message; False, and ``counts.lost_queue`` one more, where nothing gives way to it.
 
         Called by several threads. What else counts a loss holds `counting` meanwhile.
         """
+        priority = message.priority
         with self.counting:
-            if self._bytes_in - self._bytes_out - self._held_bytes > self._limits[priority]:
+            if (
+                self._bytes_in - self._bytes_out - self._held_bytes > self._limits[priority]
+                and not self._make_room(priority)
+            ) or (self._cut and self._follows_one_given_up(message)):
                 message.counts.lost_queue += 1
                 return False
             self._bytes_in += len(message.data)
-        self._queue.append(message)
+            if priority < self._lowest:
+                self._lowest = priority
+            self._queue.append(message)
         return True
 
-    def reserve(self, size: int, priority: int) -> bool:
-        """Room for ``size`` bytes, which `put_reserved` follows with; False where some might be refused."""
+    def put_all(self, messages: EpisodeMessages) -> bool:
+        """Queue several; False, and nothing is done, where some of them might be refused."""
+        size, priority = messages.size, messages.priority
         with self.counting:
             if self._bytes_in + size - self._bytes_out - self._held_bytes > self._limits[priority]:
                 return False
             self._bytes_in += size
-            return True
+            if priority < self._lowest:
+                self._lowest = priority
+            self._queue.append(messages)
+        return True
 
-    def put_reserved(self, messages: EpisodeMessages) -> None:
-        """Queue what there is room for."""
-        self._queue.append(messages)
+    def _make_room(self, priority: int) -> bool:
+        """Give up what waits and is of a lower class, until a message of ``priority`` has room (`counting`).
+
+        The lowest first, of each class the newest: they go on being refused until the disk has caught up, so
+        the loss has no holes, and video that is left needs nothing that is not.
+        """
+        if self._lowest >= priority:
+            return False
+        waiting: list[EpisodeMessage | EpisodeMessages | _Job] = []
+        # From the right, where nobody appends now, while the writer thread may go on taking from the left.
+        with suppress(IndexError):
+            while True:
+                waiting.append(self._queue.pop())
+        limit = self._limits[priority]
+        excess = self._bytes_in - self._bytes_out - self._held_bytes - limit + GIVEN_UP_AT_ONCE * limit
+        classes: list[list[EpisodeMessage | EpisodeMessages]] = [[] for _ in self._limits]
+        for item in waiting:
+            if not isinstance(item, _Job):
+                classes[item.priority].append(item)
+        given_up: set[int] = set()
+        for item in chain.from_iterable(classes[:priority]):
+            if excess <= 0:
+                break
+            given_up.add(id(item))
+            excess -= self._give_up(item)
+        left = [item for item in waiting if id(item) not in given_up]
+        self._queue.extend(reversed(left))
+        self._lowest = min((item.priority for item in left if not isinstance(item, _Job)), default=ALWAYS)
+        return self._bytes_in - self._bytes_out - self._held_bytes <= limit
+
+    def _give_up(self, item: EpisodeMessage | EpisodeMessages) -> int:
+        """Count it as lost; its size."""
+        if isinstance(item, EpisodeMessages):
+            item.counts.lost_queue += len(item.messages)
+            size = item.size
+        else:
+            item.counts.lost_queue += 1
+            size = len(item.data)
+            if is_chained(item.channel):
+                self._cut.add((item.file, item.channel.topic))
+        self._bytes_in -= size
+        return size
+
+    def _follows_one_given_up(self, message: EpisodeMessage) -> bool:
+        """Whether it cannot be read because what came before it was given up after it was encoded."""
+        key = message.file, message.channel.topic
+        if key not in self._cut:
+            return False
+        if stands_alone(message.channel, message.data):
+            self._cut.remove(key)
+            return False
+        return True
 
     def call(self, topic: str, job: Callable[[], None]) -> None:
         """Queue what is to be done with a message of ``topic``; an exception refuses that message."""
-        self._queue.append((topic, job))
+        with self.counting:
+            self._queue.append(_Job(topic, job))
 
     def submit(self, job: Callable[[], T]) -> Future[T]:
         """Queue a job and get its result; runs after everything queued before it, without delay."""
@@ -104,7 +183,7 @@ class WriterThread:
             else:
                 future.set_result(result)
 
-        self._queue.append(("", run))
+        self.call("", run)
         self._wake.set()
         return future
 
@@ -115,6 +194,8 @@ class WriterThread:
     def unwatch(self, file: EpisodeParts) -> None:
         if file in self._files:
             self._files.remove(file)
+        with self.counting:
+            self._cut = {key for key in self._cut if key[0] is not file}
 
     def stop(self) -> None:
         """Work off the queue and end the thread. Files still open stay recoverable."""
@@ -143,24 +224,29 @@ class WriterThread:
         queue = self._queue
         # Bounded by what is there now: flushing by time must not wait for a pause in the stream.
         for _ in range(len(queue)):
-            item = queue.popleft()
+            try:
+                item = queue.popleft()
+            except IndexError:
+                # Somebody makes room in it.
+                break
             if isinstance(item, EpisodeMessages):
                 self._write_small(item)
                 continue
-            if not isinstance(item, EpisodeMessage):
-                topic, job = item
+            if isinstance(item, _Job):
                 try:
-                    job()
+                    item.run()
                 except Exception as error:
-                    self._refused(topic, error)
+                    self._refused(item.topic, error)
                 continue
-            file, channel, log_ns, publish_ns, sequence, data, counts = item
+            file, channel, log_ns, publish_ns, sequence, data, counts, _ = item
             self._write(file, channel, log_ns, publish_ns, sequence, data, counts)
             self._bytes_out += len(data)
 
     def _write_small(self, item: EpisodeMessages) -> None:
-        file, channel, messages, counts, size = item
-        if not file.write_small(channel, messages, counts, size):
+        file, channel, messages, counts, size, _ = item
+        if file.write_small(channel, messages, counts, size):
+            counts.wrote_all(messages)
+        else:
             for log_ns, publish_ns, sequence, data in messages:
                 self._write(file, channel, log_ns, publish_ns, sequence, data, counts)
         self._bytes_out += size
@@ -176,7 +262,8 @@ class WriterThread:
         counts: EpisodeCounts,
     ) -> None:
         try:
-            file.write(channel, log_ns, publish_ns, sequence, data, counts)
+            if file.write(channel, log_ns, publish_ns, sequence, data, counts):
+                counts.wrote(log_ns, publish_ns, data)
         except Exception as error:
             counts.lost_disk += 1
             self._refused(channel.topic, error)

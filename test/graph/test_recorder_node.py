@@ -360,6 +360,27 @@ def test_a_stream_is_whole_when_another_publisher_makes_its_reader_be_replaced(t
         assert (row["received"], row["lost"]) == (len(sent), 0)
 
 
+def test_a_publisher_that_appears_inside_an_episode_has_its_qos_and_type_hash_in_the_file(
+    tmp_path: Path,
+) -> None:
+    """Its first message comes before the recorder looks at the graph again, which it does once a second."""
+    with running(63, tmp_path) as station:
+        joints = station.publisher(JointState, "/kestrel/joint_states", stream_qos(200))
+        station.start()
+        joints.publish(joint_state(0))
+        late = station.node.create_publisher(JointState, "/kestrel/joint_commands", stream_qos(200))
+        station.wait(lambda: late.get_subscription_count() > 0, "the recorder to be connected")
+        late.publish(joint_state(1))
+        assert late.wait_for_all_acked(Duration(seconds=5))
+        answer = station.call("stop")
+        with Path(answer.message).open("rb") as stream:
+            summary = make_reader(stream).get_summary()
+        assert summary is not None
+        channels = {channel.topic: channel.metadata for channel in summary.channels.values()}
+        assert channels["/kestrel/joint_commands"] == channels["/kestrel/joint_states"]
+        assert channels["/kestrel/joint_commands"]["topic_type_hash"].startswith("RIHS01_")
+
+
 class _Handle:
     """Of a subscription: what waits in it, and how many publishers it hears."""
 

@@ -13,7 +13,7 @@ import pytest
 
 from capture_nodes.recording import disk_watch
 from capture_nodes.recording.disk_watch import DiskState, DiskWatch
-from capture_nodes.recording.mcap_file import EpisodeFile
+from capture_nodes.recording.mcap_file import EpisodeFile, FileProblem
 
 
 def _until(watch: DiskWatch, done: Callable[[DiskState], bool]) -> DiskState:
@@ -37,7 +37,7 @@ def test_a_disk_that_fails_or_hangs_is_unreachable(tmp_path: Path, monkeypatch: 
 
     def hang(_: Path) -> int:
         gate.wait(10)
-        raise disk_watch.FileProblem("no such device", tmp_path)
+        raise FileProblem("no such device", tmp_path)
 
     monkeypatch.setattr(disk_watch, "free_bytes", hang)
     monkeypatch.setattr(disk_watch, "_ANSWER_S", 0.05)
@@ -60,7 +60,7 @@ def test_a_mount_that_vanishes_and_comes_back_is_told(
         vanished.setattr(Path, "exists", gone)
         watch = DiskWatch(tmp_path, 0, period_s=0.01)
         assert "Input/output error" in _until(watch, lambda s: s.problem != "").problem
-        with pytest.raises(disk_watch.FileProblem, match="cannot record into"):
+        with pytest.raises(FileProblem, match="cannot record into"):
             EpisodeFile(tmp_path / "e.mcap").open()
     assert _until(watch, lambda s: s.free_bytes is not None).word == "ok"
     with monkeypatch.context() as broken:

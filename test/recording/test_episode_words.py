@@ -56,9 +56,9 @@ def _sidecar(path: Path, done: Callable[[Sidecar], bool] = lambda _: True) -> Si
 
 def test_a_word_during_the_episode_is_in_its_record(recorder: Recorder) -> None:
     with pytest.raises(CaptureError, match="no episode has been recorded"):
-        recorder.mark("success")
+        recorder.say("success")
     episode_id = recorder.start(FIELDS)
-    assert recorder.mark("failure", "slipped") == episode_id
+    assert recorder.say("failure", "slipped").result() == episode_id
     path = _until(recorder, recorder.stop())
     sidecar = _sidecar(path)
     assert (sidecar.id, sidecar.word.verdict, sidecar.word.reason) == (episode_id, "failure", "slipped")
@@ -69,12 +69,12 @@ def test_a_word_during_the_episode_is_in_its_record(recorder: Recorder) -> None:
 def test_a_later_word_keeps_those_before_it(recorder: Recorder) -> None:
     recorder.start(FIELDS)
     path = _until(recorder, recorder.stop(verdict="success"))
-    recorder.mark("failure", "dropped it after all")
+    recorder.say("failure", "dropped it after all")
     sidecar = _sidecar(path, lambda found: found.word.verdict == "failure")
     assert [word.verdict for word in sidecar.history] == ["success"]
     assert sidecar.episode["verdict"] == "success" and check_files(path.parent, sidecar) == []
     with pytest.raises(CaptureError, match="'perhaps' is given"):
-        recorder.mark("perhaps")
+        recorder.say("perhaps")
     moved = _until(recorder, recorder.discard_last("not this one"))
     assert not path.exists() and not sidecar_path(path).exists()
     sidecar = _sidecar(moved, lambda found: found.word.verdict == "discard")
@@ -199,8 +199,8 @@ def test_what_was_said_before_a_kill_is_there_after_recovery(
     take(stream, bytes(12), 1)
     take(states, diagnostic_status("retargeting", "engaged", {"left_clutch": "closed"}), 2)
     recorder.mark_moment("grasped")
-    recorder.mark("success", "first word")
-    recorder.mark("failure", "cube fell")
+    recorder.say("success", "first word")
+    recorder.say("failure", "cube fell")
     recorder._writer.submit(lambda: None).result(timeout=10)
     active = Path(recorder.status().path + ".active")
     cut = tmp_path / "elsewhere" / active.name

@@ -191,3 +191,48 @@ def test_an_encoded_frame_that_the_disk_is_too_slow_for_is_counted(
     assert row["written"] < row["received"]
     assert row["lost"] == row["received"] - row["written"]
     assert row["lost_in"]["queue"] == row["lost"]
+
+
+def test_video_goes_on_with_a_keyframe_where_encoded_frames_gave_way(
+    make: Callable[..., Recorder], channel: Channel, image_message: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Joints need the room of frames that are encoded already, and the next ones build upon them."""
+    recorder = make("h264", queue_limit_bytes=200_000)
+    camera = Camera(recorder, channel, image_message, "h264")
+    camera.noisy = True
+    joints = recorder.streams.add(channel("/joints", "std_msgs/msg/String"))
+    recorder.start(FIELDS)
+    gate, working = threading.Event(), EpisodeParts.write
+
+    def write(*arguments: Any) -> bool:
+        assert gate.wait(20.0)
+        return working(*arguments)
+
+    monkeypatch.setattr(EpisodeParts, "write", write)
+    camera.frames(20)
+    sent = 0
+    # Until something has given way, and on to where the camera itself would still be refused.
+    while sent < 400 and not any(row.lost_queue for row in recorder.live()[0]):
+        sent += 1
+        with recorder.taking():
+            now_ns = time.time_ns()
+            recorder.take(joints, bytes(1_000), now_ns, now_ns, sent, bytes([7] * 16))
+    lost = sum(row.lost_queue for row in recorder.live()[0])
+    assert 0 < lost < 20
+    gate.set()
+    recorder._writer.submit(lambda: None).result(timeout=20.0)
+    camera.frames(10)
+    path = camera.until(recorder.stop())
+    bag = read_bag(path)
+    rows = {row["topic"]: row for row in (json.loads(row) for row in bag.metadata["streams"].values())}
+    row = rows[TOPIC + "/foxglove"]
+    assert rows["/joints"]["lost"] == 0 and rows["/joints"]["written"] == sent
+    # And the one that was encoded upon them.
+    assert row["lost_in"]["queue"] == row["lost"] == lost + 1 == bag.episode["cameras"][TOPIC]["lost_queue"]
+    with path.open("rb") as stream:
+        messages = [m for _, c, m in make_reader(stream).iter_messages() if c.topic.startswith(TOPIC)]
+    assert len(messages) == row["written"] == len(list(every_picture(bag, TOPIC + "/foxglove")))
+    numbers = [message.sequence for message in messages]
+    (after,) = (k for k in range(1, len(numbers)) if numbers[k] != numbers[k - 1] + 1)
+    assert numbers[after] - numbers[after - 1] == lost + 2
+    assert any(kind == IDR for kind, _ in nal_units(messages[after].data))

@@ -691,7 +691,7 @@ def test_a_discarded_episode_is_no_success_any_more(recorder: Recorder, when: st
     result = recorder.discard_last("slipped")
     for _ in range(2):
         with pytest.raises(CaptureError, match=f"episode {episode_id} is discarded"):
-            recorder.mark("success")
+            recorder.say("success")
         path = _finish(recorder, result)
     sidecar = read_sidecar(sidecar_path(path))
     assert sidecar is not None and (sidecar.word.verdict, sidecar.word.reason) == ("discard", "slipped")
@@ -797,3 +797,35 @@ def test_messages_refused_in_one_episode_are_not_those_of_the_next(
         refused.append(json.loads(_metadata(path)["episode"]["refused_topics"]))
     assert "messages that could not be used: 1" in refused[0]["/s"] and refused[1] == {}
     assert "/s" in recorder.report()["refused_topics"]
+
+
+def test_a_publisher_that_appears_inside_an_episode_is_asked_what_it_offers(
+    recorder: Recorder, channel: Channel
+) -> None:
+    """Its channel stands in the file with its first message, before anybody has looked at the graph again."""
+    known, new, unknown = (channel(topic, STRING) for topic in ("/known", "/new", "/unknown"))
+    streams = [
+        recorder.streams.add(known),
+        *(
+            recorder.streams.add(ChannelDescription(c.topic, c.type_name, c.schema_text))
+            for c in (new, unknown)
+        ),
+    ]
+    asked: list[str] = []
+
+    def offered(stream: Stream) -> dict[str, str]:
+        asked.append(stream.topic)
+        return {"topic_type_hash": "RIHS01_x"} if stream.topic == "/new" else {}
+
+    recorder.streams.offered = offered
+    recorder.start(FIELDS)
+    for number in (1, 2, 3):
+        for stream in streams:
+            _take(recorder, stream, number)
+    path = _finish(recorder, recorder.stop())
+    with path.open("rb") as stream_of:
+        summary = make_reader(stream_of).get_summary()
+    assert summary is not None
+    channels = {c.topic: dict(c.metadata) for c in summary.channels.values()}
+    assert channels == {"/known": known.metadata, "/new": {"topic_type_hash": "RIHS01_x"}, "/unknown": {}}
+    assert asked == ["/new", "/unknown"]

@@ -169,13 +169,13 @@ def test_the_usual_message_does_go_the_short_way(
 ) -> None:
     twins, feed = _Twins(tmp_path, channel), _Feed()
     together: list[int] = []
-    put = type(twins.both[1]._writer).put_reserved
+    put = type(twins.both[1]._writer).put_all
 
-    def seen(self: Any, messages: EpisodeMessages) -> None:
+    def seen(self: Any, messages: EpisodeMessages) -> bool:
         together.append(len(messages.messages))
-        put(self, messages)
+        return put(self, messages)
 
-    monkeypatch.setattr(type(twins.both[1]._writer), "put_reserved", seen)
+    monkeypatch.setattr(type(twins.both[1]._writer), "put_all", seen)
     try:
         twins.start()
         for _ in range(4):
