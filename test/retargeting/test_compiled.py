@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import retargeting.cache_folder
 import retargeting.compiled
 from retargeting.compiled import compiled
 from retargeting.packed import pack
@@ -32,7 +33,8 @@ def package(tmp_path: Path) -> Path:
     """A package with a function that calls one of another file."""
     folder = tmp_path / "retargeting"
     folder.mkdir()
-    shutil.copy(retargeting.compiled.__file__, folder)
+    for module in (retargeting.compiled, retargeting.cache_folder):
+        shutil.copy(module.__file__, folder)
     (folder / "__init__.py").write_text("")
     (folder / "rule.py").write_text(_RULE.format(limit=3.0))
     (folder / "caller.py").write_text(_CALLER)

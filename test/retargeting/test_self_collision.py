@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from retargeting.capsule_distance import closest_points, distance_gradient, place_capsules
 from retargeting.capsules import link_capsules
 from retargeting.collision_braking import _lead
-from retargeting.collision_pairs import CollisionModel, collision_model
+from retargeting.collision_cache import collision_model
+from retargeting.collision_pairs import CollisionModel
 from retargeting.frames import pose_apply, rotation_matrix_from_quaternion
 from retargeting.mesh_file import UnreadableMesh, mesh_triangles
 from retargeting.robot_model import RobotModel
