@@ -17,6 +17,7 @@ from typing import Any
 
 import numba
 from numba.core import config
+from numba.extending import register_jitable
 
 from retargeting.cache_folder import user_cache_folder
 
@@ -65,3 +66,12 @@ def compiled(function: Callable[..., Any]) -> Any:
         return numba.njit(cache=True)(function)
     finally:
         config.CACHE_DIR = folder
+
+
+def compiled_inside(function: Callable[..., Any]) -> Any:
+    """Compile as a part of the compiled functions that call it, and kept with them; in Python it is Python.
+
+    A function that Python may call gets a wrapper that looks at every array of every argument: for what takes
+    many of them that is most of what is compiled.
+    """
+    return register_jitable(no_cfunc_wrapper=True)(function)
