@@ -295,7 +295,7 @@ def test_how_trainer_and_robot_are_joined_reaches_the_retargeting(tmp_path: Path
     assert (asked["operator"], asked["trainer_folder"]) == ("anna", str(tmp_path))
     made = RetargetingParameters(**asked).retargeter_parameters()
     assert (made.engage_mode, made.deadman.mode) == ("relative", "off")
-    for words, apart in ((), False), (("self_collision:=true",), True):
+    for words, apart in ((), True), (("self_collision:=false",), False):
         asked = parameters(*words)
         assert RetargetingParameters(**asked).solver_parameters.self_collision is apart
 
