@@ -46,7 +46,7 @@ class RetargetingNode(CaptureNode):
         kept = KeptTrainer(said, self.get_logger())
         solver = said.solver_parameters
         self._retargeter = Retargeter(self._model, said.retargeter_parameters(), solver, size=kept.size)
-        self.get_logger().info("preparing the solver (compiled on the first start, up to a minute)")
+        self.get_logger().info("preparing the solver (compiled on the first start, some minutes)")
         warm_up(self._model, solver)
         self._lock = threading.Lock()
         self._inputs = RetargetingInputs(self, self._retargeter)

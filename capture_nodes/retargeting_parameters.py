@@ -31,7 +31,7 @@ class RetargetingParameters:
     deadman: str = "off"
     deadman_button: str = "primary"
     mapping: str = ""
-    self_collision: bool = SolverParameters.self_collision
+    self_collision: bool = True
     branch_recovery: bool = SolverParameters.branch_recovery
     operator: str = ""
     trainer_folder: str = TRAINER_FOLDER

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from retargeting.compiled import compiled
+from retargeting.compiled import compiled, compiled_inside
 
 # Segments closer than this have no direction between them.
 SMALLEST_GAP_M = 1e-9
@@ -22,7 +22,7 @@ def place_capsules(positions, rotations, bodies, starts, ends, placed_starts, pl
         place_capsule(positions, rotations, bodies, starts, ends, placed_starts, placed_ends, k)
 
 
-@compiled
+@compiled_inside
 def place_capsule(positions, rotations, bodies, starts, ends, placed_starts, placed_ends, k):  # type: ignore[no-untyped-def]
     """Row k of `place_capsules`."""
     b = bodies[k]
@@ -72,7 +72,7 @@ def closest_points(a0, a1, b0, b1, on_a, on_b):  # type: ignore[no-untyped-def]
     return np.sqrt(squared)
 
 
-@compiled
+@compiled_inside
 def distance_along(normal, a0, a1, b0, b1):  # type: ignore[no-untyped-def]
     """How far apart the segments are along the unit vector `normal` (a to b): at most their distance."""
     far_a0 = far_a1 = near_b0 = near_b1 = 0.0
@@ -84,7 +84,7 @@ def distance_along(normal, a0, a1, b0, b1):  # type: ignore[no-untyped-def]
     return min(near_b0, near_b1) - max(far_a0, far_a1)
 
 
-@compiled
+@compiled_inside
 def _add_chain(  # type: ignore[no-untyped-def]
     tree, positions, rotations,
     body, common, point, normal, sign, gradient,

@@ -130,7 +130,8 @@ def enclosing_capsule(link: str, balls: Array) -> Capsule:
     """A small capsule around balls ``(n, 4)`` (centre, radius), found by search from their main axes."""
     outer = _outermost(balls[:: len(balls) // _SEEN + 1])
     centre = outer[:, :3].mean(axis=0)
-    axes = np.linalg.svd(outer[:, :3] - centre, full_matrices=True)[2]
+    # All three axes also of one or two points; else the full form would make a square of all points.
+    axes = np.linalg.svd(outer[:, :3] - centre, full_matrices=len(outer) < 3)[2]
     best, least = np.empty(6), np.inf
     for axis in axes[:2]:
         along = (outer[:, :3] - centre) @ axis
@@ -164,8 +165,8 @@ _SPREAD = _directions()
 def _outermost(balls: Array) -> Array:
     if len(balls) <= len(_SPREAD):
         return np.ascontiguousarray(balls)
-    reach = balls[:, :3] @ _SPREAD.T + balls[:, 3:]
-    return np.ascontiguousarray(balls[np.unique(reach.argmax(axis=0))])
+    reach = _SPREAD @ balls[:, :3].T + balls[:, 3]
+    return np.ascontiguousarray(balls[np.unique(reach.argmax(axis=1))])
 
 
 @compiled

@@ -45,7 +45,7 @@ from retargeting.capsule_distance import (
     place_capsule,
     place_capsules,
 )
-from retargeting.compiled import compiled
+from retargeting.compiled import compiled_inside
 from retargeting.joint_limits import JointLimits
 from retargeting.kinematics import TreeArrays, forward, place_body
 from retargeting.row_qp import INFEASIBLE, RowQpWork, solve_row_qp
@@ -271,7 +271,7 @@ class VelocityWork(NamedTuple):
         )
 
 
-@compiled
+@compiled_inside
 def _keep_row(gradient, gap, lead, pair, rows, gaps, leads, owners, count):  # type: ignore[no-untyped-def]
     """Add a row, or replace the one with most room where there is no place left; the new count."""
     place = count
@@ -289,7 +289,7 @@ def _keep_row(gradient, gap, lead, pair, rows, gaps, leads, owners, count):  # t
     return count
 
 
-@compiled
+@compiled_inside
 def _has_place(gap, gaps, count):  # type: ignore[no-untyped-def]
     """Whether `_keep_row` would keep a row of this gap; the gradient need not be known for that."""
     if count < gaps.shape[0]:
@@ -300,7 +300,7 @@ def _has_place(gap, gaps, count):  # type: ignore[no-untyped-def]
     return largest > gap
 
 
-@compiled
+@compiled_inside
 def _own_motion(  # type: ignore[no-untyped-def]
     tree, levers, turns, capsule, body, common, line, reach
 ):
@@ -319,7 +319,7 @@ def _own_motion(  # type: ignore[no-untyped-def]
     return turn * speed, sway
 
 
-@compiled
+@compiled_inside
 def _seen_from(positions, rotations, body, point, seen):  # type: ignore[no-untyped-def]
     """Fill `seen` ``(3,)`` with the point in the axes of `body`."""
     x, y, z = point[0] - positions[body, 0], point[1] - positions[body, 1], point[2] - positions[body, 2]
@@ -327,20 +327,20 @@ def _seen_from(positions, rotations, body, point, seen):  # type: ignore[no-unty
         seen[c] = rotations[body, 0, c] * x + rotations[body, 1, c] * y + rotations[body, 2, c] * z
 
 
-@compiled
+@compiled_inside
 def _room(q, v, lower, upper):  # type: ignore[no-untyped-def]
     """How far a joint may go on in the direction of its velocity."""
     return max(0.0, upper - q if v > 0.0 else q - lower)
 
 
-@compiled
+@compiled_inside
 def _rate(share, shared_stop, own_stop):  # type: ignore[no-untyped-def]
     """Speed of a joint that stops earlier against those of the shared stop, after a share of it."""
     time = share * shared_stop
     return 0.0 if time >= own_stop or share >= 1.0 else (1.0 - time / own_stop) / (1.0 - share)
 
 
-@compiled
+@compiled_inside
 def _ends_by(tree, positions, rotations, body, common, line, normal, start, end, half, largest):  # type: ignore[no-untyped-def]
     """How far along `normal` a segment's ends are after `half` of the line at their present speeds.
 
@@ -375,7 +375,7 @@ def _ends_by(tree, positions, rotations, body, common, line, normal, start, end,
     return max(first, second) if largest else min(first, second)
 
 
-@compiled
+@compiled_inside
 def _place_sample(tree, hull, limits, q, k, half, shared_stop, stop_times, work):  # type: ignore[no-untyped-def]
     """Place the needed bodies and capsules where the k-th sample of the line is."""
     samples = work.samples
@@ -398,7 +398,7 @@ def _place_sample(tree, hull, limits, q, k, half, shared_stop, stop_times, work)
     samples.placed[k] = 1
 
 
-@compiled
+@compiled_inside
 def _look(hull, p, k, samples):  # type: ignore[no-untyped-def]
     """Distance, normal and ends of pair p at the k-th sample, the last two seen from what carries both."""
     a, b, trunk = hull.pairs[p, 0], hull.pairs[p, 1], hull.common[p]
@@ -419,7 +419,7 @@ def _look(hull, p, k, samples):  # type: ignore[no-untyped-def]
     samples.looked[k] = 1
 
 
-@compiled
+@compiled_inside
 def _strayed(tree, hull, p, first, last, half, shared_stop, stop_times, longest_tick, work):  # type: ignore[no-untyped-def]
     """How far joints that stop earlier, to keep their own limits, lead pair p off its chord."""
     since, until = 1.0 - np.sqrt(1.0 - first / _MOST_PIECES), 1.0 - np.sqrt(1.0 - last / _MOST_PIECES)
@@ -438,7 +438,7 @@ def _strayed(tree, hull, p, first, last, half, shared_stop, stop_times, longest_
     return total
 
 
-@compiled
+@compiled_inside
 def _prove_ends(tree, hull, p, m, half, work):  # type: ignore[no-untyped-def]
     """A bound of pair p's distance until the stop, from its ends' speeds at the start of the line."""
     a, b, trunk = hull.pairs[p, 0], hull.pairs[p, 1], hull.common[p]
@@ -460,7 +460,7 @@ def _prove_ends(tree, hull, p, m, half, work):  # type: ignore[no-untyped-def]
     return min(work.gaps[m], bound)
 
 
-@compiled
+@compiled_inside
 def _surely_over(hull, p, limit, work):  # type: ignore[no-untyped-def]
     """Whether the balls around both capsules of pair p are farther apart than `limit`."""
     a, b = hull.pairs[p, 0], hull.pairs[p, 1]
@@ -472,14 +472,14 @@ def _surely_over(hull, p, limit, work):  # type: ignore[no-untyped-def]
     return total > limit * limit
 
 
-@compiled
+@compiled_inside
 def _add_cross(a0, a1, a2, b0, b1, b2, factor, out):  # type: ignore[no-untyped-def]
     out[0] += factor * (a1 * b2 - a2 * b1)
     out[1] += factor * (a2 * b0 - a0 * b2)
     out[2] += factor * (a0 * b1 - a1 * b0)
 
 
-@compiled
+@compiled_inside
 def _lead(tree, hull, v, half, work):  # type: ignore[no-untyped-def]
     """Fill spins, drifts, their changes, leads, curves and bends for the line of length `half` at v ``(n,)``.
 
@@ -549,7 +549,7 @@ def _lead(tree, hull, v, half, work):  # type: ignore[no-untyped-def]
         work.bends[k] = half * half * half * turn * turn * speed / 6.0
 
 
-@compiled
+@compiled_inside
 def _led(hull, p, gap, on_a, on_b, work):  # type: ignore[no-untyped-def]
     """How far apart pair p is along its normal after the line at present speeds: without and with curving.
 
@@ -579,7 +579,7 @@ def _led(hull, p, gap, on_a, on_b, work):  # type: ignore[no-untyped-def]
     return ahead - behind - thick, nearer - farther - thick - work.bends[a] - work.bends[b]
 
 
-@compiled
+@compiled_inside
 def _enter(hull, p, m, work):  # type: ignore[no-untyped-def]
     """Make pair p the m-th that is looked at along the line: what is known of it at its start."""
     a, b, trunk = hull.pairs[p, 0], hull.pairs[p, 1], hull.common[p]
@@ -598,7 +598,7 @@ def _enter(hull, p, m, work):  # type: ignore[no-untyped-def]
     _seen_from(work.positions, work.rotations, trunk, b1, work.seen[m, 3])
 
 
-@compiled
+@compiled_inside
 def _stops_early(hull, p, work):  # type: ignore[no-untyped-def]
     """Whether a joint that moves pair p leaves the line to keep its own limit."""
     common = 0
@@ -607,7 +607,7 @@ def _stops_early(hull, p, work):  # type: ignore[no-untyped-def]
     return common != 0
 
 
-@compiled
+@compiled_inside
 def prove_stop(  # type: ignore[no-untyped-def]
     tree, hull, limits, kept, q, v, dt, longest_tick, stop_times, bounds, rows, gaps, owners, steep_rows, work
 ):  # fmt: skip
@@ -826,7 +826,7 @@ def prove_stop(  # type: ignore[no-untyped-def]
     return failures, count, steep, smallest, closest
 
 
-@compiled
+@compiled_inside
 def safe_velocity(  # type: ignore[no-untyped-def]
     tree, hull, limits, kept, q, v, wanted, low, high, hessian, weighed, dt, longest_tick,
     stop_times, bounds, rows, gaps, owners, counts, chosen, work, search,
@@ -931,7 +931,7 @@ def safe_velocity(  # type: ignore[no-untyped-def]
     return status, 3, smallest, closest
 
 
-@compiled
+@compiled_inside
 def raise_kept(kept, bounds, full):  # type: ignore[no-untyped-def]
     """What came apart stays apart: raise `kept` ``(p,)`` to the proved `bounds`, at most to `full`."""
     missing = 0
@@ -943,7 +943,7 @@ def raise_kept(kept, bounds, full):  # type: ignore[no-untyped-def]
     return missing
 
 
-@compiled
+@compiled_inside
 def _place_all(tree, hull, q, work):  # type: ignore[no-untyped-def]
     forward(tree, q, work.positions, work.rotations)
     place_capsules(
@@ -951,7 +951,7 @@ def _place_all(tree, hull, q, work):  # type: ignore[no-untyped-def]
     )
 
 
-@compiled
+@compiled_inside
 def goal_room(tree, hull, q, work):  # type: ignore[no-untyped-def]
     """The smallest room (m) of a pair at q ``(n,)``; 0 where all are farther apart than the goal keeps."""
     _place_all(tree, hull, q, work)
@@ -966,7 +966,7 @@ def goal_room(tree, hull, q, work):  # type: ignore[no-untyped-def]
     return least
 
 
-@compiled
+@compiled_inside
 def _lie_along(a0, a1, b0, b1):  # type: ignore[no-untyped-def]
     aa = ab = bb = 0.0
     for r in range(3):
@@ -975,7 +975,7 @@ def _lie_along(a0, a1, b0, b1):  # type: ignore[no-untyped-def]
     return ab * ab > _ALONG * aa * bb
 
 
-@compiled
+@compiled_inside
 def goal_rows(tree, hull, q, size, rows, gaps, owners, work):  # type: ignore[no-untyped-def]
     """Fill rows, gaps with the gradients of the pairs at q that have less room than `Hull.goal_look_m`.
 
@@ -1076,7 +1076,7 @@ class Margins(NamedTuple):
     search: VelocityWork
 
 
-@compiled
+@compiled_inside
 def keep_margins(margins, q, v, wanted, low, high, hessian, weighed, dt, chosen):  # type: ignore[no-untyped-def]
     """`safe_velocity` from the published state of `margins`; what is chosen will be published."""
     state = margins.state

@@ -200,29 +200,6 @@ def _hands(model: RobotModel, tree: KinematicTree, body_of: dict[str, tuple[str,
     return hands
 
 
-# Building takes a second for a robot of large meshes; stations and tests build the same one again.
-_built: dict[tuple[object, ...], CollisionModel] = {}
-
-
-def collision_model(model: RobotModel) -> CollisionModel:
-    """The capsules and pairs of a robot. The postures are drawn with a fixed seed."""
-    settings = model.description.collision
-    key = (
-        model.urdf.path,
-        model.urdf.text,
-        model.joint_names,
-        model.neutral.tobytes(),
-        model.lower.tobytes(),
-        model.upper.tobytes(),
-        tuple(sorted(model.locked_positions.items())),
-        tuple(sorted((name, site.link) for name, site in model.description.sites.items())),
-        settings,
-    )
-    if key not in _built:
-        _built[key] = _build(model)
-    return _built[key]
-
-
 class _Capsules:
     """The capsules of a robot on its tree; finer ones are added as they are asked for."""
 
@@ -243,6 +220,7 @@ class _Capsules:
         }
         self.chains = [_ancestors(self.tree, body) for body in range(len(self.tree.names))]
         self.pieces: list[Piece] = []
+        self._ends: list[Array] = []
         self._index: dict[int, int] = {}
         for piece in pieces:
             self.index(piece)
@@ -250,7 +228,10 @@ class _Capsules:
     def index(self, piece: Piece) -> int:
         found = self._index.setdefault(id(piece), len(self.pieces))
         if found == len(self.pieces):
+            capsule = piece.capsule
             self.pieces.append(piece)
+            pose = self.places[capsule.link][1]
+            self._ends.append(pose_apply(pose, np.array([capsule.start, capsule.end])))
         return found
 
     def link(self, k: int) -> str:
@@ -275,14 +256,13 @@ class _Capsules:
     def keep(self, used: list[int]) -> None:
         """Forget the capsules that are not in `used`; those are then numbered by their place in it."""
         self.pieces = [self.pieces[k] for k in used]
+        self._ends = [self._ends[k] for k in used]
         self._index = {id(piece): k for k, piece in enumerate(self.pieces)}
 
     def arrays(self) -> tuple[IntArray, Array, Array, Array]:
         """bodies ``(c,)``, starts, ends ``(c, 3)`` in them, radii ``(c,)``."""
         capsules = [piece.capsule for piece in self.pieces]
-        ends = np.array(
-            [pose_apply(self.places[c.link][1], np.array([c.start, c.end])) for c in capsules]
-        ).reshape(-1, 2, 3)
+        ends = np.array(self._ends).reshape(-1, 2, 3)
         return (
             np.array([self.places[c.link][0] for c in capsules], dtype=np.int64),
             np.ascontiguousarray(ends[:, 0]),
@@ -450,7 +430,8 @@ def _candidates(
     return pairs
 
 
-def _build(model: RobotModel) -> CollisionModel:
+def build_collision_model(model: RobotModel) -> CollisionModel:
+    """The capsules and pairs of a robot, in seconds. The postures are drawn with a fixed seed."""
     settings = model.description.collision
     margin_m = settings.margin_m
     capsules = _Capsules(model)

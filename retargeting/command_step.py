@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.box_qp import SOLVED, BoxQpWork, solve_box_qp
-from retargeting.compiled import compiled
+from retargeting.compiled import compiled_inside
 from retargeting.joint_limits import braking_velocity, velocity_box
 
 Array = NDArray[np.float64]
@@ -74,7 +74,7 @@ class CommandWork(NamedTuple):
         return CommandWork.of_size(n)
 
 
-@compiled
+@compiled_inside
 def want_velocity(motion, grippers, limits, approach, dt, m, work):  # type: ignore[no-untyped-def]
     """Fill `work.wanted`: the goal's own velocity plus the closing of the distance, braked in time.
 
@@ -97,7 +97,7 @@ def want_velocity(motion, grippers, limits, approach, dt, m, work):  # type: ign
         work.wanted[i] = goal_velocity[i] + (speed if distance > 0.0 else -speed)
 
 
-@compiled
+@compiled_inside
 def fill_metric(hessian, work):  # type: ignore[no-untyped-def]
     """Fill `work.hessian` ``(n, n)`` from that of the tasks ``(m, m)``: what a velocity does to them."""
     m, n = hessian.shape[0], work.hessian.shape[0]
@@ -107,7 +107,7 @@ def fill_metric(hessian, work):  # type: ignore[no-untyped-def]
         work.hessian[i, i] += METRIC_DAMPING
 
 
-@compiled
+@compiled_inside
 def part_trunk(trunk, contact, work):  # type: ignore[no-untyped-def]
     """By `contact`, 0 .. 1, let the trunk's joints (`trunk`) go as they want whatever holds an arm."""
     m = trunk.shape[0]
@@ -120,7 +120,7 @@ def part_trunk(trunk, contact, work):  # type: ignore[no-untyped-def]
                 work.hessian[i, j] *= 1.0 - contact
 
 
-@compiled
+@compiled_inside
 def bound_velocity(motion, limits, dt, outside, work):  # type: ignore[no-untyped-def]
     """Fill `work.low`, `work.high` with what the limits allow, `work.velocity` with the wanted one clipped.
 
@@ -138,7 +138,7 @@ def bound_velocity(motion, limits, dt, outside, work):  # type: ignore[no-untype
     return forced, until
 
 
-@compiled
+@compiled_inside
 def weigh_velocity(hessian, work):  # type: ignore[no-untyped-def]
     """Let the other joints make up for one that cannot have what it wants; see `fill_metric`."""
     n = work.hessian.shape[0]
@@ -151,7 +151,7 @@ def weigh_velocity(hessian, work):  # type: ignore[no-untyped-def]
     return solve_box_qp(work.hessian, work.gradient, work.low, work.high, work.velocity, work.qp)
 
 
-@compiled
+@compiled_inside
 def move_command(motion, limits, dt, work):  # type: ignore[no-untyped-def]
     """Bring the command on by `work.velocity` for `dt`; SOLVED, or NOT_FINITE and nothing is moved."""
     q, v = motion.q, motion.v

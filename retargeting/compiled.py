@@ -17,6 +17,9 @@ from typing import Any
 
 import numba
 from numba.core import config
+from numba.extending import register_jitable
+
+from retargeting.cache_folder import user_cache_folder
 
 _PREFIX = "retargeting-"
 _KEPT_S = 7 * 24 * 3600.0
@@ -35,13 +38,12 @@ def _state_of_sources() -> str:
 def _cache_folder() -> Path:
     """Below `NUMBA_CACHE_DIR`, else beside the bytecode, else in the user's cache."""
     beside = Path(__file__).parent / "__pycache__"
-    user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "teleop_capture"
     if config.CACHE_DIR:
         base = Path(config.CACHE_DIR)
     elif os.access(beside if beside.is_dir() else beside.parent, os.W_OK):
         base = beside
     else:
-        base = user
+        base = user_cache_folder()
     return base / f"{_PREFIX}{_state_of_sources()}"
 
 
@@ -64,3 +66,12 @@ def compiled(function: Callable[..., Any]) -> Any:
         return numba.njit(cache=True)(function)
     finally:
         config.CACHE_DIR = folder
+
+
+def compiled_inside(function: Callable[..., Any]) -> Any:
+    """Compile as a part of the compiled functions that call it, and kept with them; in Python it is Python.
+
+    A function that Python may call gets a wrapper that looks at every array of every argument: for what takes
+    many of them that is most of what is compiled.
+    """
+    return register_jitable(no_cfunc_wrapper=True)(function)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.box_qp import SOLVED
-from retargeting.compiled import compiled
+from retargeting.compiled import compiled, compiled_inside
 from retargeting.row_qp import RowQpWork, solve_row_qp
 from retargeting.tasks import QuadraticModel, quadratic_model
 
@@ -74,7 +74,7 @@ class GoalWork(NamedTuple):
         return GoalWork.of_size(m, bodies, r) if bodies == more else GoalWork.shared(m, more, r)
 
 
-@compiled
+@compiled_inside
 def _goal_step(q, origin, reach, damping, limits, near, work):  # type: ignore[no-untyped-def]
     """One step of q ``(m,)``, in place, by the model in `work`; see `search_goal`."""
     m = q.shape[0]

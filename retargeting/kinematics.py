@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retargeting.compiled import compiled
+from retargeting.compiled import compiled, compiled_inside
 from retargeting.frames import (
     pose_compose,
     quaternion_from_rotation_vector,
@@ -74,7 +74,7 @@ def forward(tree, q, positions, rotations):  # type: ignore[no-untyped-def]
         place_body(tree, i, q, positions, rotations)
 
 
-@compiled
+@compiled_inside
 def place_body(tree, i, q, positions, rotations):  # type: ignore[no-untyped-def]
     """Row i of `forward`; its parent's must be there."""
     parent = tree.parents[i]

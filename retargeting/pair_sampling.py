@@ -10,6 +10,19 @@ from retargeting.kinematics import forward
 
 # The descent from a sampled posture: first and smallest step (rad or m), and how often it looks.
 _FIRST_STEP, _SMALLEST_STEP, _LOOKS = 0.3, 0.005, 40
+# More than rounding makes of a bound.
+_ROUNDING_M = 1e-9
+
+
+@compiled
+def _surely_over(a0, a1, b0, b1, limit):  # type: ignore[no-untyped-def]
+    """Whether balls around the segments a0 a1 and b0 b1 are farther apart than `limit`."""
+    between = first = second = 0.0
+    for r in range(3):
+        middle, u, w = a0[r] + a1[r] - b0[r] - b1[r], a1[r] - a0[r], b1[r] - b0[r]
+        between, first, second = between + middle * middle, first + u * u, second + w * w
+    # All twice as long.
+    return np.sqrt(between) - np.sqrt(first) - np.sqrt(second) > 2.0 * limit
 
 
 @compiled
@@ -28,10 +41,11 @@ def sample_distances(  # type: ignore[no-untyped-def]
         place_capsules(positions, rotations, bodies, starts, ends, placed_starts, placed_ends)
         for p in range(pairs.shape[0]):
             a, b = pairs[p, 0], pairs[p, 1]
-            gap = closest_points(
-                placed_starts[a], placed_ends[a], placed_starts[b], placed_ends[b], on_a, on_b
-            )
-            distance = gap - radii[a] - radii[b]
+            told = max(least[p], margin) + radii[a] + radii[b] + _ROUNDING_M
+            a0, a1, b0, b1 = placed_starts[a], placed_ends[a], placed_starts[b], placed_ends[b]
+            if _surely_over(a0, a1, b0, b1, told):
+                continue
+            distance = closest_points(a0, a1, b0, b1, on_a, on_b) - radii[a] - radii[b]
             if distance < least[p]:
                 least[p], nearest[p] = distance, k
             if distance < margin:

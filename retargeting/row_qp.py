@@ -24,7 +24,7 @@ from retargeting.box_qp import (
     list_free,
     solve_box_qp,
 )
-from retargeting.compiled import compiled
+from retargeting.compiled import compiled_inside
 
 Array = NDArray[np.float64]
 
@@ -71,7 +71,7 @@ class RowQpWork(NamedTuple):
         )
 
 
-@compiled
+@compiled_inside
 def _forward_solve(factor, vector, size):  # type: ignore[no-untyped-def]
     for i in range(size):
         value = vector[i]
@@ -80,7 +80,7 @@ def _forward_solve(factor, vector, size):  # type: ignore[no-untyped-def]
         vector[i] = value / factor[i, i]
 
 
-@compiled
+@compiled_inside
 def _backward_solve(factor, vector, size):  # type: ignore[no-untyped-def]
     for i in range(size - 1, -1, -1):
         value = vector[i]
@@ -89,7 +89,7 @@ def _backward_solve(factor, vector, size):  # type: ignore[no-untyped-def]
         vector[i] = value / factor[i, i]
 
 
-@compiled
+@compiled_inside
 def solve_row_qp(hessian, gradient, low, high, rows, bounds, count, x, work):  # type: ignore[no-untyped-def]
     """Bring `x` (a start for the box) to the minimum, in place.
 

@@ -21,7 +21,7 @@ from retargeting.collision_braking import (
     VelocityWork,
     joint_bits,
 )
-from retargeting.collision_pairs import collision_model
+from retargeting.collision_cache import collision_model
 from retargeting.robot_model import RobotModel
 
 Array = NDArray[np.float64]

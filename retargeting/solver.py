@@ -8,12 +8,14 @@
    head and elbows is nearest to that of the wanted velocity. The wanted velocity follows the goal's
    own and closes the remaining distance no faster than it can be braked.
 
-Both are exact box QPs; nothing is clipped afterwards. A tick is one call of compiled code.
+Both are exact box QPs; nothing is clipped afterwards. A tick is one call of compiled code, or
+two with self-collision.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +34,7 @@ from retargeting.command_step import (
     want_velocity,
     weigh_velocity,
 )
-from retargeting.compiled import compiled
+from retargeting.compiled import compiled, compiled_inside
 from retargeting.errors import RetargetingError
 from retargeting.goal_search import GoalRows, GoalWork, search_goal
 from retargeting.joint_limits import JointLimits
@@ -96,14 +98,14 @@ class SolverArrays(NamedTuple):
     work: CommandWork
 
 
-@compiled
+@compiled_inside
 def _lean(tasks, targets):  # type: ignore[no-untyped-def]
     """Let the waist rather be where the targets have it."""
     for w in range(targets.waist.shape[0]):
         tasks.posture[w] = targets.waist[w]
 
 
-@compiled
+@compiled_inside
 def _begin(motion, limits, led, lead, dt, origin, reach, work):  # type: ignore[no-untyped-def]
     """Before the goal's search: keep where it was, move the joints that are led, and say from where
     (`origin`) the search may move each joint how far (`reach`)."""
@@ -143,7 +145,7 @@ def _follow(packed, targets, grippers, dt):  # type: ignore[no-untyped-def]
     return status, forced, until
 
 
-@compiled
+@compiled_inside
 def _want_goal(arrays, dt):  # type: ignore[no-untyped-def]
     """Want to come to rest at a goal that stands still; where that is the command itself, to brake."""
     motion, m = arrays.motion, arrays.reach.shape[0]
@@ -171,8 +173,11 @@ class ApartArrays(NamedTuple):
 
 
 @compiled
-def _follow_apart(packed, targets, grippers, dt):  # type: ignore[no-untyped-def]
-    """One tick with self-collision, on packed `ApartArrays`; returns as `_follow`."""
+def _seek_apart(packed, targets, grippers, dt):  # type: ignore[no-untyped-def]
+    """A tick with self-collision up to the wanted velocity, on packed `ApartArrays`; then `_advance_apart`.
+
+    Returns the status.
+    """
     arrays, margins, lead, contact = packed.content
     motion, tree, tasks, limits, work = arrays.motion, arrays.tree, arrays.tasks, arrays.limits, arrays.work
     m = arrays.reach.shape[0]
@@ -201,7 +206,7 @@ def _follow_apart(packed, targets, grippers, dt):  # type: ignore[no-untyped-def
         tree, tasks, led, limits, near, arrays.goal_work,
     )  # fmt: skip
     if status != SOLVED:
-        return status, 0, 0
+        return status
     # Rows are straight, arms turn: a step that led too near after all is shortened.
     for _ in range(_SHORTENINGS):
         room = goal_room(margins.tree, margins.hull, motion.goal, margins.proof)
@@ -211,16 +216,20 @@ def _follow_apart(packed, targets, grippers, dt):  # type: ignore[no-untyped-def
             goal[i] += 0.5 * (origin[i] - goal[i])
     want_velocity(motion, grippers, limits, arrays.approach, dt, m, work)
     quadratic_model(motion.q[:m], tree, tasks, targets, arrays.goal_work.model)
-    return _advance_apart(arrays, margins, contact[0], dt, True)
+    return status
 
 
 @compiled
-def _advance_apart(arrays, margins, contact, dt, weighed):  # type: ignore[no-untyped-def]
-    """The allowed velocity nearest to the wanted one that keeps all margins; returns as `_follow`."""
+def _advance_apart(packed, dt, weighed):  # type: ignore[no-untyped-def]
+    """The allowed velocity nearest to the wanted one that keeps all margins; returns as `_follow`.
+
+    A call of its own: inside both `_seek_apart` and `_rest_apart` it would be compiled twice more.
+    """
+    arrays, margins, _, contact = packed.content
     motion, limits, work = arrays.motion, arrays.limits, arrays.work
     forced, until = bound_velocity(motion, limits, dt, arrays.outside, work)
     fill_metric(arrays.goal_work.model.hessian, work)
-    part_trunk(arrays.tasks.trunk, contact, work)
+    part_trunk(arrays.tasks.trunk, contact[0], work)
     limited = weighed and arrays.outside[: arrays.reach.shape[0]].any()
     keep_margins(
         margins, motion.q, motion.v, work.wanted, work.low, work.high, work.hessian, limited, dt,
@@ -230,11 +239,38 @@ def _advance_apart(arrays, margins, contact, dt, weighed):  # type: ignore[no-un
 
 
 @compiled
-def _brake_apart(packed, dt):  # type: ignore[no-untyped-def]
+def _rest_apart(packed, dt):  # type: ignore[no-untyped-def]
+    """Want to come to rest at the goal, as `_brake` does; then `_advance_apart`."""
     arrays = packed.content.solver
     _want_goal(arrays, dt)
     arrays.goal_work.model.hessian[:] = 0.0
-    return _advance_apart(arrays, packed.content.margins, 0.0, dt, False)
+
+
+def _follow_apart(packed: Any, targets: SolverTargets, grippers: Array, dt: float) -> tuple[int, int, int]:
+    """One tick with self-collision; returns as `_follow`."""
+    status = int(_seek_apart(packed, targets, grippers, dt))
+    return (status, 0, 0) if status != SOLVED else _advance_apart(packed, dt, True)
+
+
+def _brake_apart(packed: Any, dt: float) -> tuple[int, int, int]:
+    """The same towards standing still."""
+    _rest_apart(packed, dt)
+    found: tuple[int, int, int] = _advance_apart(packed, dt, False)
+    return found
+
+
+def _bind_follow_apart(
+    packed: Any, targets: SolverTargets, grippers: Array
+) -> Callable[[float], tuple[int, int, int]]:
+    """`_follow_apart` of the same arrays in every tick."""
+    seek = bind(_seek_apart, (packed, targets, grippers), (0.005,))
+    advance = bind(_advance_apart, (packed,), (0.005, True))
+
+    def follow(dt: float) -> tuple[int, int, int]:
+        status = seek(dt)
+        return (status, 0, 0) if status != SOLVED else advance(dt, True)
+
+    return follow
 
 
 class Solver:
@@ -290,7 +326,7 @@ class Solver:
         self._packed = pack(
             arrays if apart is None else ApartArrays(arrays, apart.margins, self._aims, self._contact)
         )
-        self._compiled_follow = _follow if apart is None else _follow_apart
+        self._follow_given = _follow if apart is None else _follow_apart
         self._expected: tuple[SolverTargets | None, Array | None] = None, None
         self._body_goal, self._cost_gradient = self._motion.goal[:m], np.zeros(m)
         # Links that were nearer than their margin at the start: they come no nearer, and keep what they gain.
@@ -380,7 +416,7 @@ class Solver:
         if targets is self._expected[0] and gripper_positions is self._expected[1]:
             status, forced, until = self._follow_expected(dt)
         else:
-            status, forced, until = self._compiled_follow(self._packed, targets, gripper_positions, dt)
+            status, forced, until = self._follow_given(self._packed, targets, gripper_positions, dt)
         if status != SOLVED:
             self._check(status)
         step = self._step(forced, until)
@@ -398,7 +434,8 @@ class Solver:
     def expect(self, targets: SolverTargets, gripper_positions: Array) -> None:
         """These very arrays come in the following ticks, filled anew each time: `follow` is faster then."""
         fixed = self._packed, targets, gripper_positions
-        self._follow_expected = bind(self._compiled_follow, fixed, (0.005,))
+        apart = self._self_collision is not None
+        self._follow_expected = _bind_follow_apart(*fixed) if apart else bind(_follow, fixed, (0.005,))
         self._expected = targets, gripper_positions
 
     def _room(self, q: Array) -> Array:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retargeting.box_qp import SOLVED
-from retargeting.compiled import compiled
+from retargeting.compiled import compiled, compiled_inside
 from retargeting.frames import quaternion_from_rotation_vector, quaternion_multiply
 from retargeting.row_qp import RowQpWork, solve_row_qp
 from retargeting.tasks import SolverTargets, place_site, point_jacobian, quadratic_model
@@ -97,7 +97,7 @@ def rotate_matrix(vector, matrix, out):  # type: ignore[no-untyped-def]
         out[2, c] = d + one * w + two * (x * v - y * u)
 
 
-@compiled
+@compiled_inside
 def _want_leads(q, tree, tasks, targets, limits, near, damping, model, work):  # type: ignore[no-untyped-def]
     """Fill `work.wanted` with what rows take from the wrists' ways to their targets."""
     m = q.shape[0]
@@ -142,7 +142,7 @@ def _want_leads(q, tree, tasks, targets, limits, near, damping, model, work):  #
                     work.wanted[s, 3 + r] += model.angular[r, i] * work.apart[i]
 
 
-@compiled
+@compiled_inside
 def _follow_lead(lead, wanted, share, most):  # type: ignore[no-untyped-def]
     """Bring `lead` ``(3,)`` nearer to `wanted` ``(3,)`` by `share`, at most by `most`; its new length."""
     away = 0.0
@@ -161,7 +161,7 @@ def _follow_lead(lead, wanted, share, most):  # type: ignore[no-untyped-def]
     return np.sqrt(length)
 
 
-@compiled
+@compiled_inside
 def lead_targets(q, tree, tasks, targets, limits, near, damping, dt, model, work):  # type: ignore[no-untyped-def]
     """The targets `SolverTargets` for the search of the goal from q ``(m,)``, led out of the body.
 

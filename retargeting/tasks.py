@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retargeting.compiled import compiled
+from retargeting.compiled import compiled, compiled_inside
 from retargeting.kinematics import KinematicTree, TreeArrays, forward
 from retargeting.packed import pack
 
@@ -160,7 +160,7 @@ def rotation_error(target, current, error):  # type: ignore[no-untyped-def]
         error[0], error[1], error[2] = factor * x, factor * y, factor * z
 
 
-@compiled
+@compiled_inside
 def add_rows(jacobian, residual, weight, count, hessian, gradient, support, supported):  # type: ignore[no-untyped-def]
     """hessian += w² J'J, gradient += w² J'r over the coordinates in `support`."""
     squared = weight * weight
@@ -180,7 +180,7 @@ def add_rows(jacobian, residual, weight, count, hessian, gradient, support, supp
                 hessian[j, i] += squared * value
 
 
-@compiled
+@compiled_inside
 def point_jacobian(  # type: ignore[no-untyped-def]
     tree,
     positions,
@@ -230,7 +230,7 @@ def point_jacobian(  # type: ignore[no-untyped-def]
     return count
 
 
-@compiled
+@compiled_inside
 def place_site(tasks, k, positions, rotations, point, current):  # type: ignore[no-untyped-def]
     """Fill `point` ``(3,)`` and `current` ``(3, 3)`` with the pose of site k, the bodies being placed."""
     body = tasks.site_bodies[k]

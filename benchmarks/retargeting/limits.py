@@ -35,7 +35,7 @@ from benchmarks.retargeting.command_trace import CommandTrace  # noqa: E402
 from benchmarks.retargeting.motions import SYNTHETIC, Motion  # noqa: E402
 from benchmarks.retargeting.playback import Playback, play  # noqa: E402
 from benchmarks.retargeting.report import aligned  # noqa: E402
-from retargeting.collision_pairs import collision_model  # noqa: E402
+from retargeting.collision_cache import collision_model  # noqa: E402
 from retargeting.errors import RetargetingError  # noqa: E402
 from retargeting.robot_model import RobotModel  # noqa: E402
 from retargeting.robot_tasks import POSE_SITES, robot_tasks  # noqa: E402

@@ -53,5 +53,5 @@ def test_a_home_that_nobody_has_is_a_refused_attachment() -> None:
     )
     said = object.__new__(EpisodeParameters)
     said._node = node
-    with pytest.raises(CaptureError, match="parameter attachments: '~nobody_here/x'"):
+    with pytest.raises(CaptureError, match="parameter attachments: ~nobody_here/x: there is no user"):
         said.attachments()

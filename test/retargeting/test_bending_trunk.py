@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from test_finer_pairs import LinkShapes, link_poses
 
-from retargeting.collision_pairs import CollisionModel, collision_model
+from retargeting.collision_cache import collision_model
+from retargeting.collision_pairs import CollisionModel
 from retargeting.robot_model import RobotModel, load_robot
 
 ROBOTS = Path(__file__).resolve().parents[2] / "robot_descriptions"

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import retargeting.cache_folder
 import retargeting.compiled
-from retargeting.compiled import compiled
+from retargeting.compiled import compiled, compiled_inside
 from retargeting.packed import pack
 
-_RULE = "from retargeting.compiled import compiled\n\n\n@compiled\ndef limit():\n    return {limit}\n"
+_RULE = "from retargeting.compiled import {how}\n\n\n@{how}\ndef limit():\n    return {limit}\n"
 _CALLER = """
 from retargeting.compiled import compiled
 from retargeting.rule import limit
@@ -27,14 +28,21 @@ def twice():
 """
 
 
+@pytest.fixture(params=["compiled", "compiled_inside"])
+def how(request: pytest.FixtureRequest) -> str:
+    """What the function that is called is marked with."""
+    return str(request.param)
+
+
 @pytest.fixture
-def package(tmp_path: Path) -> Path:
+def package(tmp_path: Path, how: str) -> Path:
     """A package with a function that calls one of another file."""
     folder = tmp_path / "retargeting"
     folder.mkdir()
-    shutil.copy(retargeting.compiled.__file__, folder)
+    for module in (retargeting.compiled, retargeting.cache_folder):
+        shutil.copy(module.__file__, folder)
     (folder / "__init__.py").write_text("")
-    (folder / "rule.py").write_text(_RULE.format(limit=3.0))
+    (folder / "rule.py").write_text(_RULE.format(how=how, limit=3.0))
     (folder / "caller.py").write_text(_CALLER)
     return folder
 
@@ -55,10 +63,10 @@ def run(folder: Path, **environment: str) -> tuple[float, int]:
     return float(value), int(hits)
 
 
-def test_a_change_of_a_function_that_is_called_is_noticed(package: Path) -> None:
+def test_a_change_of_a_function_that_is_called_is_noticed(package: Path, how: str) -> None:
     assert run(package) == (6.0, 0)
     assert run(package) == (6.0, 1)
-    (package / "rule.py").write_text(_RULE.format(limit=5.0))
+    (package / "rule.py").write_text(_RULE.format(how=how, limit=5.0))
     assert run(package) == (10.0, 0)
 
 
@@ -72,6 +80,21 @@ def test_a_named_folder_is_used_and_old_states_leave_it(package: Path, tmp_path:
     assert run(package, NUMBA_CACHE_DIR=str(cache)) == (6.0, 1)
     assert not old.exists() and young.exists()
     assert not list(package.glob("__pycache__/retargeting-*"))
+
+
+@compiled_inside
+def _half(value):
+    return 0.5 * value
+
+
+@compiled
+def _quarter(value):
+    return _half(_half(value))
+
+
+def test_what_is_compiled_inside_is_the_same_in_python() -> None:
+    assert _quarter(3.0) == 0.25 * 3.0 == _half(_half(3.0))
+    assert not hasattr(_half, "nopython_signatures")
 
 
 @compiled

@@ -8,7 +8,8 @@ import coal
 import numpy as np
 
 from retargeting.capsules import Piece, Solid, enclosing_capsule, link_pieces
-from retargeting.collision_pairs import LIMITS, CollisionModel, collision_model
+from retargeting.collision_cache import collision_model
+from retargeting.collision_pairs import LIMITS, CollisionModel
 from retargeting.finer_pairs import PlacedPieces, finer_pairs
 from retargeting.frames import rotation_matrix_from_quaternion
 from retargeting.robot_model import RobotModel

@@ -8,7 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retargeting.box_qp import NOT_POSITIVE_DEFINITE, SOLVED, BoxQpWork, solve_box_qp
-from retargeting.row_qp import INFEASIBLE, RowQpWork, solve_row_qp
+from retargeting.compiled import compiled
+from retargeting.row_qp import INFEASIBLE, RowQpWork
+from retargeting.row_qp import solve_row_qp as inside
+
+solve_row_qp = compiled(inside)
 
 
 def problem(seed: int, size: int, count: int):

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from retargeting.capsule_distance import closest_points, distance_gradient, place_capsules
 from retargeting.capsules import link_capsules
 from retargeting.collision_braking import _lead
-from retargeting.collision_pairs import CollisionModel, collision_model
+from retargeting.collision_cache import collision_model
+from retargeting.collision_pairs import CollisionModel
+from retargeting.compiled import compiled
 from retargeting.frames import pose_apply, rotation_matrix_from_quaternion
 from retargeting.mesh_file import UnreadableMesh, mesh_triangles
 from retargeting.robot_model import RobotModel
@@ -155,8 +157,9 @@ def test_a_capsules_ends_are_led_as_their_first_two_derivatives_say(model: Robot
     step = 1e-4
     before, here, after = (ends_at(s) for s in (-step, 0.0, step))
     first, second = (after - before) / (2 * step), (after - 2 * here + before) / step**2
+    lead = compiled(_lead)
     for half in (0.1, 0.02):
-        _lead(tree.arrays, hull, v, half, work)
+        lead(tree.arrays, hull, v, half, work)
         leads, curves = (
             np.stack(rows)
             for rows in ((work.start_leads, work.end_leads), (work.start_curves, work.end_curves))

@@ -296,8 +296,8 @@ def test_how_trainer_and_robot_are_joined_reaches_the_retargeting(tmp_path: Path
     assert (asked["operator"], asked["trainer_folder"]) == ("anna", str(tmp_path))
     made = RetargetingParameters(**asked).retargeter_parameters()
     assert (made.engage_mode, made.deadman.mode) == ("relative", "off")
-    for name in ("self_collision", "branch_recovery"):
-        for words, wanted in ((), False), ((f"{name}:=true",), True):
+    for name, by_default in ("self_collision", True), ("branch_recovery", False):
+        for words, wanted in ((), by_default), ((f"{name}:={str(not by_default).lower()}",), not by_default):
             said = RetargetingParameters(**parameters(*words)).solver_parameters
             assert getattr(said, name) is wanted
 
