@@ -381,13 +381,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--self-collision",
         action=argparse.BooleanOptionalAction,
-        default=SolverParameters.self_collision,
+        default=RetargetingParameters.self_collision,
         help="keep the robot's links apart",
     )
     parser.add_argument(
         "--branch-recovery",
         action=argparse.BooleanOptionalAction,
-        default=SolverParameters.branch_recovery,
+        default=RetargetingParameters.branch_recovery,
         help="lead an arm out of a wrong branch once its target rests",
     )
     parser.add_argument(
