@@ -56,6 +56,8 @@ class Publisher:
     def __init__(self, source):
         self.source = source
         self.frames = []
+        # A list instead of None: only how old each frame was is kept, in ns, and not the frame.
+        self.ages_ns = None
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -63,7 +65,11 @@ class Publisher:
     def _run(self):
         while not self._ending.is_set():
             frame = self.source.wait_frame(0.05)
-            if frame is not None:
+            if frame is None:
+                continue
+            if self.ages_ns is not None:
+                self.ages_ns.append(time.time_ns() - frame.stamp_ns)
+            else:
                 self.frames.append((time.monotonic(), time.time_ns(), frame))
 
     @property
